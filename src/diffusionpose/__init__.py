@@ -1,0 +1,52 @@
+"""DiffusionPose: 2D human pose estimation by a structure-guided diffusion model (arXiv 2306.17074).
+
+The public names are loaded when they are first asked for, so that importing the package is instant.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from diffusionpose.errors import InputError
+    from diffusionpose.inference.estimator import PoseEstimator
+    from diffusionpose.models.weights import load_model, save_model
+    from diffusionpose.models.zoo import create_model
+    from diffusionpose.poses import Pose
+    from diffusionpose.skeletons import Skeleton, get_skeleton
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "InputError",
+    "Pose",
+    "PoseEstimator",
+    "Skeleton",
+    "create_model",
+    "get_skeleton",
+    "load_model",
+    "save_model",
+]
+
+_HOMES = {
+    "InputError": "errors",
+    "Pose": "poses",
+    "PoseEstimator": "inference.estimator",
+    "Skeleton": "skeletons",
+    "create_model": "models.zoo",
+    "get_skeleton": "skeletons",
+    "load_model": "models.weights",
+    "save_model": "models.weights",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name from the floor it lives on (PEP 562)."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value: object = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})
