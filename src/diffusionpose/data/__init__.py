@@ -1,0 +1,1 @@
+"""Pictures, annotations of people, person boxes, training samples, synthetic people."""
