@@ -1,0 +1,226 @@
+"""Training and evaluation samples: person crops as uint8, keypoints in pixels of the network input.
+
+Normalisation, heatmaps, noise and masks are made from these on the device, in the batch.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from diffusionpose.data.augmentation import Augmentation, CropChange
+from diffusionpose.data.images import read_recorded_image
+from diffusionpose.data.persons import Annotations, Person
+from diffusionpose.errors import InputError
+from diffusionpose.geometry.crops import Crop
+from diffusionpose.geometry.flips import flip_keypoints
+
+Sample = dict[str, Tensor]
+MISSING_SHOWN = 3
+log = logging.getLogger(__name__)
+
+
+class PersonDataset(Dataset[Sample]):
+    """The persons of an annotation file with their pictures.
+
+    A sample is a dict of tensors:
+
+    ============ ==================== =============================================================
+    key          shape                what
+    ============ ==================== =============================================================
+    image        (3, h, w) uint8      RGB crop
+    keypoints    (J, 2) float32       pixels of the crop
+    visible      (J,) float32         1 where the joint is labelled and inside the crop, else 0
+    center       (2,) float32         of the crop, image pixels (see :func:`crops_of`)
+    scale        (2,) float32         width and height of the crop, image pixels
+    angle        () float32           of the crop, degrees
+    index        () int64             of the person in this data set
+    broken       () int64             1 if the picture could not be read: then all else is 0
+    ============ ==================== =============================================================
+
+    With augmentation a crop may also be mirrored; center, scale and angle do not say so.
+
+    Randomness is drawn from (seed, epoch, index) alone: it does not depend on the number of workers
+    or processes, or on the order of the samples.
+
+    Args:
+        annotations: whose persons; ``annotations.skeleton`` is the model's
+            (:meth:`Annotations.to_skeleton`).
+        images: folder of the pictures.
+        input_size: (width, height) of the network input.
+        unbiased: UDP geometry of the crops.
+        augmentation: None for evaluation.
+        seed: of the augmentation.
+        skip_missing: leave persons out whose picture does not exist, with a message for every such
+            picture in ``failures``; else they are an error.
+
+    Raises:
+        InputError: pictures are missing, and ``skip_missing`` is not set.
+    """
+
+    def __init__(
+        self,
+        annotations: Annotations,
+        images: str | Path,
+        input_size: tuple[int, int],
+        unbiased: bool = False,
+        augmentation: Augmentation | None = None,
+        seed: int = 0,
+        skip_missing: bool = False,
+    ) -> None:
+        self.annotations = annotations
+        self.images = Path(images)
+        self.input_size = input_size
+        self.unbiased = unbiased
+        self.augmentation = augmentation
+        self.seed = seed
+        # in shared memory, so that workers which live on see the next epoch
+        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
+
+        missing = missing_images(annotations, self.images)
+        if missing and not skip_missing:
+            shown = ", ".join(list(missing.values())[:MISSING_SHOWN])
+            raise InputError(
+                f"{self.images}: {len(missing)} of the {len(annotations.images)} pictures listed in "
+                f"{annotations.path} are not there (first: {shown}); give the folder that holds them"
+            )
+        self.failures = [f"{self.images / name}: no such file" for name in missing.values()]
+        self.persons = [person for person in annotations.persons if person.image_id not in missing]
+
+    def __len__(self) -> int:
+        return len(self.persons)
+
+    def __getitem__(self, index: int) -> Sample:
+        return self.sample(index, index)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the randomness of an epoch; before the data loader's iterator is made."""
+        self._epoch.fill_(epoch)
+
+    def sample(self, index: int, draw: int) -> Sample:
+        """The sample of person ``index`` with the randomness of number ``draw`` of the epoch."""
+        person = self.persons[index]
+        change = CropChange(person.box)
+        if self.augmentation is not None:
+            generator = np.random.default_rng((self.seed, int(self._epoch), draw))
+            change = self.augmentation.draw(person, self.annotations.skeleton, generator)
+        try:
+            image = self.read(person)
+        except InputError as error:
+            log.warning("%s", error)
+            return self._broken(index)
+        return self._cut(index, image, change)
+
+    def read(self, person: Person) -> np.ndarray:
+        """The picture of a person, (H, W, 3) uint8 RGB; InputError where it cannot be read."""
+        record = self.annotations.images[person.image_id]
+        return read_recorded_image(self.images / record.file_name, record.width, record.height)
+
+    def failure(self, index: int) -> str:
+        """Why the sample of a person is ``broken``: the message, or "" if its picture can be read now."""
+        try:
+            self.read(self.persons[index])
+        except InputError as error:
+            return str(error)
+        return ""
+
+    def _cut(self, index: int, image: np.ndarray, change: CropChange) -> Sample:
+        person = self.persons[index]
+        width, height = self.input_size
+        crop = Crop.from_boxes(
+            torch.from_numpy(change.box)[None], self.input_size, change.padding, self.unbiased
+        ).changed(torch.tensor([change.zoom]), torch.tensor([change.turn]))
+        pixels = torch.from_numpy(crop.cut(image))
+        keypoints = crop.image_to_input(torch.from_numpy(person.keypoints)[None])
+        visible = torch.from_numpy(person.visible > 0)[None]
+        if change.mirrored:
+            pixels = pixels.flip(1)
+            order = self.annotations.skeleton.flip_order
+            keypoints, visible = flip_keypoints(keypoints, visible, order, width)
+        # inside: nearer to a pixel of the crop than to any beyond it
+        limit = keypoints.new_tensor([width - 0.5, height - 0.5])
+        inside = ((keypoints >= -0.5) & (keypoints < limit)).all(dim=2)
+        return {
+            "image": pixels.permute(2, 0, 1).contiguous(),
+            "keypoints": keypoints[0],
+            "visible": (visible & inside)[0].float(),
+            "center": crop.center[0],
+            "scale": crop.scale[0],
+            "angle": crop.angle[0],
+            "index": torch.tensor(index),
+            "broken": torch.tensor(0),
+        }
+
+    def _broken(self, index: int) -> Sample:
+        width, height = self.input_size
+        joints = self.annotations.skeleton.num_joints
+        return {
+            "image": torch.zeros(3, height, width, dtype=torch.uint8),
+            "keypoints": torch.zeros(joints, 2),
+            "visible": torch.zeros(joints),
+            "center": torch.zeros(2),
+            "scale": torch.ones(2),  # not 0: nothing divides by it, but nothing should have to check
+            "angle": torch.tensor(0.0),
+            "index": torch.tensor(index),
+            "broken": torch.tensor(1),
+        }
+
+
+class JointDataset(Dataset[Sample]):
+    """Several data sets as one, for joint training: different folders, one skeleton and input size.
+
+    ``index`` counts through all of them; randomness is drawn from (a set's seed, epoch, that index).
+
+    Raises:
+        InputError: no data set, or two of different skeletons, input sizes or geometries.
+    """
+
+    def __init__(self, parts: Sequence[PersonDataset]) -> None:
+        facts = {(part.annotations.skeleton, part.input_size, part.unbiased) for part in parts}
+        if len(facts) != 1:
+            raise InputError("data sets trained jointly need one skeleton, input size and geometry")
+        self.parts = list(parts)
+        self.starts = np.cumsum([0] + [len(part) for part in parts])
+
+    def __len__(self) -> int:
+        return int(self.starts[-1])
+
+    def __getitem__(self, index: int) -> Sample:
+        part = int(np.searchsorted(self.starts, index, side="right")) - 1
+        sample = self.parts[part].sample(index - int(self.starts[part]), index)
+        return {**sample, "index": torch.tensor(index)}
+
+    def set_epoch(self, epoch: int) -> None:
+        """As :meth:`PersonDataset.set_epoch`."""
+        for part in self.parts:
+            part.set_epoch(epoch)
+
+
+def crops_of(batch: Mapping[str, Tensor], input_size: tuple[int, int], unbiased: bool = False) -> Crop:
+    """The crops of a batch of unmirrored samples: they lead its keypoints back to the pictures."""
+    return Crop(batch["center"], batch["scale"], batch["angle"], input_size, unbiased)
+
+
+def missing_images(annotations: Annotations, folder: Path) -> dict[int | str, str]:
+    """File names, by image id, of the pictures with persons that are not in the folder.
+
+    Lists each folder once instead of asking for every file.
+    """
+    listed: dict[Path, set[str]] = {}
+    missing = {}
+    for image_id in {person.image_id: None for person in annotations.persons}:
+        path = folder / annotations.images[image_id].file_name
+        if path.parent not in listed:
+            try:
+                listed[path.parent] = {entry.name for entry in path.parent.iterdir()}
+            except OSError:
+                listed[path.parent] = set()
+        if path.name not in listed[path.parent]:
+            missing[image_id] = annotations.images[image_id].file_name
+    return missing
