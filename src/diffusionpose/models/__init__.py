@@ -1,0 +1,1 @@
+"""Pose models. Start at ``diffusion_pose.py``: the paper's two algorithms."""

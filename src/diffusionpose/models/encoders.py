@@ -1,0 +1,133 @@
+"""Encoders: a timm backbone that gives one feature map (the paper's E, x_fea = E(x)).
+
+Every encoder has ``channels``, ``stride`` (input pixels per feature pixel) and ``mean`` and ``std``,
+by which an RGB picture in [0, 1] is normalised.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import timm
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from diffusionpose.errors import InputError
+
+
+class Encoder(nn.Module):
+    """What encoders share: the backbone, its normalisation, the loading of its weights."""
+
+    def __init__(self, backbone: nn.Module, channels: int, stride: int) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.channels = channels
+        self.stride = stride
+        settings: dict[str, Any] = getattr(backbone, "pretrained_cfg", None) or {}
+        self.mean: tuple[float, float, float] = tuple(settings.get("mean", (0.485, 0.456, 0.406)))
+        self.std: tuple[float, float, float] = tuple(settings.get("std", (0.229, 0.224, 0.225)))
+
+    def load_backbone(self, path: str | Path) -> None:
+        """Load ImageNet weights of the backbone from a safetensors file in timm's names.
+
+        Layers of the file that the backbone does without (its classifier) are left out.
+
+        Raises:
+            InputError: the file cannot be read, or lacks weights that the backbone has.
+        """
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(str(path), "pt") as file:
+                weights = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
+                facts = file.metadata() or {}
+        except (OSError, SafetensorError) as error:
+            raise InputError(f"{path}: not a readable safetensors file ({error})") from error
+        own = self.backbone.state_dict()
+        missing = [
+            name
+            for name, value in own.items()
+            if not name.endswith("num_batches_tracked")
+            and (name not in weights or weights[name].shape != value.shape)
+        ]
+        if missing:
+            raise InputError(
+                f"{path}: does not fit the backbone: {len(missing)} weights missing or of another shape, "
+                f"first {', '.join(missing[:3])}"
+            )
+        self.backbone.load_state_dict({n: v for n, v in weights.items() if n in own}, strict=False)
+        if "mean" in facts and "std" in facts:
+            self.mean, self.std = 3 * (float(facts["mean"]),), 3 * (float(facts["std"]),)
+
+
+class HRNetEncoder(Encoder):
+    """HRNet's high-resolution branch: stride 4, 32 or 48 channels (Sun et al., CVPR 2019)."""
+
+    def __init__(self, name: str = "hrnet_w32", pretrained: bool = False) -> None:
+        # feature_location "" is the raw branch, without the classification layers behind it
+        backbone = timm.create_model(
+            name, pretrained=pretrained, features_only=True, feature_location="", out_indices=(1,)
+        )
+        # The last fusion also makes the three coarser branches, which nothing here reads: without
+        # them 0.77 M parameters fewer in W32, and none that never gets a gradient.
+        last = backbone.stage4[-1]
+        last.fuse_layers = last.fuse_layers[:1]
+        super().__init__(backbone, last.num_in_chs[0], stride=4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(b, 3, H, W) normalised -> (b, c, H / 4, W / 4)."""
+        return self.backbone(x)[0]
+
+
+class LastStageEncoder(Encoder):
+    """The deepest feature of a classification network: stride 32 for ResNets (SimpleBaseline)."""
+
+    def __init__(self, name: str, pretrained: bool = False) -> None:
+        backbone = timm.create_model(name, pretrained=pretrained, features_only=True, out_indices=(-1,))
+        info = backbone.feature_info
+        super().__init__(backbone, info.channels()[0], info.reduction()[0])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(b, 3, H, W) normalised -> (b, c, H / stride, W / stride)."""
+        return self.backbone(x)[0]
+
+
+class PyramidEncoder(Encoder):
+    """A classification network's stages joined top-down at stride 4 (Lin et al. 2017, FPN).
+
+    For backbones that have no high-resolution branch of their own.
+
+    Args:
+        name: of a timm backbone with stages of strides 4, 8, 16 and 32.
+        channels: of the feature map.
+        options: further arguments of ``timm.create_model``.
+    """
+
+    def __init__(self, name: str, channels: int = 64, pretrained: bool = False, **options: Any) -> None:
+        backbone = timm.create_model(name, pretrained=pretrained, features_only=True, **options)
+        info = backbone.feature_info
+        picked = [i for i, stride in enumerate(info.reduction()) if stride >= 4]
+        strides = [info.reduction()[i] for i in picked]
+        if strides[0] != 4 or any(b != 2 * a for a, b in pairwise(strides)):
+            raise InputError(f"backbone {name!r} has stages of strides {strides}; a pyramid needs 4, 8, 16, ..")
+        super().__init__(backbone, channels, stride=4)
+        self.picked = picked
+        self.laterals = nn.ModuleList(nn.Conv2d(info.channels()[i], channels, 1) for i in picked)
+        self.smooths = nn.ModuleList(_smooth(channels) for _ in picked[:-1])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(b, 3, H, W) normalised -> (b, channels, H / 4, W / 4)."""
+        features = self.backbone(x)
+        *finer, coarsest = [conv(features[i]) for conv, i in zip(self.laterals, self.picked, strict=True)]
+        y = coarsest
+        for lateral, smooth in zip(reversed(finer), self.smooths, strict=True):
+            y = smooth(lateral + F.interpolate(y, size=lateral.shape[2:], mode="nearest"))
+        return y
+
+
+def _smooth(channels: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(channels, channels, 3, padding=1, bias=False), nn.BatchNorm2d(channels), nn.ReLU()
+    )

@@ -1,0 +1,76 @@
+"""Heatmap models: an encoder and a head. HRNet and SimpleBaseline, the yardsticks, are such."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from diffusionpose.geometry.codec import HeatmapCodec
+from diffusionpose.models.encoders import Encoder
+from diffusionpose.models.pose_model import PoseModel, heatmap_loss
+from diffusionpose.skeletons import Skeleton
+
+
+class HeatmapModel(PoseModel):
+    """head(E(x)) trained on Gaussian heatmaps (Xiao et al., ECCV 2018).
+
+    Args:
+        encoder: E.
+        head: from the encoder's feature to (b, j, h, w) heatmaps of the codec's size.
+        skeleton: J joints.
+        codec: sizes and geometry of the heatmaps.
+    """
+
+    def __init__(self, encoder: Encoder, head: nn.Module, skeleton: Skeleton, codec: HeatmapCodec) -> None:
+        super().__init__(encoder, skeleton, codec)
+        self.head = head
+
+    def forward(self, images: Tensor, **options: Any) -> Tensor:
+        """(b, 3, H, W) RGB uint8 crops -> (b, j, h, w) heatmaps. ``steps`` and the like mean nothing here."""
+        return self.head(self.encoder(self.normalise(images)))
+
+    def loss(
+        self, images: Tensor, keypoints: Tensor, visible: Tensor, noise: dict[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """As :meth:`PoseModel.loss`: one squared error."""
+        hm_0 = self.codec.draw(self.codec.to_heatmap(keypoints))
+        return {"loss": heatmap_loss(self(images), hm_0, visible)}
+
+
+def coarse_head(channels: int, joints: int) -> nn.Conv2d:
+    """HRNet's head and the paper's conv (Eq. 10): a 1x1 convolution that begins near zero."""
+    conv = nn.Conv2d(channels, joints, 1)
+    nn.init.normal_(conv.weight, std=1e-3)
+    nn.init.zeros_(conv.bias)
+    return conv
+
+
+def deconvolution_head(channels: int, joints: int, layers: int = 3, width: int = 256) -> nn.Sequential:
+    """SimpleBaseline's head: ``layers`` doublings by 4x4 deconvolutions, then a 1x1 convolution."""
+    parts: list[nn.Module] = []
+    for i in range(layers):
+        deconvolution = nn.ConvTranspose2d(channels if i == 0 else width, width, 4, 2, padding=1, bias=False)
+        nn.init.normal_(deconvolution.weight, std=1e-3)
+        parts += [deconvolution, nn.BatchNorm2d(width), nn.ReLU(inplace=True)]
+    return nn.Sequential(*parts, coarse_head(width, joints))
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Trainable numbers of a model."""
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+def count_multiply_adds(model: PoseModel, **options: Any) -> int:
+    """Multiply-adds of one forward pass of one person, without the flip test (what papers call FLOPs)."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    width, height = model.input_size
+    parameter = next(model.parameters())
+    images = torch.zeros(1, 3, height, width, dtype=torch.uint8, device=parameter.device)
+    training = model.training
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model.eval()(images, **options)
+    model.train(training)
+    return counter.get_total_flops() // 2

@@ -1,0 +1,119 @@
+"""PoseModel: what every model here is, seen from outside.
+
+A model gets uint8 crops and gives heatmaps; ``loss`` is what training minimises, ``estimate`` is
+keypoints in image pixels, flip test included. Training, evaluation and inference know only this.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from diffusionpose.geometry.codec import HeatmapCodec
+from diffusionpose.geometry.crops import Crop
+from diffusionpose.geometry.flips import flip_heatmaps, flip_images
+from diffusionpose.models.encoders import Encoder
+from diffusionpose.skeletons import Skeleton
+
+
+class PoseModel(nn.Module):
+    """Encoder, skeleton and codec; subclasses add what lies between feature and heatmaps.
+
+    Attributes:
+        encoder: E, one feature map from a picture.
+        skeleton: names the heatmaps.
+        codec: how heatmaps stand for keypoints.
+        config: name, skeleton and options by which ``create_model`` makes the model again.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, encoder: Encoder, skeleton: Skeleton, codec: HeatmapCodec) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.skeleton = skeleton
+        self.codec = codec
+        self.config: dict[str, Any] = {}
+        # part of the checkpoint: weights only make sense with the normalisation they were trained on
+        self.register_buffer("mean", 255 * torch.tensor(encoder.mean)[:, None, None])
+        self.register_buffer("std", 255 * torch.tensor(encoder.std)[:, None, None])
+
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """(width, height) of the network input, pixels."""
+        return self.codec.input_size
+
+    @property
+    def heatmap_size(self) -> tuple[int, int]:
+        """(width, height) of the heatmaps."""
+        return self.codec.size
+
+    @property
+    def unbiased(self) -> bool:
+        """Whether crops must be cut in UDP geometry."""
+        return self.codec.unbiased
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """(b, 3, H, W) RGB uint8 -> float, zero mean and unit variance over the pre-training set."""
+        return (images - self.mean) / self.std
+
+    def draw_noise(self, count: int, generator: torch.Generator) -> dict[str, Tensor]:
+        """Random numbers that the loss of ``count`` persons needs, by name, each (count, ..)."""
+        return {}
+
+    def loss(
+        self, images: Tensor, keypoints: Tensor, visible: Tensor, noise: dict[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """Training losses of a batch.
+
+        Args:
+            images: (b, 3, H, W) RGB uint8 crops.
+            keypoints: (b, j, 2) input pixels.
+            visible: (b, j), 1 where a joint is labelled; others do not count.
+            noise: from :meth:`draw_noise`.
+
+        Returns:
+            Scalars by name; ``"loss"`` is the one to minimise, the others its parts.
+        """
+        raise NotImplementedError
+
+    def forward(self, images: Tensor, **options: Any) -> Tensor:
+        """(b, 3, H, W) RGB uint8 crops -> (b, j, h, w) heatmaps."""
+        raise NotImplementedError
+
+    def heatmaps(self, images: Tensor, flip: bool = True, **options: Any) -> Tensor:
+        """Heatmaps, with ``flip`` the mean of the picture's and its mirror image's in one batch of 2 b."""
+        if not flip:
+            return self(images, **options).float()
+        both = self(torch.cat([images, flip_images(images)]), **options).float()
+        straight, mirrored = both.chunk(2)
+        # HRNet's one-pixel shift, for its geometry; at stride 1 the two maps already agree
+        shift = not self.unbiased and self.codec.stride > 1
+        return (straight + flip_heatmaps(mirrored, self.skeleton.flip_order, shift)) / 2
+
+    @torch.no_grad()
+    def estimate(
+        self, images: Tensor, crop: Crop, decode: str = "dark", flip: bool = True, **options: Any
+    ) -> tuple[Tensor, Tensor]:
+        """Keypoints of persons.
+
+        Args:
+            images: (b, 3, H, W) RGB uint8 crops.
+            crop: where they were cut, b crops.
+            decode: one of ``DECODE_METHODS``.
+            flip: average with the mirror image.
+            options: of :meth:`forward`, such as ``steps``.
+
+        Returns:
+            keypoints (b, j, 2) in image pixels, scores (b, j).
+        """
+        y, scores = self.codec.decode(self.heatmaps(images, flip, **options), decode)
+        return crop.to(y.device).heatmap_to_image(y, self.heatmap_size), scores
+
+
+def heatmap_loss(estimated: Tensor, truth: Tensor, visible: Tensor) -> Tensor:
+    """Mean squared error over (b, j, h, w); joints with visible (b, j) = 0 count as no error."""
+    return ((estimated.float() - truth).square() * visible[:, :, None, None]).mean()

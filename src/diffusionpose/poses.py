@@ -1,0 +1,69 @@
+"""Pose: the keypoints of one person, in image pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from diffusionpose.errors import InputError
+from diffusionpose.skeletons import Skeleton
+
+if TYPE_CHECKING:
+    import supervision
+
+
+@dataclass(frozen=True, eq=False)
+class Pose:
+    """One person.
+
+    Attributes:
+        skeleton: names the joints.
+        keypoints: (J, 2) float32, x and y in image pixels.
+        scores: (J,) float32 in [0, 1], how sure the model is of each joint (the heatmap's maximum).
+        box: (4,) float32, x0, y0, x1, y1 in image pixels: the person box the pose was found in.
+        score: confidence of the whole pose.
+
+    Raises:
+        InputError: an array of another shape, or a number that is not finite.
+    """
+
+    skeleton: Skeleton
+    keypoints: np.ndarray
+    scores: np.ndarray
+    box: np.ndarray
+    score: float
+
+    def __post_init__(self) -> None:
+        joints = self.skeleton.num_joints
+        for name, shape in (("keypoints", (joints, 2)), ("scores", (joints,)), ("box", (4,))):
+            values = np.asarray(getattr(self, name), dtype=np.float32)
+            if values.shape != shape:
+                raise InputError(f"Pose.{name} has shape {values.shape}, the skeleton needs {shape}")
+            if not np.isfinite(values).all():
+                raise InputError(f"Pose.{name} holds a number that is not finite")
+            object.__setattr__(self, name, values)
+
+    def to_coco_result(self, image_id: int | str, category_id: int = 1) -> dict[str, Any]:
+        """The pose as an entry of a COCO keypoint results file: flat x, y, score triplets."""
+        triplets = np.column_stack([self.keypoints, self.scores]).astype(float)
+        return {
+            "image_id": image_id,
+            "category_id": category_id,
+            "keypoints": [round(number, 3) for number in triplets.ravel().tolist()],
+            "score": float(self.score),
+        }
+
+
+def to_supervision(poses: Sequence[Pose]) -> supervision.KeyPoints:
+    """Poses of one picture as ``supervision.KeyPoints`` ((n, J, 2) and (n, J) confidences)."""
+    import supervision
+
+    if not poses:
+        return supervision.KeyPoints.empty()
+    return supervision.KeyPoints(
+        xy=np.stack([pose.keypoints for pose in poses]),
+        keypoint_confidence=np.stack([pose.scores for pose in poses]),
+    )

@@ -1,0 +1,243 @@
+"""Skeletons: which joints a pose has, which limbs join them, and how the metric weighs them.
+
+A skeleton is data, not code: joints in the order of the annotation file, limbs as joint pairs,
+left-right pairs for mirroring, and the OKS sigma of every joint. The three of the paper are
+constants here; one of your own comes from a small YAML file (:meth:`Skeleton.from_yaml`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from diffusionpose.errors import InputError
+
+LOWER_BODY = ("hip", "knee", "ankle", "foot", "heel", "toe")
+
+
+@dataclass(frozen=True)
+class Skeleton:
+    """Joints, limbs, left-right pairs and OKS sigmas of one kind of body.
+
+    ``limbs`` and ``pairs`` hold joint indices, a pair as (left, right). ``sigmas`` follow COCO's
+    convention: OKS of a joint at distance d is ``exp(-d^2 / (2 area (2 sigma)^2))``.
+
+    Raises:
+        InputError: a joint listed twice, an index outside the joints, a joint in two pairs, or a
+            number of sigmas other than the number of joints.
+    """
+
+    name: str
+    joints: tuple[str, ...]
+    limbs: tuple[tuple[int, int], ...]
+    pairs: tuple[tuple[int, int], ...]
+    sigmas: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if not self.joints or len(set(self.joints)) != len(self.joints):
+            raise InputError(f"skeleton {self.name!r}: joints must be at least one, each listed once")
+        if len(self.sigmas) != len(self.joints):
+            raise InputError(
+                f"skeleton {self.name!r}: {len(self.joints)} joints but {len(self.sigmas)} sigmas; "
+                "give every joint a sigma"
+            )
+        if any(not sigma > 0 for sigma in self.sigmas):
+            raise InputError(f"skeleton {self.name!r}: every sigma must be a number above 0")
+        for what, entries in (("limb", self.limbs), ("pair", self.pairs)):
+            for a, b in entries:
+                if a == b or not (0 <= a < len(self.joints) and 0 <= b < len(self.joints)):
+                    raise InputError(f"skeleton {self.name!r}: {what} ({a}, {b}) is not two of its joints")
+        paired = [joint for pair in self.pairs for joint in pair]
+        if len(set(paired)) != len(paired):
+            raise InputError(f"skeleton {self.name!r}: a joint stands in two left-right pairs")
+
+    @property
+    def num_joints(self) -> int:
+        """How many joints a pose has (the paper's J)."""
+        return len(self.joints)
+
+    @cached_property
+    def flip_order(self) -> tuple[int, ...]:
+        """The permutation of joints that a mirrored picture needs: ``joints[flip_order[i]]`` mirrors i."""
+        order = list(range(self.num_joints))
+        for left, right in self.pairs:
+            order[left], order[right] = right, left
+        return tuple(order)
+
+    @cached_property
+    def upper_body(self) -> tuple[int, ...]:
+        """Joints above the hips, for half-body augmentation."""
+        return tuple(i for i, joint in enumerate(self.joints) if not any(part in joint for part in LOWER_BODY))
+
+    def index(self, joint: str) -> int:
+        """Index of a joint by name; InputError where the skeleton has none of that name."""
+        if joint not in self.joints:
+            raise InputError(
+                f"skeleton {self.name!r} has no joint {joint!r}; it has: {', '.join(self.joints)}"
+            )
+        return self.joints.index(joint)
+
+    def to_dict(self) -> dict[str, Any]:
+        """A plain dict that JSON can hold and :meth:`from_dict` takes back."""
+        return {
+            "name": self.name,
+            "joints": list(self.joints),
+            "limbs": [list(limb) for limb in self.limbs],
+            "pairs": [list(pair) for pair in self.pairs],
+            "sigmas": list(self.sigmas),
+        }
+
+    @classmethod
+    def from_dict(cls, entries: dict[str, Any]) -> Skeleton:
+        """The inverse of :meth:`to_dict`."""
+        return cls(
+            name=entries["name"],
+            joints=tuple(entries["joints"]),
+            limbs=tuple((int(a), int(b)) for a, b in entries["limbs"]),
+            pairs=tuple((int(a), int(b)) for a, b in entries["pairs"]),
+            sigmas=tuple(float(sigma) for sigma in entries["sigmas"]),
+        )
+
+    @classmethod
+    def from_yaml(cls, path: str | Path) -> Skeleton:
+        """A skeleton from a YAML file.
+
+        ::
+
+            name: horse
+            joints:
+              nose: {sigma: 0.03}
+              left_eye: {sigma: 0.03, mirror: right_eye}
+              right_eye: {sigma: 0.03, mirror: left_eye}
+            limbs: [[nose, left_eye], [nose, right_eye]]
+
+        Raises:
+            InputError: the file cannot be read or breaks one of the rules above; the message
+                names the file, the entry and the cure.
+        """
+        return _skeleton_from_entries(Path(path), _read_yaml(Path(path)))
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    import yaml
+
+    try:
+        entries = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); give an existing YAML file") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not valid YAML ({error})") from error
+    if not isinstance(entries, dict) or not isinstance(entries.get("joints"), dict):
+        raise InputError(
+            f"{path}: needs 'joints', a mapping from joint name to {{sigma: .., mirror: ..}}"
+        )
+    return entries
+
+
+def _skeleton_from_entries(path: Path, entries: dict[str, Any]) -> Skeleton:
+    facts: dict[str, dict[str, Any]] = {}
+    for joint, fact in entries["joints"].items():
+        if not isinstance(fact, dict) or not isinstance(fact.get("sigma"), (int, float)):
+            raise InputError(f"{path}: joint {joint!r} has no sigma; write '{joint}: {{sigma: 0.05}}'")
+        facts[str(joint)] = fact
+    joints = tuple(facts)
+
+    pairs = []
+    for joint, fact in facts.items():
+        mirror = fact.get("mirror")
+        if mirror is None:
+            continue
+        if mirror not in facts:
+            raise InputError(f"{path}: joint {joint!r} mirrors {mirror!r}, which is not one of the joints")
+        if facts[mirror].get("mirror") != joint:
+            raise InputError(
+                f"{path}: {joint!r} mirrors {mirror!r} but not the other way round; "
+                f"write 'mirror: {joint}' at {mirror!r}"
+            )
+        a, b = joints.index(joint), joints.index(mirror)
+        if a < b:
+            pairs.append((b, a) if joint.startswith("right") else (a, b))
+
+    limbs = []
+    for limb in entries.get("limbs") or []:
+        if not isinstance(limb, list) or len(limb) != 2:
+            raise InputError(f"{path}: limb {limb!r} must be a list of two joint names")
+        for joint in limb:
+            if joint not in facts:
+                raise InputError(f"{path}: limb {limb!r} names {joint!r}, which is not one of the joints")
+        limbs.append((joints.index(limb[0]), joints.index(limb[1])))
+
+    sigmas = tuple(float(fact["sigma"]) for fact in facts.values())
+    try:
+        return Skeleton(str(entries.get("name", path.stem)), joints, tuple(limbs), tuple(pairs), sigmas)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+
+
+def _named(name: str, joints: str, limbs: Iterable[str], sigmas: Iterable[float]) -> Skeleton:
+    """A skeleton from joint names and limbs written 'a-b'; left_x pairs with right_x."""
+    names = tuple(joints.split())
+    pairs = tuple(
+        (i, names.index("right" + joint[len("left") :]))
+        for i, joint in enumerate(names)
+        if joint.startswith("left")
+    )
+    limb_indices = tuple((names.index(a), names.index(b)) for a, b in (limb.split("-") for limb in limbs))
+    return Skeleton(name, names, limb_indices, pairs, tuple(sigmas))
+
+
+_ARMS_AND_LEGS = [
+    f"{side}_{a}-{side}_{b}"
+    for side in ("left", "right")
+    for a, b in (("shoulder", "elbow"), ("elbow", "wrist"), ("hip", "knee"), ("knee", "ankle"))
+]
+_TRUNK = ["left_shoulder-left_hip", "right_shoulder-right_hip", "left_hip-right_hip"]
+
+COCO = _named(
+    "coco",
+    "nose left_eye right_eye left_ear right_ear left_shoulder right_shoulder left_elbow right_elbow "
+    "left_wrist right_wrist left_hip right_hip left_knee right_knee left_ankle right_ankle",
+    [
+        *_ARMS_AND_LEGS,
+        *_TRUNK,
+        *("left_shoulder-right_shoulder", "nose-left_eye", "nose-right_eye", "left_eye-right_eye"),
+        *("left_eye-left_ear", "right_eye-right_ear", "left_ear-left_shoulder", "right_ear-right_shoulder"),
+    ],
+    (0.026, *2 * (0.025,), *2 * (0.035,), *2 * (0.079,), *2 * (0.072,), *2 * (0.062,))
+    + (*2 * (0.107,), *2 * (0.087,), *2 * (0.089,)),
+)
+CROWDPOSE = _named(
+    "crowdpose",
+    "left_shoulder right_shoulder left_elbow right_elbow left_wrist right_wrist left_hip right_hip "
+    "left_knee right_knee left_ankle right_ankle head neck",
+    [*_ARMS_AND_LEGS, *_TRUNK, "neck-left_shoulder", "neck-right_shoulder", "head-neck"],
+    (*2 * (0.079,), *2 * (0.072,), *2 * (0.062,), *2 * (0.107,), *2 * (0.087,), *2 * (0.089,), 0.079, 0.079),
+)
+AIC = _named(
+    "aic",
+    "right_shoulder right_elbow right_wrist left_shoulder left_elbow left_wrist right_hip right_knee "
+    "right_ankle left_hip left_knee left_ankle head_top neck",
+    [*_ARMS_AND_LEGS, *_TRUNK, "neck-left_shoulder", "neck-right_shoulder", "head_top-neck"],
+    (0.01388152, 0.01515228, 0.01057665, 0.01417709, 0.01497891, 0.01402144, 0.03909642)
+    + (0.03686941, 0.01981803, 0.03843971, 0.03412318, 0.02415081, 0.01291456, 0.01236173),
+)
+
+SKELETONS = {skeleton.name: skeleton for skeleton in (COCO, CROWDPOSE, AIC)}
+
+
+def get_skeleton(skeleton: str | Path | Skeleton) -> Skeleton:
+    """A skeleton by name ("coco", "crowdpose", "aic"), from a YAML file, or as it is.
+
+    Raises:
+        InputError: neither a known name nor a YAML file.
+    """
+    if isinstance(skeleton, Skeleton):
+        return skeleton
+    if str(skeleton) in SKELETONS:
+        return SKELETONS[str(skeleton)]
+    if Path(skeleton).suffix in {".yaml", ".yml"}:
+        return Skeleton.from_yaml(skeleton)
+    raise InputError(f"no skeleton {str(skeleton)!r}; give one of {', '.join(SKELETONS)} or a YAML file")
