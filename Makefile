@@ -1,0 +1,64 @@
+# Every target sets up what it needs in .venv; a second run finds it ready.
+# Another interpreter: make test PYTHON=python3.12
+
+PYTHON ?= python3
+VENV   ?= .venv
+OUTPUT ?= output
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+
+SHELL := bash
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile
+
+setup: $(READY) ## create .venv and install the package with what its tests need
+	@echo "Ready: $(BIN)/diffusionpose --help"
+
+demo: $(READY) ## find the pose in a photograph; picture and JSON land in output/
+	@$(BIN)/diffusionpose demo --output $(OUTPUT)
+
+test: lint ## lint, then all tests
+	@echo "Running the tests"
+	@$(BIN)/python -m pytest -q
+
+lint: $(READY) ## ruff, mypy and the floors
+	@echo "Checking style, types and floors"
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check --quiet .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-logo
+
+clean: ## remove .venv, output and caches
+	rm -rf $(VENV) $(OUTPUT) build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Keyed on pyproject.toml: a change there installs again, which takes seconds when little has changed.
+# Where Python comes without ensurepip (Debian without python3-venv), its own pip fills the environment.
+$(READY): pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { \
+	  echo "DiffusionPose needs Python 3.11 or newer, and there is no '$(PYTHON)' here." \
+	       "Install it, or name another: make PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "DiffusionPose needs Python 3.11 or newer; '$(PYTHON)' is $$($(PYTHON) -V 2>&1)." \
+	       "Name a newer one: make PYTHON=python3.12" >&2; exit 1; }
+	@echo "Setting up $(VENV) with $$($(PYTHON) -V)"
+	@$(PYTHON) -m venv $(VENV) >/dev/null 2>&1 \
+	  || { $(PYTHON) -m venv --without-pip $(VENV) \
+	       && $(PYTHON) -m pip --python $(BIN)/python install --quiet pip; } >/dev/null 2>&1 \
+	  || { rm -rf $(VENV); \
+	       echo "'$(PYTHON) -m venv $(VENV)' failed. On Debian and Ubuntu: apt install python3-venv" \
+	            "(or python3-pip), then run make again." >&2; exit 1; }
+	@echo "Installing the package and what it needs (PyTorch is several GB: minutes, the first time)"
+	@set -o pipefail; $(BIN)/python -m pip install --disable-pip-version-check --progress-bar off -e '.[dev]' 2>&1 \
+	  | tee $(VENV)/install.log \
+	  | while read -r word rest; do case "$$word $$rest" in \
+	      Downloading*\([0-9][0-9]*\ MB\)) echo "  downloading $${rest##*/}" ;; \
+	      "Installing collected packages"*) echo "  unpacking and installing" ;; \
+	    esac; done \
+	  || { tail -n 20 $(VENV)/install.log >&2; \
+	       echo "Installing failed; the whole log is $(VENV)/install.log. Run make again to try again." >&2; exit 1; }
+	@touch $@
