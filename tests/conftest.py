@@ -1,0 +1,39 @@
+"""What every test shares: where the real data is, a small synthetic set, and a steady machine."""
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+# Read by torch, OpenBLAS and OpenMP when they are first imported, here and in child processes.
+# Two threads: the suite is timed on two cores, and more would make timings depend on the machine.
+for _variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ.setdefault(_variable, "2")
+
+# A first call into torch can take seconds, so no deadline; the same examples in every run.
+settings.register_profile("house", deadline=None, derandomize=True)
+# Fresh examples, for a longer hunt: pytest --hypothesis-profile=hunt
+settings.register_profile("hunt", deadline=None, max_examples=2000)
+settings.load_profile("house")
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """Folder with the real pictures and annotations; the test is skipped where there is none."""
+    given = os.environ.get("DIFFUSIONPOSE_DATA")
+    folder = Path(given) if given else ROOT.parent / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip(f"needs real pictures: no folder {folder} (set DIFFUSIONPOSE_DATA)")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def synthetic_set(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Twelve pictures of synthetic people: (folder of images, annotation file in COCO's format)."""
+    from diffusionpose.data.synthetic import write_synthetic
+
+    images, annotations = write_synthetic(tmp_path_factory.mktemp("synthetic"), 12, seed=0)
+    return Path(images), Path(annotations)
