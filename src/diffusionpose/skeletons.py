@@ -70,7 +70,9 @@ class Skeleton:
     @cached_property
     def upper_body(self) -> tuple[int, ...]:
         """Joints above the hips, for half-body augmentation."""
-        return tuple(i for i, joint in enumerate(self.joints) if not any(part in joint for part in LOWER_BODY))
+        return tuple(
+            i for i, joint in enumerate(self.joints) if not any(part in joint for part in LOWER_BODY)
+        )
 
     def index(self, joint: str) -> int:
         """Index of a joint by name; InputError where the skeleton has none of that name."""
@@ -131,9 +133,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not valid YAML ({error})") from error
     if not isinstance(entries, dict) or not isinstance(entries.get("joints"), dict):
-        raise InputError(
-            f"{path}: needs 'joints', a mapping from joint name to {{sigma: .., mirror: ..}}"
-        )
+        raise InputError(f"{path}: needs 'joints', a mapping from joint name to {{sigma: .., mirror: ..}}")
     return entries
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from diffusionpose.errors import InputError
 from diffusionpose.geometry.crops import heatmap_ratio
 from diffusionpose.geometry.heatmaps import decode, draw_heatmaps
 
@@ -32,7 +33,7 @@ class HeatmapCodec:
     def __post_init__(self) -> None:
         width, height = self.input_size
         if width % self.stride or height % self.stride:
-            raise ValueError(f"input size {width}x{height} is no multiple of the heatmap stride {self.stride}")
+            raise InputError(f"input size {width}x{height} is no multiple of heatmap stride {self.stride}")
 
     @property
     def size(self) -> tuple[int, int]:

@@ -58,14 +58,14 @@ class Crop:
     def from_boxes(
         cls, boxes: Tensor, input_size: tuple[int, int], padding: float = PADDING, unbiased: bool = False
     ) -> Crop:
-        """Crops around person boxes: (b, 4) xyxy, image pixels, grown to the input's aspect and by ``padding``."""
+        """Crops around (b, 4) xyxy boxes in image pixels, grown to the input's aspect and by ``padding``."""
         boxes = boxes.to(torch.float32)
         center = (boxes[:, :2] + boxes[:, 2:]) / 2
         width, height = (boxes[:, 2:] - boxes[:, :2]).unbind(1)
         aspect = input_size[0] / input_size[1]
         width, height = torch.maximum(width, height * aspect), torch.maximum(height, width / aspect)
         scale = torch.stack([width, height], dim=1) * padding
-        return cls(center, scale, boxes.new_zeros(len(boxes)), tuple(input_size), unbiased)
+        return cls(center, scale, boxes.new_zeros(len(boxes)), input_size, unbiased)
 
     @classmethod
     def cat(cls, crops: Sequence[Crop]) -> Crop:
@@ -73,8 +73,12 @@ class Crop:
         first = crops[0]
         if any((c.input_size, c.unbiased) != (first.input_size, first.unbiased) for c in crops):
             raise ValueError("crops of different input sizes or geometries cannot be one batch")
-        center, scale, angle = (torch.cat([getattr(c, n) for c in crops]) for n in ("center", "scale", "angle"))
-        return replace(first, center=center, scale=scale, angle=angle)
+        return replace(
+            first,
+            center=torch.cat([crop.center for crop in crops]),
+            scale=torch.cat([crop.scale for crop in crops]),
+            angle=torch.cat([crop.angle for crop in crops]),
+        )
 
     def __len__(self) -> int:
         return len(self.center)

@@ -45,6 +45,7 @@ class ChannelGroupAttention(CrossAttention):
     """A_c: every channel attends to the channels of its group, over all positions of the picture."""
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Weights between the channels of a group, (b, groups, d, d)."""
         # the products sum over positions, so their number sets the scale: resolution then does not
         weights = (q.mT @ k * q.shape[2] ** -0.5).softmax(dim=-1)
         return (weights @ v.mT).mT
@@ -54,6 +55,7 @@ class WindowAttention(CrossAttention):
     """A_s: every position attends to the positions of its window (multi-head)."""
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Weights between the positions of a window, (b, heads, n, n)."""
         # written out: windows of 49 positions are too small for fused kernels to pay, on CPU least
         weights = (q @ k.mT * q.shape[3] ** -0.5).softmax(dim=-1)
         return weights @ v

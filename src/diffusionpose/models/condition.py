@@ -15,7 +15,17 @@ from diffusionpose.geometry.masks import keypoint_mask, skeleton_mask
 from diffusionpose.models.attention import SpatialChannelCrossAttention
 
 
-class FeatureCondition(nn.Module):
+class Condition(nn.Module):
+    """What the conditions share: ``channels`` of x_c, and the arguments of ``forward``."""
+
+    channels: int
+
+    def forward(self, x_fea: Tensor, y: Tensor, visible: Tensor) -> Tensor:
+        """x_fea (b, c, h, w), y (b, j, 2) heatmap pixels, visible (b, j) -> (b, channels, h, w)."""
+        raise NotImplementedError
+
+
+class FeatureCondition(Condition):
     """x_c = x_fea: the features only (Table 5, first row)."""
 
     def __init__(self, feature_channels: int) -> None:
@@ -23,11 +33,11 @@ class FeatureCondition(nn.Module):
         self.channels = feature_channels
 
     def forward(self, x_fea: Tensor, y: Tensor, visible: Tensor) -> Tensor:
-        """x_fea (b, c, h, w), y (b, j, 2) heatmap pixels, visible (b, j) -> (b, channels, h, w)."""
+        """As :meth:`Condition.forward`."""
         return x_fea
 
 
-class KeypointCondition(nn.Module):
+class KeypointCondition(Condition):
     """x_c = C(x_fea, x_kps): features and those around the keypoints (Table 5, second row)."""
 
     def __init__(self, feature_channels: int, delta_kps: float) -> None:
@@ -36,12 +46,12 @@ class KeypointCondition(nn.Module):
         self.delta_kps = delta_kps
 
     def forward(self, x_fea: Tensor, y: Tensor, visible: Tensor) -> Tensor:
-        """As :meth:`FeatureCondition.forward`."""
+        """As :meth:`Condition.forward`."""
         x_kps = x_fea * keypoint_mask(y, _size(x_fea), self.delta_kps, visible)
         return torch.cat([x_fea, x_kps], dim=1)
 
 
-class StructureCondition(nn.Module):
+class StructureCondition(Condition):
     """x_c = C(x_kps + A(x_kps, x_ske, x_ske), x_fea) (Eq. 6 and 7; Table 5, third row).
 
     Args:
@@ -62,7 +72,7 @@ class StructureCondition(nn.Module):
         self.attention = SpatialChannelCrossAttention(feature_channels)
 
     def forward(self, x_fea: Tensor, y: Tensor, visible: Tensor) -> Tensor:
-        """As :meth:`FeatureCondition.forward`."""
+        """As :meth:`Condition.forward`."""
         m_kps = keypoint_mask(y, _size(x_fea), self.delta_kps, visible)
         m_ske = skeleton_mask(y, self.limbs, _size(x_fea), self.delta_ske, visible)
         x_kps, x_ske = x_fea * m_kps, x_fea * m_ske  # Eq. 6

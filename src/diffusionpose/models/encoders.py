@@ -20,6 +20,8 @@ from diffusionpose.errors import InputError
 class Encoder(nn.Module):
     """What encoders share: the backbone, its normalisation, the loading of its weights."""
 
+    backbone: Any  # of timm's feature extractors, which share no base class
+
     def __init__(self, backbone: nn.Module, channels: int, stride: int) -> None:
         super().__init__()
         self.backbone = backbone
@@ -67,7 +69,7 @@ class HRNetEncoder(Encoder):
 
     def __init__(self, name: str = "hrnet_w32", pretrained: bool = False) -> None:
         # feature_location "" is the raw branch, without the classification layers behind it
-        backbone = timm.create_model(
+        backbone: Any = timm.create_model(
             name, pretrained=pretrained, features_only=True, feature_location="", out_indices=(1,)
         )
         # The last fusion also makes the three coarser branches, which nothing here reads: without
@@ -85,7 +87,7 @@ class LastStageEncoder(Encoder):
     """The deepest feature of a classification network: stride 32 for ResNets (SimpleBaseline)."""
 
     def __init__(self, name: str, pretrained: bool = False) -> None:
-        backbone = timm.create_model(name, pretrained=pretrained, features_only=True, out_indices=(-1,))
+        backbone: Any = timm.create_model(name, pretrained=pretrained, features_only=True, out_indices=(-1,))
         info = backbone.feature_info
         super().__init__(backbone, info.channels()[0], info.reduction()[0])
 
@@ -106,12 +108,12 @@ class PyramidEncoder(Encoder):
     """
 
     def __init__(self, name: str, channels: int = 64, pretrained: bool = False, **options: Any) -> None:
-        backbone = timm.create_model(name, pretrained=pretrained, features_only=True, **options)
+        backbone: Any = timm.create_model(name, pretrained=pretrained, features_only=True, **options)
         info = backbone.feature_info
         picked = [i for i, stride in enumerate(info.reduction()) if stride >= 4]
         strides = [info.reduction()[i] for i in picked]
         if strides[0] != 4 or any(b != 2 * a for a, b in pairwise(strides)):
-            raise InputError(f"backbone {name!r} has stages of strides {strides}; a pyramid needs 4, 8, 16, ..")
+            raise InputError(f"backbone {name!r} has strides {strides}; a pyramid needs 4, 8, 16, ..")
         super().__init__(backbone, channels, stride=4)
         self.picked = picked
         self.laterals = nn.ModuleList(nn.Conv2d(info.channels()[i], channels, 1) for i in picked)

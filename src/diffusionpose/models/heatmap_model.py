@@ -39,12 +39,17 @@ class HeatmapModel(PoseModel):
         return {"loss": heatmap_loss(self(images), hm_0, visible)}
 
 
+def nearly_zero(conv: nn.Conv2d) -> nn.Conv2d:
+    """The same convolution, begun so that the first heatmaps are nearly empty, as the truth is."""
+    nn.init.normal_(conv.weight, std=1e-3)
+    if conv.bias is not None:
+        nn.init.zeros_(conv.bias)
+    return conv
+
+
 def coarse_head(channels: int, joints: int) -> nn.Conv2d:
     """HRNet's head and the paper's conv (Eq. 10): a 1x1 convolution that begins near zero."""
-    conv = nn.Conv2d(channels, joints, 1)
-    nn.init.normal_(conv.weight, std=1e-3)
-    nn.init.zeros_(conv.bias)
-    return conv
+    return nearly_zero(nn.Conv2d(channels, joints, 1))
 
 
 def deconvolution_head(channels: int, joints: int, layers: int = 3, width: int = 256) -> nn.Sequential:

@@ -13,9 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from diffusionpose.models.heatmap_model import nearly_zero
+
 STAGE_WIDTHS = (1, 2, 2, 2)  # channels of the stages in units of C (Table 1)
 BLOCKS = 2  # residual blocks a stage (Table 1)
-OUTPUT_STD = 1e-3  # of the output convolution at the start: heatmaps begin nearly empty
 
 
 def _norm(channels: int) -> nn.GroupNorm:
@@ -55,7 +56,9 @@ class StructureGuidedDecoder(nn.Module):
             (Eq. 9).
     """
 
-    def __init__(self, joints: int, condition_channels: int, width: int = 128, time_input: bool = False) -> None:
+    def __init__(
+        self, joints: int, condition_channels: int, width: int = 128, time_input: bool = False
+    ) -> None:
         super().__init__()
         channels = [width * factor for factor in STAGE_WIDTHS]
         self.stem = nn.Conv2d(joints + condition_channels, channels[0], 3, padding=1)
@@ -70,9 +73,7 @@ class StructureGuidedDecoder(nn.Module):
             if i > 0:
                 self.downs.append(nn.Conv2d(before, before, 3, stride=2, padding=1))
                 self.ups.append(nn.Conv2d(width_i, before, 3, padding=1))
-        self.out = nn.Conv2d(channels[0], joints, 3, padding=1)
-        nn.init.normal_(self.out.weight, std=OUTPUT_STD)
-        nn.init.zeros_(self.out.bias)
+        self.out = nearly_zero(nn.Conv2d(channels[0], joints, 3, padding=1))
 
     def forward(self, hm_t: Tensor, x_c: Tensor, t: Tensor | None = None) -> Tensor:
         """Estimated heatmaps (Eq. 9).
@@ -107,11 +108,12 @@ class TimeEmbedding(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
+        self.waves = channels // 2
         self.net = nn.Sequential(nn.Linear(channels, channels), nn.SiLU(), nn.Linear(channels, channels))
 
     def forward(self, t: Tensor) -> Tensor:
         """(b,) in [0, 1] -> (b, channels)."""
-        half = self.net[0].in_features // 2
-        frequencies = torch.exp(torch.arange(half, device=t.device) * (-math.log(1e4) / half))
+        waves = self.waves
+        frequencies = torch.exp(torch.arange(waves, device=t.device) * (-math.log(1e4) / waves))
         angles = 1000 * t[:, None] * frequencies
         return self.net(torch.cat([angles.sin(), angles.cos()], dim=1))

@@ -61,7 +61,9 @@ def save_model(model: PoseModel, path: str | Path, half: bool = False, **facts: 
     except (OSError, SafetensorError) as error:
         if temporary is not None:
             Path(temporary).unlink(missing_ok=True)
-        raise InputError(f"{path}: cannot be written ({error}); is the folder there, writable, not full?") from error
+        raise InputError(
+            f"{path}: cannot be written ({error}); is the folder there, writable, not full?"
+        ) from error
 
 
 def _stored(value: Tensor, half: bool) -> Tensor:
@@ -145,7 +147,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
         raise InputError(
-            f"{path}: not a readable safetensors file, perhaps cut short ({error}); copy it again or take another"
+            f"{path}: not a readable safetensors file, perhaps cut short ({error}); copy it again"
         ) from error
     try:
         config = json.loads(metadata[METADATA_KEY])

@@ -10,11 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
 from diffusionpose.errors import InputError
 from diffusionpose.geometry.codec import HeatmapCodec
-from diffusionpose.models.condition import FeatureCondition, KeypointCondition, StructureCondition
+from diffusionpose.models.condition import Condition, FeatureCondition, KeypointCondition, StructureCondition
 from diffusionpose.models.diffusion_pose import DiffusionPose
 from diffusionpose.models.encoders import Encoder, HRNetEncoder, LastStageEncoder, PyramidEncoder
 from diffusionpose.models.heatmap_model import HeatmapModel, coarse_head, deconvolution_head
@@ -28,7 +26,7 @@ MASK_WIDTH = 2.0  # delta_kps and delta_ske in units of the heatmaps' sigma
 Builder = Callable[..., PoseModel]
 
 
-def make_condition(kind: str, feature_channels: int, skeleton: Skeleton, sigma: float) -> nn.Module:
+def make_condition(kind: str, feature_channels: int, skeleton: Skeleton, sigma: float) -> Condition:
     """The condition of a row of Table 5, with masks ``MASK_WIDTH`` x sigma wide."""
     delta = MASK_WIDTH * sigma
     if kind == "features":
@@ -126,17 +124,17 @@ def create_model(
     skeleton = get_skeleton(skeleton)
     given = {**defaults, **options}
     codec_options = {key: given.pop(key) for key in ("stride", "unbiased", "quantise") if key in given}
-    input_size = tuple(int(side) for side in given.pop("input_size", (192, 256)))
+    width, height = (int(side) for side in given.pop("input_size", (192, 256)))
     encoder = make_encoder(pretrained)
     if encoder_weights is not None:
         encoder.load_backbone(encoder_weights)
     try:
-        model = builder(encoder, skeleton, HeatmapCodec(input_size, **codec_options), **given)
+        model = builder(encoder, skeleton, HeatmapCodec((width, height), **codec_options), **given)
     except (TypeError, ValueError) as error:
         raise InputError(f"model {name!r} cannot be made with options {options}: {error}") from error
     model.config = {
         "name": name,
         "skeleton": skeleton.to_dict(),
-        "options": {**options, "input_size": list(input_size)},
+        "options": {**options, "input_size": [width, height]},
     }
     return model
