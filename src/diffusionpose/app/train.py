@@ -1,0 +1,158 @@
+"""``diffusionpose train``: train a model by a recipe, or go on where the same command was interrupted."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+from tyro.conf import FlagCreatePairsOff, Positional
+
+from diffusionpose.errors import InputError
+from diffusionpose.training.recipes import get_recipe
+from diffusionpose.training.settings import ImageSet, Machine, TrainingSettings
+
+Switch = Annotated[bool, FlagCreatePairsOff]
+
+
+@dataclass(frozen=True)
+class Overrides:
+    """Settings of the recipe to change; what is not given stays as the recipe has it."""
+
+    epochs: int | None = None
+    """Passes over the training persons; may differ when a run is resumed."""
+    batch_size: int | None = None
+    """Persons per process and step."""
+    learning_rate: float | None = None
+    """At its height; it is not scaled with the number of processes."""
+    weight_decay: float | None = None
+    """On weights, not on norms and biases."""
+    warmup_steps: int | None = None
+    """First steps over which the learning rate rises."""
+    optimiser: Literal["adam", "adamw"] | None = None
+    """Which optimiser."""
+    schedule: Literal["steps", "cosine"] | None = None
+    """Of the learning rate: divided by 10 at the recipe's drops, or half a cosine."""
+    clip_norm: float | None = None
+    """Largest norm of the gradient, 0 for no clipping."""
+    ema_decay: float | None = None
+    """Of the moving average of the weights, 0 for none."""
+    precision: Literal["32", "bf16-mixed"] | None = None
+    """Of the network's arithmetic in training."""
+    seed: int | None = None
+    """Of the initial weights and every random draw."""
+    skeleton: str | None = None
+    """Name of a skeleton (coco, crowdpose, aic) or a YAML file of your own."""
+    input_size: tuple[int, int] | None = None
+    """Width and height of the network input."""
+    decode: Literal["argmax", "quarter", "dark"] | None = None
+    """Decoder of the validation."""
+    steps: int | None = None
+    """Diffusion steps of the validation."""
+    val_every: int | None = None
+    """Validate after every so many epochs."""
+    options: tuple[str, ...] = ()
+    """Options of the model, NAME=VALUE, such as stride=2 width=64 zeta=0.1."""
+    no_flip: Switch = False
+    """Validate without the flip test."""
+    no_augmentation: Switch = False
+    """Train on plain crops."""
+    no_pretrained: Switch = False
+    """Start the encoder from random weights instead of fetching ImageNet's."""
+    sync_batchnorm: Switch = False
+    """BatchNorm statistics over all GPUs."""
+
+    def apply(self, settings: TrainingSettings) -> TrainingSettings:
+        """The settings with everything given here in place."""
+        switches = ("options", "no_flip", "no_augmentation", "no_pretrained", "sync_batchnorm")
+        given = {
+            name: value for name, value in vars(self).items() if value is not None and name not in switches
+        }
+        if self.no_flip:
+            given["flip"] = False
+        if self.no_augmentation:
+            given["augmentation"] = None
+        if self.no_pretrained:
+            given["pretrained"] = False
+        if self.sync_batchnorm:
+            given["sync_batchnorm"] = True
+        if self.options:
+            given["options"] = {**settings.options, **dict(_option(text) for text in self.options)}
+        return replace(settings, **given)
+
+
+def _option(text: str) -> tuple[str, Any]:
+    name, _, value = text.partition("=")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value
+
+
+@dataclass(frozen=True)
+class TrainCommand:
+    """Train a model by a recipe. The same command again resumes an interrupted run.
+
+    Several training sets are given side by side: --images A B --annotations a.json b.json.
+    """
+
+    recipe: Positional[str]
+    """Name of a recipe; `diffusionpose models` lists them."""
+    images: tuple[Path, ...]
+    """Folder of the training images, one for each annotation file."""
+    annotations: tuple[Path, ...]
+    """Training annotations (COCO form or AI Challenger's own)."""
+    val_images: Path
+    """Folder of the validation images."""
+    val_annotations: Path
+    """Validation annotations; their boxes are used."""
+    output: Path
+    """Folder of the run."""
+    weights: str | None = None
+    """Model to start from (fine-tuning): a run folder, a .safetensors file or a model's name."""
+    encoder_weights: Path | None = None
+    """ImageNet weights of the encoder, a .safetensors file in timm's names."""
+    accelerator: Literal["auto", "cpu", "gpu", "mps"] = "auto"
+    """What to train on."""
+    devices: int = 1
+    """Processes on each node: one per GPU."""
+    nodes: int = 1
+    """Computers; start the command on each by torchrun or SLURM."""
+    workers: int | None = None
+    """Data loading processes per training process."""
+    overrides: Annotated[Overrides, tyro.conf.arg(name="")] = field(default_factory=Overrides)
+
+    def run(self) -> int:
+        """Train; 0 when all was done, 1 when pictures could not be read."""
+        settings = self.overrides.apply(get_recipe(self.recipe))
+        if len(self.images) != len(self.annotations):
+            raise InputError(
+                f"--images names {len(self.images)} folders and --annotations {len(self.annotations)} files; "
+                "give one folder for each file"
+            )
+        machine = Machine(self.accelerator, self.devices, self.nodes, self.workers)
+        sets = [ImageSet(*pair) for pair in zip(self.images, self.annotations, strict=True)]
+
+        from diffusionpose.training.run import train
+
+        summary = train(
+            settings,
+            sets,
+            ImageSet(self.val_images, self.val_annotations),
+            self.output,
+            machine,
+            weights=self.weights,
+            encoder_weights=self.encoder_weights,
+            progress=sys.stderr.isatty(),
+        )
+        metrics = summary.metrics
+        values = ", ".join(
+            f"{name} {100 * float(metrics[name]):.1f}" for name in ("AP", "PCK") if metrics.get(name)
+        )
+        print(f"{self.output}: {summary.epochs} epochs done{', ' + values if values else ''}")
+        for failure in summary.failures:
+            print(f"diffusionpose: {failure} (left out of the training)", file=sys.stderr)
+        return 1 if summary.failures else 0

@@ -1,0 +1,1 @@
+"""Training: settings and recipes (both plain Python, no torch), the Lightning module and the run."""

@@ -1,0 +1,161 @@
+"""Training data for Lightning: which persons each process sees in which epoch."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Sampler
+
+from diffusionpose.data.annotations import Annotations, read_annotations
+from diffusionpose.data.augmentation import Augmentation
+from diffusionpose.data.dataset import JointDataset, PersonDataset
+from diffusionpose.errors import InputError
+from diffusionpose.skeletons import Skeleton
+from diffusionpose.training.settings import ImageSet, Machine, TrainingSettings
+
+
+class EpochSampler(Sampler[int]):
+    """A shuffled order per epoch, from (seed, epoch) alone, split over the processes.
+
+    Process r of n takes places r, r + n, r + 2n, ... of the order, so that step k of n processes with batch
+    b / n covers exactly the persons of step k of one process with batch b. The order is cut to whole steps
+    of all processes; a set smaller than one step is repeated to fill it.
+
+    Args:
+        persons: the data set's; its ``set_epoch`` is called along with the sampler's.
+        batch: persons per step over all processes.
+    """
+
+    def __init__(self, persons: JointDataset, seed: int, batch: int, rank: int = 0, world: int = 1) -> None:
+        self.persons, self.seed, self.batch, self.rank, self.world = persons, seed, batch, rank, world
+        self.steps = max(1, len(persons) // batch)
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by Lightning before every epoch."""
+        self.epoch = epoch
+        self.persons.set_epoch(epoch)
+
+    def __iter__(self) -> Iterator[int]:
+        order = np.random.default_rng((self.seed, self.epoch)).permutation(len(self.persons))
+        places = np.resize(order, self.steps * self.batch)
+        return iter(places[self.rank :: self.world].tolist())
+
+    def __len__(self) -> int:
+        return self.steps * self.batch // self.world
+
+
+def read_persons(images: ImageSet, skeleton: Skeleton) -> Annotations:
+    """The labelled persons of a set, their joints matched to ``skeleton`` by name.
+
+    Raises:
+        InputError: a missing folder, a file that cannot be read, a set without a labelled person.
+    """
+    if not images.images.is_dir():
+        raise InputError(f"{images.images}: no such folder of images; check --images and --val-images")
+    annotations = read_annotations(images.annotations)
+    persons = annotations.to_skeleton(skeleton).labelled()
+    if not persons.persons:
+        raise InputError(
+            f"{images.annotations}: no person with a labelled joint of the {skeleton.name} skeleton; "
+            "check --skeleton and the file"
+        )
+    return persons
+
+
+class PersonDataModule(pl.LightningDataModule):
+    """Builds the training loader; validation is not Lightning's job here (see ``epochs.py``).
+
+    Args:
+        sets: the training sets and the folder of each one's images.
+        settings: batch size, input size, augmentation, seed.
+        machine: number of processes and workers.
+        first_epoch: the epoch to start from; not 0 when resuming. Lightning starts its first iterator
+            before it tells the sampler the epoch.
+    """
+
+    def __init__(
+        self,
+        sets: Sequence[tuple[Annotations, Path]],
+        settings: TrainingSettings,
+        machine: Machine,
+        first_epoch: int = 0,
+    ) -> None:
+        super().__init__()
+        augmentation = None if settings.augmentation is None else Augmentation(**settings.augmentation)
+        self.persons = JointDataset(
+            [
+                PersonDataset(
+                    annotations,
+                    folder,
+                    settings.input_size,
+                    settings.unbiased,
+                    augmentation=augmentation,
+                    seed=settings.seed,
+                )
+                for annotations, folder in sets
+            ]
+        )
+        self.settings, self.machine, self.first_epoch = settings, machine, first_epoch
+        self._broken: set[int] = set()
+
+    def note_broken(self, batch: dict[str, Tensor]) -> None:
+        """Remember the persons of a batch whose picture could not be read (they count for nothing)."""
+        self._broken.update(batch["index"][batch["broken"] > 0].tolist())
+
+    def failures(self) -> list[str]:
+        """A message for every picture that could not be read."""
+        messages = {}
+        for index in sorted(self._broken):
+            part = int(np.searchsorted(self.persons.starts, index, side="right")) - 1
+            message = self.persons.parts[part].failure(index - int(self.persons.starts[part]))
+            messages[message or f"person {index}: could not be read for a while"] = None
+        return list(messages)
+
+    def on_before_batch_transfer(self, batch: dict[str, Tensor], dataloader_idx: int) -> dict[str, Tensor]:
+        """Called by Lightning while the batch is still on the CPU."""
+        self.note_broken(batch)
+        return batch
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimiser steps in an epoch."""
+        return max(1, len(self.persons) // (self.settings.batch_size * self.machine.processes))
+
+    def train_dataloader(self) -> DataLoader:
+        """The loader of this process."""
+        trainer = self.trainer
+        rank, world = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
+        batch = self.settings.batch_size * world
+        sampler = EpochSampler(self.persons, self.settings.seed, batch, rank, world)
+        sampler.set_epoch(self.first_epoch)
+        return DataLoader(
+            self.persons,
+            batch_size=self.settings.batch_size,
+            sampler=sampler,
+            num_workers=worker_count(self.machine),
+            worker_init_fn=_single_thread,
+            pin_memory=torch.cuda.is_available(),
+            drop_last=True,
+        )
+
+
+def worker_count(machine: Machine) -> int:
+    """Data loading processes per training process: as told, else up to 8, by the cores at hand."""
+    if machine.workers is not None:
+        return machine.workers
+    return max(1, min(8, (os.cpu_count() or 1) // machine.devices))
+
+
+def _single_thread(_worker: int) -> None:
+    """Each worker is one core's work: OpenCV's own threads would fight over the cores."""
+    import cv2
+
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)

@@ -1,0 +1,163 @@
+"""The folder of a run: what lies in it, how it is written so that a kill never loses what was done."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric.plugins import TorchCheckpointIO
+
+from diffusionpose.errors import InputError
+
+FREE_TO_CHANGE = ("epochs", "val_every")
+
+
+class RunFolder:
+    """``settings.json``, ``checkpoints/last.ckpt``, ``model.safetensors`` (newest), ``best.safetensors`` (best
+    validation AP), ``metrics.csv`` (one row an epoch) and ``logs/`` (TensorBoard).
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.settings_file = path / "settings.json"
+        self.checkpoint = path / "checkpoints" / "last.ckpt"
+        self.newest = path / "model.safetensors"
+        self.best = path / "best.safetensors"
+        self.metrics = path / "metrics.csv"
+
+    def prepare(self) -> None:
+        """Make the folder; InputError where it cannot be written to."""
+        try:
+            self.checkpoint.parent.mkdir(parents=True, exist_ok=True)
+            probe = self.path / f".probe.{os.getpid()}"
+            probe.write_bytes(b"")
+            probe.unlink()
+        except OSError as error:
+            raise InputError(
+                f"{self.path}: cannot write here ({error.strerror}); give another --output"
+            ) from error
+
+    def resume_epoch(self, wanted: Mapping[str, Any]) -> int:
+        """The epoch to go on from, 0 for a new run.
+
+        Raises:
+            InputError: the run in this folder had other settings or data, or its checkpoint cannot be read.
+        """
+        if not self.checkpoint.exists():
+            return 0
+        before = self._settings_before()
+        if differences := list(_differences(before, wanted)):
+            raise InputError(
+                f"{self.settings_file}: this folder holds a run with other settings ({'; '.join(differences)}); give the "
+                f"same ones to resume it, or another --output (free to change: {', '.join(FREE_TO_CHANGE)})"
+            )
+        return int(read_checkpoint(self.checkpoint)["epoch"]) + 1
+
+    def _settings_before(self) -> dict[str, Any]:
+        try:
+            return json.loads(self.settings_file.read_text())
+        except (OSError, ValueError) as error:
+            raise InputError(
+                f"{self.settings_file}: cannot be read, so the run in this folder cannot be resumed; "
+                f"give another --output, or delete {self.checkpoint} to start again"
+            ) from error
+
+    def write_settings(self, entries: Mapping[str, Any]) -> None:
+        """Write ``settings.json``."""
+        text = json.dumps(entries, indent=2) + "\n"
+        with writing(self.settings_file):
+            atomically(self.settings_file, lambda temporary: temporary.write_text(text))
+
+    def write_row(self, row: Mapping[str, Any]) -> None:
+        """Add an epoch's row to ``metrics.csv``, in place of rows of that epoch and later ones."""
+        rows = [old for old in self.rows() if int(old["epoch"]) < row["epoch"]]
+
+        def write(temporary: Path) -> None:
+            with temporary.open("w", newline="") as file:
+                writer = csv.DictWriter(file, fieldnames=list(row), restval="", extrasaction="ignore")
+                writer.writeheader()
+                writer.writerows([*rows, row])
+
+        with writing(self.metrics):
+            atomically(self.metrics, write)
+
+    def rows(self) -> list[dict[str, str]]:
+        """The rows of ``metrics.csv`` so far."""
+        if not self.metrics.exists():
+            return []
+        with self.metrics.open(newline="") as file:
+            return list(csv.DictReader(file))
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Checkpoints that a kill or a full disk leaves whole: a new file beside the old one, then a rename.
+
+    Loads nothing but tensors and plain types (``weights_only``).
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """Write ``path``; InputError where the disk does not take it."""
+        with writing(Path(path)):
+            atomically(Path(path), lambda temporary: torch.save(checkpoint, temporary))
+
+    def load_checkpoint(
+        self, path: Any, map_location: Any = "cpu", weights_only: bool | None = True
+    ) -> dict[str, Any]:
+        """Read ``path``; InputError where it was cut."""
+        return read_checkpoint(Path(path))
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """The entries of a checkpoint, tensors on the CPU; InputError naming the file and the cure."""
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises a dozen kinds for a cut or foreign file
+        raise InputError(
+            f"{path}: not a whole checkpoint ({type(error).__name__}); put back a copy of it, or delete it to train "
+            f"from the start (--weights {path.parent.parent / 'model.safetensors'} starts from its last weights)"
+        ) from error
+
+
+def atomically(path: Path, write: Callable[[Path], object]) -> None:
+    """Let ``write`` fill a temporary file beside ``path``, then rename it to ``path``."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        write(temporary)
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn what a full or read-only disk raises into an InputError that names the file."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:  # torch.save raises RuntimeError on a full disk
+        raise InputError(
+            f"{path}: cannot be written ({error}); free some space or mend the folder, then give the same command "
+            "again: it goes on from the last whole checkpoint"
+        ) from error
+
+
+def _differences(before: Mapping[str, Any], wanted: Mapping[str, Any]) -> Iterator[str]:
+    """What differs between two ``settings.json``, where it changes the numbers.
+
+    The batch may be split over another number of processes, but its total stays.
+    """
+    old, new = before.get("settings", {}), json.loads(json.dumps(wanted["settings"]))
+    for name in sorted(old.keys() | new.keys()):
+        if name not in (*FREE_TO_CHANGE, "batch_size") and old.get(name) != new.get(name):
+            yield f"{name} was {old.get(name)!r}, is {new.get(name)!r}"
+    if before.get("persons_per_step") != wanted["persons_per_step"]:
+        yield f"persons per step were {before.get('persons_per_step')}, are {wanted['persons_per_step']}"
+    if [s["sha256"] for s in before.get("train", [])] != [s["sha256"] for s in wanted["train"]]:
+        yield "other training annotations"

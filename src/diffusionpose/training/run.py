@@ -1,0 +1,196 @@
+"""One training from start to end, or from where it was interrupted."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.fabric.utilities.rank_zero import rank_zero_only
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.strategies import DDPStrategy
+
+from diffusionpose.data.persons import Annotations
+from diffusionpose.evaluation.evaluate import evaluate
+from diffusionpose.models.pose_model import PoseModel
+from diffusionpose.skeletons import get_skeleton
+from diffusionpose.training.data import PersonDataModule, read_persons, worker_count
+from diffusionpose.training.epochs import EpochEnd, Validate
+from diffusionpose.training.folder import AtomicCheckpointIO, RunFolder
+from diffusionpose.training.module import PoseTraining
+from diffusionpose.training.progress import Pace, TrainingBar
+from diffusionpose.training.settings import ImageSet, Machine, TrainingSettings
+from diffusionpose.training.start import starting_model
+
+
+@dataclass(frozen=True)
+class Summary:
+    """How a training ended.
+
+    Args:
+        folder: of the run.
+        epochs: done in all.
+        resumed_from: epochs that were already done.
+        metrics: the last row of ``metrics.csv``.
+        failures: what could not be done, in words (pictures that could not be read).
+    """
+
+    folder: RunFolder
+    epochs: int
+    resumed_from: int
+    metrics: dict[str, str]
+    failures: list[str] = field(default_factory=list)
+
+
+def train(
+    settings: TrainingSettings,
+    train_sets: Sequence[ImageSet],
+    val_set: ImageSet,
+    output: Path,
+    machine: Machine | None = None,
+    weights: Path | str | None = None,
+    encoder_weights: Path | None = None,
+    progress: bool = True,
+) -> Summary:
+    """Train a model; a run that ``output`` already holds is resumed after its last whole epoch.
+
+    A resumed run ends in the weights of an uninterrupted one: the checkpoint holds weights, optimiser and
+    moving average, everything random comes from (seed, epoch or step, index).
+
+    Args:
+        settings: from a recipe.
+        train_sets: one or several; joints are matched to the model's skeleton by name.
+        val_set: validated with ground-truth boxes.
+        output: folder of the run.
+        machine: accelerator, processes, workers; None for one process.
+        weights, encoder_weights: see ``start.starting_model``.
+        progress: a progress bar (one line an epoch is always printed).
+
+    Raises:
+        InputError: data, weights, settings or folder that cannot be used, a disk that is full, or a
+            loss that is not finite; what was done until then is kept.
+    """
+    machine = machine or Machine()
+    folder = RunFolder(output)
+    folder.prepare()
+    skeleton = get_skeleton(settings.skeleton)
+    sets = [(read_persons(each, skeleton), each.images) for each in train_sets]
+    validate = _validation(settings, read_persons(val_set, skeleton), val_set.images, machine)
+    entries = _entries(settings, train_sets, val_set, machine, weights, encoder_weights)
+    done = folder.resume_epoch(entries)
+    if done >= settings.epochs:
+        return Summary(folder, done, done, _last_row(folder))
+    if rank_zero_only.rank in (0, None):
+        folder.write_settings(entries)
+    data = PersonDataModule(sets, settings, machine, first_epoch=done)
+    model = starting_model(settings, weights, encoder_weights, resuming=done > 0)
+    training = PoseTraining(model, settings, data.steps_per_epoch)
+    with _quiet():
+        trainer = _trainer(settings, machine, folder, validate, data.steps_per_epoch, progress)
+        trainer.fit(training, data, ckpt_path=folder.checkpoint if done else None, weights_only=True)
+    return Summary(folder, settings.epochs, done, _last_row(folder), data.failures())
+
+
+def _trainer(
+    settings: TrainingSettings,
+    machine: Machine,
+    folder: RunFolder,
+    validate: Validate,
+    steps: int,
+    progress: bool,
+) -> pl.Trainer:
+    pace = Pace(settings.batch_size * machine.processes, steps, settings.epochs)
+    callbacks: list[pl.Callback] = [EpochEnd(folder, validate, pace)]
+    if progress:
+        callbacks.append(TrainingBar(pace))
+    return pl.Trainer(
+        accelerator=machine.accelerator,
+        devices=machine.devices,
+        num_nodes=machine.nodes,
+        strategy=DDPStrategy() if machine.processes > 1 else "auto",
+        precision="bf16-mixed" if settings.precision == "bf16-mixed" else "32-true",
+        sync_batchnorm=settings.sync_batchnorm,
+        max_epochs=settings.epochs,
+        limit_val_batches=0,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        enable_progress_bar=progress,
+        enable_model_summary=False,
+        default_root_dir=folder.path,
+        logger=TensorBoardLogger(folder.path, name="logs", version=""),
+        plugins=[AtomicCheckpointIO()],
+        callbacks=callbacks,
+    )
+
+
+def _validation(settings: TrainingSettings, persons: Annotations, images: Path, machine: Machine) -> Validate:
+    def validate(model: PoseModel) -> dict[str, float]:
+        report = evaluate(
+            model,
+            persons,
+            images,
+            decode=settings.decode,
+            flip=settings.flip,
+            steps=settings.steps,
+            batch_size=2 * settings.batch_size,
+            workers=worker_count(machine),
+        )
+        return report.metrics
+
+    return validate
+
+
+def _entries(
+    settings: TrainingSettings,
+    train_sets: Sequence[ImageSet],
+    val_set: ImageSet,
+    machine: Machine,
+    weights: Path | str | None,
+    encoder_weights: Path | None,
+) -> dict[str, Any]:
+    """What ``settings.json`` holds."""
+    return {
+        "settings": settings.to_dict(),
+        "persons_per_step": settings.batch_size * machine.processes,
+        "train": [_set_entry(each) for each in train_sets],
+        "val": _set_entry(val_set),
+        "start": {"weights": _text(weights), "encoder_weights": _text(encoder_weights)},
+        "torch": torch.__version__,
+    }
+
+
+def _set_entry(images: ImageSet) -> dict[str, str]:
+    digest = hashlib.sha256(images.annotations.read_bytes()).hexdigest()
+    return {"images": str(images.images), "annotations": str(images.annotations), "sha256": digest}
+
+
+def _text(path: Path | str | None) -> str | None:
+    return None if path is None else str(path)
+
+
+def _last_row(folder: RunFolder) -> dict[str, str]:
+    rows = folder.rows()
+    return rows[-1] if rows else {}
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No notices and hints of Lightning's: what matters is said by the run itself."""
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module="lightning")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

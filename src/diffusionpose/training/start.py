@@ -1,0 +1,70 @@
+"""The model a training starts from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from diffusionpose.errors import InputError
+from diffusionpose.models.pose_model import PoseModel
+from diffusionpose.models.weights import load_model
+from diffusionpose.models.zoo import create_model
+from diffusionpose.skeletons import get_skeleton
+from diffusionpose.training.settings import TrainingSettings
+
+
+def starting_model(
+    settings: TrainingSettings,
+    weights: Path | str | None = None,
+    encoder_weights: Path | None = None,
+    resuming: bool = False,
+) -> PoseModel:
+    """The model of the settings, with its first weights: random ones come from ``settings.seed``.
+
+    Args:
+        settings: model, options, skeleton, input size, ``pretrained``.
+        weights: a model to go on from (fine-tuning), as ``load_model`` takes it; the joints may differ.
+        encoder_weights: a safetensors file of ImageNet weights for the encoder.
+        resuming: all weights come from a checkpoint afterwards, so none are fetched.
+
+    Raises:
+        InputError: weights that cannot be read or fetched, or do not fit.
+    """
+    fetch = settings.pretrained and not (resuming or weights or encoder_weights)
+    torch.manual_seed(settings.seed)
+    try:
+        model = create_model(
+            settings.model,
+            get_skeleton(settings.skeleton),
+            pretrained=fetch,
+            encoder_weights=None if resuming else encoder_weights,
+            input_size=settings.input_size,
+            unbiased=settings.unbiased,
+            **settings.options,
+        )
+    except InputError:
+        raise
+    except Exception as error:
+        if not fetch:
+            raise
+        raise InputError(
+            f"the ImageNet weights of {settings.model} cannot be fetched ({error}); give a file of them by "
+            "--encoder-weights, a model to start from by --weights, or --no-pretrained"
+        ) from error
+    if weights is not None and not resuming:
+        _take_weights(model, load_model(weights), weights)
+    return model
+
+
+def _take_weights(model: PoseModel, source: PoseModel, name: Path | str) -> None:
+    """Copy every weight of the same name and shape; the rest (another skeleton's output) stays as it is."""
+    own, given = model.state_dict(), source.state_dict()
+    fitting = {key: value for key, value in given.items() if key in own and own[key].shape == value.shape}
+    if not any(key.startswith("encoder.") for key in fitting):
+        raise InputError(
+            f"{name}: no weight of its encoder fits {model.config['name']}; give a model of that kind to --weights"
+        )
+    model.load_state_dict(fitting, strict=False)
+    if left := sorted(own.keys() - fitting.keys()):
+        print(f"{name}: {len(fitting)} of {len(own)} weights taken; not fitting: {', '.join(left[:4])} ...")
