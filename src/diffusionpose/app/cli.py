@@ -1,0 +1,114 @@
+"""The command line: which sub-commands there are, and how a run ends.
+
+Exit status 0: everything asked for was done. 1: something was not, and stderr says what and the cure.
+2: the arguments do not parse. 130: stopped by Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.metadata import version
+from typing import Annotated, Any, Protocol, Union
+
+import tyro
+
+from diffusionpose.errors import InputError
+
+# name -> (module, class, its line in `diffusionpose --help`). Only the module of the command that is
+# called gets imported: this is what keeps --help under a second.
+COMMANDS = {
+    "predict": ("diffusionpose.app.predict", "PredictCommand", "Find the poses of the people in pictures."),
+    "train": ("diffusionpose.app.train", "TrainCommand", "Train a model by a recipe, or resume."),
+    "evaluate": (
+        "diffusionpose.app.evaluate",
+        "EvaluateCommand",
+        "Measure a model on an annotated data set.",
+    ),
+    "models": ("diffusionpose.app.models", "ModelsCommand", "List models and recipes with their cost."),
+    "demo": ("diffusionpose.app.demo", "DemoCommand", "Pose a photograph that is always at hand."),
+}
+DESCRIPTION = """2D human pose estimation with DiffusionPose (arXiv 2306.17074).
+
+`diffusionpose COMMAND --help` explains a command. --debug (or DIFFUSIONPOSE_DEBUG=1 in the environment)
+shows the full traceback of an error; --version prints the version."""
+
+
+class Command(Protocol):
+    """What a sub-command is: a frozen dataclass that tyro fills."""
+
+    def run(self) -> int:
+        """Do the job; the exit status."""
+
+
+@dataclass(frozen=True)
+class _NotCalled:
+    """Stands in the parser for a command that this call does not use."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run ``diffusionpose``; returns the exit status.
+
+    Args:
+        arguments: without the program's name; None takes them from ``sys.argv``.
+
+    Raises:
+        SystemExit: from the parser: 0 after ``--help``, 2 where the arguments do not parse.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in words or os.environ.get("DIFFUSIONPOSE_DEBUG", "0") not in ("", "0")
+    words = [word for word in words if word != "--debug"]
+    if words == ["--version"]:
+        print(f"diffusionpose {version('diffusionpose')}")
+        return 0
+    try:
+        return _parse(words).run()
+    except KeyboardInterrupt:
+        print("\ndiffusionpose: stopped", file=sys.stderr)
+        return 130  # 128 + SIGINT, as shells count
+    except BrokenPipeError:  # `diffusionpose models | head` has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:
+        if debug:
+            raise
+        print(f"diffusionpose: {_explain(error)}", file=sys.stderr)
+        return 1
+
+
+def _parse(words: Sequence[str]) -> Command:
+    """The command that the words ask for, filled."""
+    choices: list[Any] = []
+    for name, (module, class_name, summary) in COMMANDS.items():
+        if words and words[0] == name:
+            choice: Any = getattr(import_module(module), class_name)
+            choices.append(Annotated[choice, tyro.conf.subcommand(name)])
+        else:
+            choices.append(Annotated[_NotCalled, tyro.conf.subcommand(name, description=summary)])
+    commands: Any = Union[tuple(choices)]  # noqa: UP007 (built at run time)
+    command: Command = tyro.cli(
+        commands,
+        prog="diffusionpose",
+        description=DESCRIPTION,
+        args=list(words),
+    )
+    return command
+
+
+def _explain(error: Exception) -> str:
+    """One readable message for an error that ended the run."""
+    if isinstance(error, InputError):
+        return str(error)
+    if isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename else ""
+        return f"{where}{error.strerror or error}"
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return f"out of memory ({error}); try a smaller --batch-size"
+    return f"internal error, {type(error).__name__}: {error} (run again with --debug to see where)"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

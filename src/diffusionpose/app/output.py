@@ -1,0 +1,56 @@
+"""Writing what a command leaves behind: whole files or none, and an error that names the cure."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from diffusionpose.errors import InputError
+
+
+def make_folder(folder: Path) -> None:
+    """Make sure that files can be written to a folder, before any long work.
+
+    Raises:
+        InputError: it can neither be made nor written to.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise InputError(
+            f"--output {folder}: no folder that can be written to ({error.strerror}); name another"
+        ) from error
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Write a file in one stroke: whoever reads it sees the old one or the new one, never a part.
+
+    Raises:
+        InputError: it cannot be written, as on a full disk.
+    """
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        part.write_bytes(content)
+        os.replace(part, path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise InputError(
+            f"{path}: cannot be written ({error.strerror}); make room, or name another --output"
+        ) from error
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON in one stroke; a list gets one line for each entry.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    if isinstance(content, list):
+        text = "[\n" + ",\n".join(json.dumps(entry, allow_nan=False) for entry in content) + "\n]\n"
+    else:
+        text = json.dumps(content, indent=2, allow_nan=False) + "\n"
+    write_file(path, text.encode())

@@ -1,0 +1,221 @@
+"""``diffusionpose predict``: poses in pictures, drawn and as JSON."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+
+import tyro
+
+from diffusionpose.app.output import make_folder, write_file, write_json
+from diffusionpose.app.pictures import Picture, find_pictures
+from diffusionpose.errors import InputError
+
+if TYPE_CHECKING:
+    from diffusionpose.inference.detectors import BoxesFromFile
+    from diffusionpose.inference.estimator import PoseEstimator, Request
+    from diffusionpose.poses import Pose
+
+DRAWN_BOX_SCORE = 0.3  # detection files list boxes down to a score of 0; their poses go into the JSON only
+AHEAD = 4  # pictures read before, and drawn after, their turn in the network
+In = TypeVar("In")
+Out = TypeVar("Out")
+
+
+@dataclass(frozen=True)
+class PredictCommand:
+    """Find the poses of the people in pictures.
+
+    Writes OUTPUT/<stem>.png, each picture with its poses drawn (only joints with a score of 0.2 or
+    more, only persons whose box has a score of 0.3 or more), and OUTPUT/keypoints.json, all of them as
+    a COCO results list to which file_name and box (x0, y0, x1, y1) are added. A picture that
+    cannot be used is reported, the others are done, and the exit status is 1.
+
+    --boxes takes a JSON file: a COCO detection list [{"image_id" or "file_name", "bbox": [x, y, width,
+    height], "score"}, ...], a COCO annotation file, or {"photo.jpg": [[x0, y0, x1, y1], ...], ...}.
+    image_id 785 means the picture whose name ends in that number: 000000000785.jpg.
+    """
+
+    images: tyro.conf.Positional[Annotated[tuple[Path, ...], tyro.conf.arg(metavar="IMAGE...")]]
+    """Pictures, or folders of pictures."""
+    output: Annotated[Path, tyro.conf.arg(metavar="DIR")]
+    """Folder for the results; made if it is not there."""
+    boxes: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    """Person boxes; without it the detector looks for persons."""
+    detector: Literal["whole"] = "whole"
+    """Finds the persons: 'whole' takes the whole picture as one."""
+    weights: Annotated[str | None, tyro.conf.arg(metavar="W")] = None
+    """A run folder, a .safetensors file, the name of a bundled model or a hub id."""
+    steps: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
+    """Diffusion steps; default: as the model was made for, mostly 1."""
+    decode: Literal["argmax", "quarter", "dark"] = "dark"
+    """How a heatmap becomes a point."""
+    flip: bool = True
+    """Average with the mirrored picture: a little better, twice the time."""
+    device: str = "auto"
+    """'auto' (a GPU where there is one), 'cpu', 'cuda:1', 'mps', ..."""
+    batch_size: int = 32
+    """Persons per pass through the network."""
+
+    def run(self) -> int:
+        """Find, draw, write; 0 if every picture and box could be used."""
+        if not self.images:
+            say("predict: name at least one picture or folder of pictures (--help explains)")
+            return 2
+        from diffusionpose.inference.detectors import BoxesFromFile
+        from diffusionpose.inference.estimator import PoseEstimator
+
+        boxes = None if self.boxes is None else BoxesFromFile(self.boxes)
+        pictures, problems = find_pictures(self.images, boxes.image_id if boxes else lambda path: None)
+        self._check_output(pictures)
+        if boxes is None:
+            say("no --boxes given: taking each whole picture as one person")
+        else:
+            _check_boxes(boxes, pictures)
+        estimator = PoseEstimator.from_pretrained(
+            self.weights,
+            self.device,
+            steps=self.steps,
+            decode=self.decode,
+            flip=self.flip,
+            batch_size=self.batch_size,
+        )
+        for problem in problems:
+            say(problem)
+        return _Job(self.output, estimator, boxes, pictures, len(problems)).run()
+
+    def _check_output(self, pictures: list[Picture]) -> None:
+        """InputError where results could not be written, or would take the place of what they come from."""
+        make_folder(self.output)
+        folder = self.output.resolve()
+        written = {folder / picture.drawn for picture in pictures} | {folder / "keypoints.json"}
+        for source in [*(picture.path for picture in pictures), *([self.boxes] if self.boxes else [])]:
+            if source.resolve() in written:
+                raise InputError(f"{source}: would be overwritten by the result; name another --output")
+
+
+class _Job:
+    """One run over pictures: reading ahead, the network, and drawing behind it, each in its thread."""
+
+    def __init__(
+        self,
+        output: Path,
+        estimator: PoseEstimator,
+        boxes: BoxesFromFile | None,
+        pictures: list[Picture],
+        problems: int,
+    ) -> None:
+        self.output = output
+        self.estimator = estimator
+        self.boxes = boxes
+        self.pictures = pictures
+        self.problems = problems
+        self.rows: list[dict[str, Any]] = []
+
+    def run(self) -> int:
+        start, done = time.perf_counter(), 0
+        requests = (request for request in in_order(self._read, self.pictures) if request)
+        try:
+            for rows in in_order(self._draw, self.estimator.stream(requests)):
+                self.rows.extend(rows)
+                done += 1
+                if sys.stderr.isatty():
+                    print(f"\r{done} of {len(self.pictures)} pictures", end="\r", file=sys.stderr)
+        finally:  # also after Ctrl-C or a full disk: what is drawn is in the JSON as well
+            write_json(self.output / "keypoints.json", self.rows)
+        seconds = time.perf_counter() - start
+        print(
+            f"{done} of {len(self.pictures)} pictures, {len(self.rows)} poses, {seconds:.1f} s "
+            f"({done / seconds:.1f} pictures/s): {self.output / '*.png'}, {self.output / 'keypoints.json'}"
+        )
+        if self.problems:
+            say(f"{self.problems} problem{'s' * (self.problems > 1)}, listed above; the rest is done")
+        return 1 if self.problems else 0
+
+    def _read(self, picture: Picture) -> Request | None:
+        """The picture and its persons; None, and a message, where it cannot be read."""
+        from diffusionpose.data.images import read_image
+        from diffusionpose.inference.detectors import usable_boxes
+        from diffusionpose.inference.estimator import Request
+
+        try:
+            image = read_image(picture.path)
+        except InputError as error:
+            self._report(str(error))
+            return None
+        found, scores = self.boxes.of(picture.path) if self.boxes else self.estimator.detector(image)
+        found, kept, problems = usable_boxes(found, image.shape[1], image.shape[0])
+        for problem in problems:
+            self._report(f"{picture.path}: {problem}" + (f" in {self.boxes.path}" if self.boxes else ""))
+        return Request(image, found, scores[kept], source=picture)
+
+    def _draw(self, answer: tuple[Request, list[Pose]]) -> list[dict[str, Any]]:
+        """Write the drawing of one picture; its entries for the JSON."""
+        import cv2
+
+        from diffusionpose.inference.drawing import draw_poses
+
+        request, poses = answer
+        picture: Picture = request.source
+        sure = [p for p, score in zip(poses, request.scores, strict=True) if score >= DRAWN_BOX_SCORE]
+        drawn = draw_poses(request.image, sure)
+        write_file(self.output / picture.drawn, cv2.imencode(".png", drawn[:, :, ::-1])[1].tobytes())
+        more = {"file_name": picture.file_name, "drawn": picture.drawn}
+        return [
+            {**pose.to_coco_result(picture.image_id), "box": [round(float(x), 2) for x in pose.box], **more}
+            for pose in poses
+        ]
+
+    def _report(self, problem: str) -> None:
+        self.problems += 1
+        say(problem)
+
+
+def in_order(work: Callable[[In], Out], items: Iterable[In], ahead: int = AHEAD) -> Iterator[Out]:
+    """``map(work, items)`` in a thread, at most ``ahead`` items before they are asked for."""
+    pending: deque[Future[Out]] = deque()
+    with ThreadPoolExecutor(max_workers=1) as thread:
+        for item in items:
+            pending.append(thread.submit(work, item))
+            if len(pending) > ahead:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+
+
+def say(message: str) -> None:
+    """A message to the user, on stderr."""
+    print(f"diffusionpose: {message}", file=sys.stderr)
+
+
+def _check_boxes(boxes: BoxesFromFile, pictures: list[Picture]) -> None:
+    """Tell of pictures without boxes.
+
+    Raises:
+        InputError: no picture has boxes, or two pictures have the same ones.
+    """
+    owners: dict[str, Path] = {}
+    without = []
+    for picture in pictures:
+        key = boxes.key(picture.path)
+        if key is None:
+            without.append(picture.path)
+        elif key in owners:
+            raise InputError(
+                f"{boxes.path}: its entry {key!r} fits both {owners[key]} and {picture.path}; "
+                "name pictures there by folder and name"
+            )
+        else:
+            owners[key] = picture.path
+    if pictures and not owners:
+        raise InputError(
+            f"{boxes.path}: knows none of the pictures given; do its names or image ids fit them?"
+        )
+    if without:
+        say(f"{boxes.path} has no boxes for {len(without)} of {len(pictures)} pictures, {without[0]} first")

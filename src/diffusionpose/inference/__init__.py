@@ -1,0 +1,1 @@
+"""From a picture to poses: detectors that find persons, the estimator, drawing."""

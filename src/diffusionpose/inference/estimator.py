@@ -1,0 +1,227 @@
+"""PoseEstimator: pictures in, poses out."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from inspect import signature
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+import torch
+from PIL import Image
+
+from diffusionpose.data.images import _oriented, _rgb, read_image
+from diffusionpose.errors import InputError
+from diffusionpose.evaluation.nms import VISIBLE_SCORE
+from diffusionpose.geometry.crops import Crop
+from diffusionpose.geometry.heatmaps import DECODE_METHODS
+from diffusionpose.inference.detectors import PersonDetector, WholeImage, usable_boxes
+from diffusionpose.models.pose_model import PoseModel
+from diffusionpose.models.weights import load_model
+from diffusionpose.poses import Pose
+
+ImageLike = str | Path | Image.Image | np.ndarray
+
+HELD_BYTES = 500_000_000  # pictures that wait for a full batch take at most about this much memory
+
+
+@dataclass(frozen=True, eq=False)
+class Request:
+    """A picture and the persons in it whose poses are wanted.
+
+    Attributes:
+        image: (H, W, 3) uint8 RGB.
+        boxes: (n, 4) float32 xyxy, image pixels, each with an area inside the picture.
+        scores: (n,) of the boxes.
+        source: whatever the caller needs to know the picture by.
+    """
+
+    image: np.ndarray
+    boxes: np.ndarray
+    scores: np.ndarray
+    source: Any = None
+
+
+class PoseEstimator:
+    """Finds the poses of the persons in pictures.
+
+    Persons of several pictures go through the network together, ``batch_size`` at a time; the
+    answer does not depend on it.
+
+    Args:
+        model: any pose model; it is put on ``device`` and into evaluation mode.
+        device: "auto" (a GPU where there is one), or as PyTorch names it: "cpu", "cuda:1", "mps".
+        detector: finds the persons of pictures that come without boxes.
+        steps: diffusion steps; None for the model's own number.
+        decode: how heatmaps become coordinates: "argmax", "quarter" or "dark".
+        flip: average with the mirrored picture.
+        batch_size: persons per pass through the network.
+
+    Raises:
+        InputError: a device that is not there, an unknown decoder, a number below 1, or steps for
+            a model that takes none.
+    """
+
+    def __init__(
+        self,
+        model: PoseModel,
+        *,
+        device: str = "auto",
+        detector: PersonDetector | None = None,
+        steps: int | None = None,
+        decode: str = "dark",
+        flip: bool = True,
+        batch_size: int = 32,
+    ) -> None:
+        if decode not in DECODE_METHODS:
+            raise InputError(f"decode: {decode!r} is not one of {', '.join(DECODE_METHODS)}")
+        if batch_size < 1:
+            raise InputError(f"batch size: {batch_size} must be 1 or more")
+        self.model = model.to(_device(device)).eval()
+        self.detector = detector or WholeImage()
+        self.batch_size = batch_size
+        self._options: dict[str, Any] = {"decode": decode, "flip": flip, **_steps(model, steps)}
+
+    @classmethod
+    def from_pretrained(
+        cls, weights: str | Path | None = None, device: str = "auto", **options: Any
+    ) -> PoseEstimator:
+        """An estimator with trained weights.
+
+        Args:
+            weights: None for the bundled model, else a run folder, a .safetensors file, the name of a
+                bundled model or a hub id.
+            device, options: as of the class.
+
+        Raises:
+            InputError: weights that are missing, damaged or of a kind that is refused.
+        """
+        return cls(load_model(weights), device=device, **options)
+
+    @overload
+    def __call__(self, images: ImageLike, boxes: Any = None) -> list[Pose]: ...
+
+    @overload
+    def __call__(
+        self, images: Sequence[ImageLike], boxes: Sequence[Any] | None = None
+    ) -> list[list[Pose]]: ...
+
+    def __call__(self, images: Any, boxes: Any = None) -> list[Pose] | list[list[Pose]]:
+        """Poses of one picture, or of each picture of a list.
+
+        Args:
+            images: a file, a PIL image, an array (H, W, 3) uint8 RGB, or a list of these.
+            boxes: the persons, (n, 4) xyxy in image pixels, no box for no person; for a list of
+                pictures a list with one entry for each, None where the detector shall look.
+
+        Returns:
+            One pose for each box, in their order, for one picture; for a list of pictures a list of
+            such lists.
+
+        Raises:
+            InputError: a picture that cannot be read, or a box outside of it, without area or not
+                of four finite numbers.
+        """
+        if isinstance(images, (str, Path, Image.Image, np.ndarray)):
+            return self([images], None if boxes is None else [boxes])[0]
+        images = list(images)
+        boxes = [None] * len(images) if boxes is None else list(boxes)
+        if len(boxes) != len(images):
+            raise InputError(f"{len(images)} pictures but boxes for {len(boxes)}; give one entry a picture")
+        requests = (self._request(i, *pair) for i, pair in enumerate(zip(images, boxes, strict=True)))
+        return [poses for _, poses in self.stream(requests)]
+
+    def stream(self, requests: Iterable[Request]) -> Iterator[tuple[Request, list[Pose]]]:
+        """The poses of any number of pictures, in order, in full batches and bounded memory.
+
+        Args:
+            requests: may be a generator; it is asked for the next picture only when there is room.
+
+        Yields:
+            each request with its poses, one for each box.
+        """
+        waiting: deque[tuple[Request, list[Pose]]] = deque()
+        persons: deque[tuple[Request, int, list[Pose]]] = deque()
+        for request in requests:
+            poses: list[Pose] = []
+            waiting.append((request, poses))
+            persons.extend((request, index, poses) for index in range(len(request.boxes)))
+            held = sum(request.image.nbytes for request, _ in waiting)
+            while len(persons) >= self.batch_size or (persons and held > HELD_BYTES):
+                self._estimate(persons)
+            while waiting and len(waiting[0][1]) == len(waiting[0][0].boxes):
+                yield waiting.popleft()
+        while persons:
+            self._estimate(persons)
+        yield from waiting
+
+    def _estimate(self, persons: deque[tuple[Request, int, list[Pose]]]) -> None:
+        """One pass through the network: takes a batch of (request, which box, where its pose goes)."""
+        batch = [persons.popleft() for _ in range(min(self.batch_size, len(persons)))]
+        boxes = torch.from_numpy(np.stack([request.boxes[index] for request, index, _ in batch]))
+        crops = Crop.from_boxes(boxes, self.model.input_size, unbiased=self.model.unbiased)
+        inputs = np.stack([crops.cut(request.image, i) for i, (request, _, _) in enumerate(batch)])
+        device = next(self.model.parameters()).device
+        images = torch.from_numpy(inputs).permute(0, 3, 1, 2).to(device)
+        keypoints, scores = self.model.estimate(images, crops.to(device), **self._options)
+        answers = zip(batch, keypoints.float().cpu().numpy(), scores.float().cpu().numpy(), strict=True)
+        for (request, index, poses), points, sure in answers:
+            counted = sure[sure > VISIBLE_SCORE]
+            score = float(request.scores[index]) * (float(counted.mean()) if counted.size else 0.0)
+            poses.append(Pose(self.model.skeleton, points, sure, request.boxes[index], score))
+
+    def _request(self, index: int, image: ImageLike, boxes: Any) -> Request:
+        """The picture at ``index`` of a call, read, with its persons."""
+        pixels = _pixels(image)
+        name = str(image) if isinstance(image, (str, Path)) else f"picture {index}"
+        if boxes is None:
+            boxes, scores = self.detector(pixels)
+        else:
+            try:
+                boxes = np.asarray(boxes, np.float32)
+            except (TypeError, ValueError) as error:
+                raise InputError(f"{name}: boxes are not numbers ({error})") from error
+            if boxes.size and (boxes.ndim != 2 or boxes.shape[1] != 4):
+                raise InputError(f"{name}: boxes of shape {boxes.shape}; give (n, 4): x0, y0, x1, y1 each")
+            boxes, scores = boxes.reshape(-1, 4), np.ones(len(boxes), np.float32)
+        usable, _, problems = usable_boxes(boxes, *pixels.shape[1::-1])
+        if problems:
+            raise InputError(f"{name}: {'; '.join(problems)}")
+        return Request(pixels, usable, scores)
+
+
+def _pixels(image: ImageLike) -> np.ndarray:
+    """(H, W, 3) uint8 RGB of whatever a caller may give as a picture."""
+    if isinstance(image, (str, Path)):
+        return read_image(image)
+    if isinstance(image, Image.Image):
+        return _rgb(_oriented(image), Path("PIL image"))
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
+        raise InputError(
+            f"an array of shape {image.shape} and type {image.dtype} is no picture; give (H, W, 3) uint8 RGB"
+        )
+    return np.ascontiguousarray(image)
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:  # PyTorch without that backend raises either
+        reason = str(error).splitlines()[0]
+        raise InputError(f"device {name!r}: {reason}; use 'auto' or 'cpu'") from error
+
+
+def _steps(model: PoseModel, steps: int | None) -> dict[str, int]:
+    """The option of the model's forward, where one is given."""
+    if steps is None:
+        return {}
+    if "steps" not in signature(model.forward).parameters:
+        raise InputError(f"steps: {model.config['name']} is no diffusion model and takes none; leave it out")
+    if steps < 1:
+        raise InputError(f"steps: {steps} must be 1 or more")
+    return {"steps": steps}
