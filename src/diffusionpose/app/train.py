@@ -148,6 +148,8 @@ class TrainCommand:
             encoder_weights=self.encoder_weights,
             progress=sys.stderr.isatty(),
         )
+        if not summary.first_process:
+            return 0
         metrics = summary.metrics
         values = ", ".join(
             f"{name} {100 * float(metrics[name]):.1f}" for name in ("AP", "PCK") if metrics.get(name)

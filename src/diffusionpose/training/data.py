@@ -52,7 +52,7 @@ class EpochSampler(Sampler[int]):
 
 
 def read_persons(images: ImageSet, skeleton: Skeleton) -> Annotations:
-    """The labelled persons of a set, their joints matched to ``skeleton`` by name.
+    """The persons of a set, labelled or not, their joints matched to ``skeleton`` by name.
 
     Raises:
         InputError: a missing folder, a file that cannot be read, a set without a labelled person.
@@ -60,8 +60,8 @@ def read_persons(images: ImageSet, skeleton: Skeleton) -> Annotations:
     if not images.images.is_dir():
         raise InputError(f"{images.images}: no such folder of images; check --images and --val-images")
     annotations = read_annotations(images.annotations)
-    persons = annotations.to_skeleton(skeleton).labelled()
-    if not persons.persons:
+    persons = annotations.to_skeleton(skeleton)
+    if not persons.labelled().persons:
         raise InputError(
             f"{images.annotations}: no person with a labelled joint of the {skeleton.name} skeleton; "
             "check --skeleton and the file"

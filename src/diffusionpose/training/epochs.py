@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.loggers import TensorBoardLogger
 from tqdm import tqdm
 
 from diffusionpose.models.pose_model import PoseModel
@@ -15,24 +15,24 @@ from diffusionpose.training.folder import RunFolder, writing
 from diffusionpose.training.module import PoseTraining
 from diffusionpose.training.progress import Pace, TrainingBar
 from diffusionpose.training.schedule import learning_rate
+from diffusionpose.training.validation import Validation
 
 COLUMNS = ("AP", "AP50", "AP75", "AR", "PCK", "PCK_limbs")
-Validate = Callable[[PoseModel], dict[str, float]]
 
 
 class EpochEnd(Checkpoint):
-    """Validates the averaged weights on the first process, writes models, the row and last the checkpoint.
+    """Validates the averaged weights, writes models, the row and last the checkpoint.
 
     The checkpoint comes last: a run killed before it repeats the epoch and writes the same again.
 
     Args:
         folder: of the run.
-        validate: from a model to its metrics (fractions of 1).
+        validation: of the averaged weights.
         pace: of the run.
     """
 
-    def __init__(self, folder: RunFolder, validate: Validate, pace: Pace) -> None:
-        self.folder, self.validate, self.pace = folder, validate, pace
+    def __init__(self, folder: RunFolder, validation: Validation, pace: Pace) -> None:
+        self.folder, self.validation, self.pace = folder, validation, pace
         self.best_ap = -1.0
 
     def state_dict(self) -> dict[str, Any]:
@@ -56,21 +56,18 @@ class EpochEnd(Checkpoint):
         assert isinstance(pl_module, PoseTraining)
         loss = pl_module.epoch_loss()
         seconds = self.pace.seconds()
+        metrics = self._validate(trainer, pl_module)
         if trainer.is_global_zero:
-            metrics = self._validate(pl_module, trainer.current_epoch)
             self._save_models(pl_module.result, metrics)
             self._record(trainer, pl_module, loss, seconds, metrics)
         trainer.strategy.barrier()
         trainer.save_checkpoint(self.folder.checkpoint)
 
-    def _validate(self, training: PoseTraining, epoch: int) -> dict[str, float]:
-        settings = training.settings
-        if (epoch + 1) % settings.val_every and epoch + 1 != settings.epochs:
+    def _validate(self, trainer: pl.Trainer, training: PoseTraining) -> dict[str, float]:
+        done, settings = trainer.current_epoch + 1, training.settings
+        if done % settings.val_every and done != settings.epochs:
             return {}
-        was_training = training.model.training
-        metrics = self.validate(training.result.eval())
-        training.train(was_training)
-        return metrics
+        return self.validation(training.result, trainer.global_rank, trainer.world_size)
 
     def _save_models(self, model: PoseModel, metrics: dict[str, float]) -> None:
         with writing(self.folder.newest):
@@ -94,10 +91,7 @@ class EpochEnd(Checkpoint):
         row = {"epoch": epoch, "step": trainer.global_step, "loss": loss, "learning_rate": rate}
         row |= {"seconds": round(seconds, 1), "persons_per_s": round(speed, 1)}
         self.folder.write_row(row | {name: metrics.get(name, "") for name in COLUMNS})
-        if trainer.logger is not None:
-            scalars = {f"val/{name}": value for name, value in metrics.items()} | {"train/epoch_loss": loss}
-            trainer.logger.log_metrics(scalars, step=trainer.global_step)
-            trainer.logger.save()
+        self._log(trainer, metrics, loss)
         shown = "".join(f"  {name} {100 * metrics[name]:.1f}" for name in COLUMNS if name in metrics)
         tqdm.write(
             f"epoch {epoch + 1}/{training.settings.epochs}  loss {loss:.4g}  {speed:.1f} persons/s{shown}"
@@ -106,3 +100,12 @@ class EpochEnd(Checkpoint):
         bar = trainer.progress_bar_callback
         if isinstance(bar, TrainingBar) and "AP" in metrics:
             bar.validation_ap = metrics["AP"]
+
+    def _log(self, trainer: pl.Trainer, metrics: dict[str, float], loss: float) -> None:
+        if not isinstance(trainer.logger, TensorBoardLogger):
+            return
+        scalars = {f"val/{name}": value for name, value in metrics.items()} | {"train/epoch_loss": loss}
+        trainer.logger.log_metrics(scalars, step=trainer.global_step)
+        if metrics:
+            trainer.logger.experiment.add_image("val/poses", self.validation.picture(), trainer.global_step)
+        trainer.logger.experiment.flush()

@@ -17,17 +17,15 @@ from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.strategies import DDPStrategy
 
-from diffusionpose.data.persons import Annotations
-from diffusionpose.evaluation.evaluate import evaluate
-from diffusionpose.models.pose_model import PoseModel
 from diffusionpose.skeletons import get_skeleton
-from diffusionpose.training.data import PersonDataModule, read_persons, worker_count
-from diffusionpose.training.epochs import EpochEnd, Validate
+from diffusionpose.training.data import PersonDataModule, read_persons
+from diffusionpose.training.epochs import EpochEnd
 from diffusionpose.training.folder import AtomicCheckpointIO, RunFolder
 from diffusionpose.training.module import PoseTraining
 from diffusionpose.training.progress import Pace, TrainingBar
 from diffusionpose.training.settings import ImageSet, Machine, TrainingSettings
 from diffusionpose.training.start import starting_model
+from diffusionpose.training.validation import Validation
 
 
 @dataclass(frozen=True)
@@ -39,6 +37,7 @@ class Summary:
         epochs: done in all.
         resumed_from: epochs that were already done.
         metrics: the last row of ``metrics.csv``.
+        first_process: of all that train together: the one to report.
         failures: what could not be done, in words (pictures that could not be read).
     """
 
@@ -46,6 +45,7 @@ class Summary:
     epochs: int
     resumed_from: int
     metrics: dict[str, str]
+    first_process: bool
     failures: list[str] = field(default_factory=list)
 
 
@@ -81,33 +81,34 @@ def train(
     folder = RunFolder(output)
     folder.prepare()
     skeleton = get_skeleton(settings.skeleton)
-    sets = [(read_persons(each, skeleton), each.images) for each in train_sets]
-    validate = _validation(settings, read_persons(val_set, skeleton), val_set.images, machine)
+    sets = [(read_persons(each, skeleton).labelled(), each.images) for each in train_sets]
+    validation = Validation(val_set, skeleton, settings, machine)
     entries = _entries(settings, train_sets, val_set, machine, weights, encoder_weights)
     done = folder.resume_epoch(entries)
     if done >= settings.epochs:
-        return Summary(folder, done, done, _last_row(folder))
-    if rank_zero_only.rank in (0, None):
+        return Summary(folder, done, done, _last_row(folder), _first_process())
+    if _first_process():
         folder.write_settings(entries)
     data = PersonDataModule(sets, settings, machine, first_epoch=done)
     model = starting_model(settings, weights, encoder_weights, resuming=done > 0)
     training = PoseTraining(model, settings, data.steps_per_epoch)
     with _quiet():
-        trainer = _trainer(settings, machine, folder, validate, data.steps_per_epoch, progress)
+        trainer = _trainer(settings, machine, folder, validation, data.steps_per_epoch, progress)
         trainer.fit(training, data, ckpt_path=folder.checkpoint if done else None, weights_only=True)
-    return Summary(folder, settings.epochs, done, _last_row(folder), data.failures())
+    failures = list(dict.fromkeys([*data.failures(), *validation.failures]))
+    return Summary(folder, settings.epochs, done, _last_row(folder), _first_process(), failures)
 
 
 def _trainer(
     settings: TrainingSettings,
     machine: Machine,
     folder: RunFolder,
-    validate: Validate,
+    validation: Validation,
     steps: int,
     progress: bool,
 ) -> pl.Trainer:
     pace = Pace(settings.batch_size * machine.processes, steps, settings.epochs)
-    callbacks: list[pl.Callback] = [EpochEnd(folder, validate, pace)]
+    callbacks: list[pl.Callback] = [EpochEnd(folder, validation, pace)]
     if progress:
         callbacks.append(TrainingBar(pace))
     return pl.Trainer(
@@ -130,21 +131,8 @@ def _trainer(
     )
 
 
-def _validation(settings: TrainingSettings, persons: Annotations, images: Path, machine: Machine) -> Validate:
-    def validate(model: PoseModel) -> dict[str, float]:
-        report = evaluate(
-            model,
-            persons,
-            images,
-            decode=settings.decode,
-            flip=settings.flip,
-            steps=settings.steps,
-            batch_size=2 * settings.batch_size,
-            workers=worker_count(machine),
-        )
-        return report.metrics
-
-    return validate
+def _first_process() -> bool:
+    return rank_zero_only.rank in (0, None)
 
 
 def _entries(
