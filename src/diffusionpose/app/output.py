@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
 from diffusionpose.errors import InputError
+
+
+def say(message: str) -> None:
+    """A message to the user, on stderr."""
+    print(f"diffusionpose: {message}", file=sys.stderr)
 
 
 def make_folder(folder: Path) -> None:

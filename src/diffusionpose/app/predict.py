@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import tyro
 
-from diffusionpose.app.output import make_folder, write_file, write_json
+from diffusionpose.app.options import BatchSize, Decode, Device, Flip, Output, Steps, Weights
+from diffusionpose.app.output import make_folder, say, write_file, write_json
 from diffusionpose.app.pictures import Picture, find_pictures
 from diffusionpose.errors import InputError
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from diffusionpose.poses import Pose
 
 DRAWN_BOX_SCORE = 0.3  # detection files list boxes down to a score of 0; their poses go into the JSON only
+BY_DETECTOR = "(default: the detector looks for persons)"
 AHEAD = 4  # pictures read before, and drawn after, their turn in the network
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -42,26 +44,21 @@ class PredictCommand:
     image_id 785 means the picture whose name ends in that number: 000000000785.jpg.
     """
 
-    images: tyro.conf.Positional[Annotated[tuple[Path, ...], tyro.conf.arg(metavar="IMAGE...")]]
+    images: tyro.conf.Positional[
+        Annotated[tuple[Path, ...], tyro.conf.arg(metavar="IMAGE...", help_behavior_hint="")]
+    ]
     """Pictures, or folders of pictures."""
-    output: Annotated[Path, tyro.conf.arg(metavar="DIR")]
-    """Folder for the results; made if it is not there."""
-    boxes: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
-    """Person boxes; without it the detector looks for persons."""
+    output: Output
+    boxes: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint=BY_DETECTOR)] = None
+    """Person boxes."""
     detector: Literal["whole"] = "whole"
     """Finds the persons: 'whole' takes the whole picture as one."""
-    weights: Annotated[str | None, tyro.conf.arg(metavar="W")] = None
-    """A run folder, a .safetensors file, the name of a bundled model or a hub id."""
-    steps: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
-    """Diffusion steps; default: as the model was made for, mostly 1."""
-    decode: Literal["argmax", "quarter", "dark"] = "dark"
-    """How a heatmap becomes a point."""
-    flip: bool = True
-    """Average with the mirrored picture: a little better, twice the time."""
-    device: str = "auto"
-    """'auto' (a GPU where there is one), 'cpu', 'cuda:1', 'mps', ..."""
-    batch_size: int = 32
-    """Persons per pass through the network."""
+    weights: Weights = None
+    steps: Steps = None
+    decode: Decode = "dark"
+    flip: Flip = True
+    device: Device = "auto"
+    batch_size: BatchSize = 32
 
     def run(self) -> int:
         """Find, draw, write; 0 if every picture and box could be used."""
@@ -126,7 +123,7 @@ class _Job:
                 self.rows.extend(rows)
                 done += 1
                 if sys.stderr.isatty():
-                    print(f"\r{done} of {len(self.pictures)} pictures", end="\r", file=sys.stderr)
+                    print(f"{done} of {len(self.pictures)} pictures", end="\r", file=sys.stderr)
         finally:  # also after Ctrl-C or a full disk: what is drawn is in the JSON as well
             write_json(self.output / "keypoints.json", self.rows)
         seconds = time.perf_counter() - start
@@ -187,11 +184,6 @@ def in_order(work: Callable[[In], Out], items: Iterable[In], ahead: int = AHEAD)
                 yield pending.popleft().result()
         while pending:
             yield pending.popleft().result()
-
-
-def say(message: str) -> None:
-    """A message to the user, on stderr."""
-    print(f"diffusionpose: {message}", file=sys.stderr)
 
 
 def _check_boxes(boxes: BoxesFromFile, pictures: list[Picture]) -> None:

@@ -55,7 +55,7 @@ class PoseEstimator:
         model: any pose model; it is put on ``device`` and into evaluation mode.
         device: "auto" (a GPU where there is one), or as PyTorch names it: "cpu", "cuda:1", "mps".
         detector: finds the persons of pictures that come without boxes.
-        steps: diffusion steps; None for the model's own number.
+        steps: diffusion steps; None for the model's own number, 0 for its coarse heatmaps.
         decode: how heatmaps become coordinates: "argmax", "quarter" or "dark".
         flip: average with the mirrored picture.
         batch_size: persons per pass through the network.
@@ -80,10 +80,10 @@ class PoseEstimator:
             raise InputError(f"decode: {decode!r} is not one of {', '.join(DECODE_METHODS)}")
         if batch_size < 1:
             raise InputError(f"batch size: {batch_size} must be 1 or more")
-        self.model = model.to(_device(device)).eval()
+        self.model = model.to(choose_device(device)).eval()
         self.detector = detector or WholeImage()
         self.batch_size = batch_size
-        self._options: dict[str, Any] = {"decode": decode, "flip": flip, **_steps(model, steps)}
+        self._options: dict[str, Any] = {"decode": decode, "flip": flip, **steps_option(model, steps)}
 
     @classmethod
     def from_pretrained(
@@ -102,7 +102,9 @@ class PoseEstimator:
         return cls(load_model(weights), device=device, **options)
 
     @overload
-    def __call__(self, images: ImageLike, boxes: Any = None) -> list[Pose]: ...
+    def __call__(  # type: ignore[overload-overlap]  # a str is a sequence of str, too
+        self, images: ImageLike, boxes: Any = None
+    ) -> list[Pose]: ...
 
     @overload
     def __call__(
@@ -206,7 +208,12 @@ def _pixels(image: ImageLike) -> np.ndarray:
     return np.ascontiguousarray(image)
 
 
-def _device(name: str) -> torch.device:
+def choose_device(name: str) -> torch.device:
+    """A device by its name; "auto" is a GPU where there is one.
+
+    Raises:
+        InputError: it is not there.
+    """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -216,12 +223,16 @@ def _device(name: str) -> torch.device:
         raise InputError(f"device {name!r}: {reason}; use 'auto' or 'cpu'") from error
 
 
-def _steps(model: PoseModel, steps: int | None) -> dict[str, int]:
-    """The option of the model's forward, where one is given."""
+def steps_option(model: PoseModel, steps: int | None) -> dict[str, int]:
+    """``steps`` as an option of the model's forward; nothing for None, the model's own number.
+
+    Raises:
+        InputError: the model takes no steps, or the number is negative.
+    """
     if steps is None:
         return {}
     if "steps" not in signature(model.forward).parameters:
         raise InputError(f"steps: {model.config['name']} is no diffusion model and takes none; leave it out")
-    if steps < 1:
-        raise InputError(f"steps: {steps} must be 1 or more")
+    if steps < 0:
+        raise InputError(f"steps: {steps} must be 0 (the coarse heatmaps) or more")
     return {"steps": steps}

@@ -1,0 +1,101 @@
+"""``diffusionpose evaluate``: a model, or the mean pose, measured on an annotated data set."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+
+from diffusionpose.app.options import BatchSize, Decode, Device, File, Flip, Folder, Output, Steps, Weights
+from diffusionpose.app.output import make_folder, say, write_json
+from diffusionpose.skeletons import Skeleton, get_skeleton
+
+if TYPE_CHECKING:
+    from diffusionpose.evaluation.evaluate import Report
+
+MAX_WORKERS = 8
+OWN_BOXES = "(default: the annotated boxes)"
+BY_NAMES = "(default: by the names of its joints)"
+EACH_CORE = f"(default: one for each core, up to {MAX_WORKERS})"
+
+
+@dataclass(frozen=True)
+class EvaluateCommand:
+    """Measure a model on an annotated data set.
+
+    Prints AP, AR and, where they apply, CrowdPose's easy / medium / hard, AI Challenger's score and PCK
+    at 0.2 of the torso, each beside the source of the boxes, and writes OUTPUT/metrics.json and
+    OUTPUT/keypoints.json (COCO results, file_name and box added). Pictures that cannot be used
+    are reported, the rest is measured, and the exit status is 1.
+    """
+
+    images: Folder
+    """Folder that the file names of the annotations are relative to."""
+    annotations: File
+    """COCO-style JSON, or AI Challenger's own."""
+    output: Output
+    weights: Weights = None
+    mean_pose: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="")] = None
+    """Measure the mean pose of these training annotations in the place of a model."""
+    boxes: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint=OWN_BOXES)] = None
+    """Detected person boxes: a COCO detection list."""
+    skeleton: Annotated[str | None, tyro.conf.arg(metavar="NAME", help_behavior_hint=BY_NAMES)] = None
+    """Joints of the annotation file: coco, crowdpose, aic or a YAML file."""
+    steps: Steps = None
+    decode: Decode = "dark"
+    flip: Flip = True
+    device: Device = "auto"
+    batch_size: BatchSize = 32
+    workers: Annotated[int | None, tyro.conf.arg(metavar="N", help_behavior_hint=EACH_CORE)] = None
+    """Processes that read pictures; 0 reads them in this one."""
+
+    def run(self) -> int:
+        """Measure, print, write; 0 if every picture and box could be used."""
+        if self.mean_pose and (self.weights or self.boxes):
+            say("evaluate: --mean-pose goes with neither --weights nor --boxes")
+            return 2
+        make_folder(self.output)
+        report = self._measure(None if self.skeleton is None else get_skeleton(self.skeleton))
+        metrics = {**report.to_dict(), "model": self._name(), "annotations": str(self.annotations)}
+        write_json(self.output / "keypoints.json", report.results)
+        write_json(self.output / "metrics.json", metrics)
+        print(report.table())
+        print(f"{self.output / 'metrics.json'}, {self.output / 'keypoints.json'}")
+        for failure in report.failures:
+            say(failure)
+        return 1 if report.failures else 0
+
+    def _name(self) -> str:
+        return f"mean pose of {self.mean_pose}" if self.mean_pose else self.weights or "bundled"
+
+    def _measure(self, skeleton: Skeleton | None) -> Report:
+        from diffusionpose.evaluation.evaluate import evaluate, evaluate_mean_pose
+        from diffusionpose.inference.estimator import choose_device, steps_option
+        from diffusionpose.models.weights import load_model
+
+        if self.mean_pose:
+            return evaluate_mean_pose(self.mean_pose, self.annotations, skeleton)
+        model = load_model(self.weights, choose_device(self.device))
+        steps_option(model, self.steps)
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return evaluate(
+            model,
+            self.annotations,
+            self.images,
+            self.boxes,
+            skeleton,
+            decode=self.decode,
+            flip=self.flip,
+            steps=self.steps,
+            batch_size=self.batch_size,
+            workers=min(cores, MAX_WORKERS) if self.workers is None else self.workers,
+            progress=_progress if sys.stderr.isatty() else None,
+        )
+
+
+def _progress(done: int, persons: int) -> None:
+    print(f"{done} of {persons} persons", end="\r" if done < persons else "\n", file=sys.stderr, flush=True)

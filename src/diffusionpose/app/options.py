@@ -1,0 +1,32 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from tyro.conf import arg
+
+Folder = Annotated[Path, arg(metavar="DIR")]
+File = Annotated[Path, arg(metavar="FILE")]
+Output = Annotated[Path, arg(metavar="DIR", help="Folder for the results; made if it is not there.")]
+Weights = Annotated[
+    str | None,
+    arg(
+        metavar="W",
+        help="A run folder, a .safetensors file, the name of a bundled model or a hub id.",
+        help_behavior_hint="(default: the bundled model)",
+    ),
+]
+Steps = Annotated[
+    int | None,
+    arg(
+        metavar="N",
+        help="Diffusion steps; 0 leaves the coarse heatmaps.",
+        help_behavior_hint="(default: the model's own, mostly 1)",
+    ),
+]
+Decode = Annotated[Literal["argmax", "quarter", "dark"], arg(help="How a heatmap becomes a point.")]
+Flip = Annotated[bool, arg(help="Average with the mirrored picture: a little better, twice the time.")]
+Device = Annotated[str, arg(help="'auto' (a GPU where there is one), 'cpu', 'cuda:1', 'mps', ...")]
+BatchSize = Annotated[int, arg(metavar="N", help="Persons per pass through the network.")]
