@@ -1,0 +1,57 @@
+"""Masks of Eq. 5: discs around keypoints, bands around limbs."""
+
+import math
+
+import torch
+
+from diffusionpose.geometry.masks import keypoint_mask, skeleton_mask
+
+SIZE = (24, 32)
+ALL = torch.ones(1, 2)
+
+
+def test_keypoint_mask_is_a_disc_of_radius_delta():
+    mask = keypoint_mask(torch.tensor([[[12.0, 16.0], [-50.0, -50.0]]]), SIZE, 4.0, ALL)
+    assert mask.shape == (1, 1, 32, 24)
+    assert set(mask.unique().tolist()) == {0.0, 1.0}
+    assert mask[0, 0, 16, 16] == 1
+    assert mask[0, 0, 16, 17] == 0
+    assert abs(mask.sum() - math.pi * 16) < 4
+
+
+def test_skeleton_mask_is_a_band_along_the_limb_with_round_ends():
+    mask = skeleton_mask(torch.tensor([[[6.0, 10.0], [18.0, 10.0]]]), [(0, 1)], SIZE, 2.0, ALL)[0, 0]
+    assert mask[10, 6:19].all()
+    assert mask[12, 12] == 1
+    assert mask[13, 12] == 0
+    assert mask[10, 4] == 1
+    assert mask[10, 3] == 0
+    assert mask[12, 4] == 0
+
+
+def test_a_limb_of_no_length_is_a_disc():
+    points = torch.tensor([[[6.0, 10.0], [6.0, 10.0]]])
+    disc = keypoint_mask(points, SIZE, 3.0, ALL)
+    assert torch.equal(skeleton_mask(points, [(0, 1)], SIZE, 3.0, ALL), disc)
+
+
+def test_joints_without_label_draw_nothing():
+    points = torch.tensor([[[6.0, 10.0], [18.0, 10.0]]])
+    half = torch.tensor([[1.0, 0.0]])
+    assert keypoint_mask(points, SIZE, 2.0, half)[0, 0, 10, 18] == 0
+    assert keypoint_mask(points, SIZE, 2.0, half)[0, 0, 10, 6] == 1
+    assert skeleton_mask(points, [(0, 1)], SIZE, 2.0, half).sum() == 0
+
+
+def test_a_skeleton_without_limbs_has_an_empty_mask():
+    assert skeleton_mask(torch.zeros(3, 2, 2), [], SIZE, 2.0, torch.ones(3, 2)).shape == (3, 1, 32, 24)
+
+
+def test_batch_equals_single():
+    generator = torch.Generator().manual_seed(0)
+    points = torch.rand(6, 5, 2, generator=generator) * 30
+    visible = (torch.rand(6, 5, generator=generator) > 0.3).float()
+    limbs = [(0, 1), (1, 2), (3, 4)]
+    together = skeleton_mask(points, limbs, SIZE, 2.0, visible)
+    singles = [skeleton_mask(points[i : i + 1], limbs, SIZE, 2.0, visible[i : i + 1]) for i in range(6)]
+    assert torch.equal(together, torch.cat(singles))
