@@ -11,7 +11,7 @@ import textwrap
 import time
 import tomllib
 from collections.abc import Iterator
-from importlib.metadata import packages_distributions, requires
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -21,6 +21,7 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "src"
 FILES = sorted(SOURCE.rglob("*.py"))
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 HEAVY = ("torch", "torchvision", "cv2", "timm", "lightning", "tyro", "supervision", "scipy", "matplotlib")
 
 MAX_FILE_LINES = 249
@@ -50,7 +51,7 @@ def check_floors(folder: Path) -> subprocess.CompletedProcess[str]:
         import sys
         sys.path.insert(0, {str(folder / "src")!r})
         from importlinter.cli import lint_imports
-        sys.exit(lint_imports(no_cache=True))
+        sys.exit(lint_imports(no_cache=True, no_logo=True))
         """,
         cwd=folder,
     )
@@ -138,7 +139,7 @@ def test_importing_every_module_has_no_side_effects(tmp_path: Path) -> None:
     code = f"""
         import importlib, logging, os, random, sys, warnings
         import numpy, torch
-        import lightning, timm  # what these do on import is theirs
+        import cv2, faster_coco_eval, lightning, supervision, timm  # what these do on import is theirs
 
         def state():
             return (
@@ -169,9 +170,8 @@ def imported(tree: ast.AST) -> Iterator[str]:
 
 
 def test_every_import_is_a_stated_dependency() -> None:
-    stated = {canonicalize_name(Requirement(text).name) for text in requires("diffusionpose") or []}
+    stated = {canonicalize_name(Requirement(text).name) for text in PROJECT["dependencies"]}
     assert "torch" in stated
-    assert "pytest" in stated
     homes = packages_distributions()
     names = {name for file in FILES for name in imported(ast.parse(file.read_text()))}
     names -= {*sys.stdlib_module_names, "diffusionpose"}
@@ -237,7 +237,7 @@ def test_help_takes_under_a_second() -> None:
 
 
 def test_ruff_is_content() -> None:
-    result = tool("ruff", "check", "--no-cache", ".")
+    result = tool("ruff", "check", "--no-cache", "--output-format=concise", ".")
     assert result.returncode == 0, result.stdout
     result = tool("ruff", "format", "--no-cache", "--check", ".")
     assert result.returncode == 0, result.stdout + result.stderr
@@ -273,8 +273,7 @@ def test_bundled_weights_are_small_and_no_pickles() -> None:
 
 
 def test_the_licence_is_whole_and_stated() -> None:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    assert project["license"] == "Apache-2.0"
+    assert PROJECT["license"] == "Apache-2.0"
     text = (ROOT / "LICENSE").read_text()
     assert "Version 2.0, January 2004" in text
     assert "END OF TERMS AND CONDITIONS" in text
