@@ -1,0 +1,100 @@
+"""How far a number may be from that of another sample of persons: bootstrap intervals."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from diffusionpose.data.persons import Annotations
+from diffusionpose.evaluation.ap import coco_metrics
+from diffusionpose.evaluation.pck import JointCounts
+
+Interval = tuple[float, float]
+
+
+def bootstrap_pck(
+    counts: JointCounts,
+    joints: Sequence[int] | None = None,
+    rounds: int = 2000,
+    seed: int = 0,
+    confidence: float = 0.95,
+) -> Interval | None:
+    """Percentile interval of PCK over persons drawn with replacement.
+
+    Args:
+        counts: of ``count_joints`` or ``Report.joints``.
+        joints: indices, such as ``counts.limbs``; all by default.
+        rounds: how many samples of persons are drawn.
+        seed: of the draw; two models measured with one seed are measured on the same samples.
+        confidence: share of the samples inside the interval.
+
+    Returns:
+        Lower and upper end; None where no joint counts.
+    """
+    chosen = slice(None) if joints is None else list(joints)
+    correct = counts.correct[:, chosen].sum(1)
+    counted = counts.counted[:, chosen].sum(1)
+    persons = len(counted)
+    if not counted.any():
+        return None
+    generator = np.random.default_rng(seed)
+    shares = []
+    for _ in range(rounds):
+        drawn = generator.integers(persons, size=persons)
+        if total := counted[drawn].sum():
+            shares.append(correct[drawn].sum() / total)
+    return _percentiles(shares, confidence)
+
+
+def bootstrap_ap(
+    annotations: Annotations,
+    results: Sequence[Mapping[str, Any]],
+    rounds: int = 200,
+    seed: int = 0,
+    confidence: float = 0.95,
+) -> Interval | None:
+    """Percentile interval of AP over pictures drawn with replacement.
+
+    Each round is a whole evaluation: about ROUND_TIME.
+
+    Args:
+        annotations: of all persons.
+        results: COCO keypoint results.
+        rounds, seed, confidence: as :func:`bootstrap_pck`.
+
+    Returns:
+        Lower and upper end; None where no person counts.
+    """
+    of_image: dict[Any, list[Mapping[str, Any]]] = defaultdict(list)
+    for row in results:
+        of_image[row["image_id"]].append(row)
+    persons = defaultdict(list)
+    for person in annotations.persons:
+        persons[person.image_id].append(person)
+    ids = list(annotations.images)
+    generator = np.random.default_rng(seed)
+    values = []
+    for _ in range(rounds):
+        drawn = [ids[index] for index in generator.integers(len(ids), size=len(ids))]
+        sample = replace(
+            annotations,
+            images={
+                number: replace(annotations.images[one], crowd_index=None) for number, one in enumerate(drawn)
+            },
+            persons=[replace(p, image_id=number) for number, one in enumerate(drawn) for p in persons[one]],
+        )
+        rows = [{**row, "image_id": number} for number, one in enumerate(drawn) for row in of_image[one]]
+        values.append(coco_metrics(sample, rows)["AP"])
+    return _percentiles([value for value in values if value is not None], confidence)
+
+
+def _percentiles(values: Sequence[float], confidence: float) -> Interval | None:
+    if not values:
+        return None
+    tail = 50 * (1 - confidence)
+    low, high = np.percentile(values, [tail, 100 - tail])
+    return float(low), float(high)

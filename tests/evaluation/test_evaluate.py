@@ -1,0 +1,277 @@
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from diffusionpose.data.persons import Person
+from diffusionpose.errors import InputError
+from diffusionpose.evaluation.evaluate import evaluate, evaluate_mean_pose
+from diffusionpose.evaluation.results import predict_dataset
+from diffusionpose.geometry.crops import Crop
+from diffusionpose.skeletons import AIC, COCO, CROWDPOSE, Skeleton
+
+INPUT_SIZE = (48, 64)
+NOT_FINITE = 250  # a picture of this brightness makes the model below fail
+
+
+class PlacedModel(nn.Module):
+    """Finds every joint at its fixed place in the crop; its confidence is the brightness of the picture."""
+
+    input_size = INPUT_SIZE
+    unbiased = False
+
+    def __init__(self, skeleton=COCO):
+        super().__init__()
+        self.skeleton = skeleton
+        self.weight = nn.Parameter(torch.zeros(1))
+        self.calls = []
+
+    def estimate(self, images, crop, **options):
+        assert not self.training
+        assert images.dtype == torch.uint8
+        self.calls.append((len(images), options))
+        middle = images[:, 0, 32, 24].float()
+        if (middle == NOT_FINITE).any():
+            raise InputError("a heatmap holds a number that is not finite")
+        keypoints = crop.input_to_image(places(self.skeleton).expand(len(images), -1, -1))
+        return keypoints, (middle / 200)[:, None].expand(-1, self.skeleton.num_joints)
+
+
+def places(skeleton):
+    """(J, 2) input pixels."""
+    generator = torch.Generator().manual_seed(0)
+    return 12 + 28 * torch.rand(skeleton.num_joints, 2, generator=generator)
+
+
+@pytest.fixture
+def placed(make_annotations, tmp_path):
+    """Three pictures of brightness 100, 110, 120 with two persons each, who stand where PlacedModel says."""
+
+    def make(skeleton=COCO, **more):
+        annotations = make_annotations(skeleton=skeleton, **more)
+        for number, record in annotations.images.items():
+            Image.new("RGB", (600, 400), (100 + 10 * number,) * 3).save(tmp_path / record.file_name)
+        boxes = torch.from_numpy(np.stack([person.box for person in annotations.persons]))
+        keypoints = Crop.from_boxes(boxes, INPUT_SIZE).input_to_image(
+            places(skeleton).expand(len(boxes), -1, -1)
+        )
+        persons = [
+            replace(person, keypoints=truth)
+            for person, truth in zip(annotations.persons, keypoints.numpy(), strict=True)
+        ]
+        return replace(annotations, persons=persons), tmp_path
+
+    return make
+
+
+def test_true_boxes(placed):
+    annotations, images = placed()
+    model = PlacedModel().train()
+    report = evaluate(model, annotations, images, batch_size=4)
+    assert report.metrics["AP"] == report.metrics["PCK"] == report.metrics["PCK_limbs"] == pytest.approx(1)
+    assert report.metrics["AP_M"] is None
+    assert report.box_source == "ground truth"
+    assert report.failures == []
+    assert [row["image_id"] for row in report.results] == [0, 0, 1, 1, 2, 2]
+    assert [row["score"] for row in report.results] == pytest.approx([0.5, 0.5, 0.55, 0.55, 0.6, 0.6])
+    assert report.results[1]["box"] == pytest.approx(annotations.persons[1].box.tolist())
+    assert report.results[5]["file_name"] == "2.png"
+    assert [size for size, _ in model.calls] == [4, 2]
+    assert model.training  # as it was
+
+
+def test_wrong_joints_cost(placed):
+    annotations, images = placed()
+    first, *others = annotations.persons
+    shifted = replace(first, keypoints=first.keypoints + 300)
+    report = evaluate(PlacedModel(), replace(annotations, persons=[shifted, *others]), images)
+    assert report.metrics["PCK"] == pytest.approx(5 / 6)
+    assert report.metrics["AR"] == pytest.approx(5 / 6)
+
+
+def test_options_reach_the_model_and_the_report(placed):
+    annotations, images = placed()
+    model = PlacedModel()
+    seen = []
+    report = evaluate(
+        model,
+        annotations,
+        images,
+        decode="quarter",
+        flip=False,
+        steps=3,
+        progress=lambda *done: seen.append(done),
+    )
+    assert model.calls == [(6, {"decode": "quarter", "flip": False, "steps": 3})]
+    assert report.settings == {"decode": "quarter", "flip": False, "steps": 3}
+    assert seen == [(6, 6)]
+    evaluate(model, annotations, images)
+    assert model.calls[1] == (6, {"decode": "dark", "flip": True})  # the model's own number of steps
+    for wrong in ({"decode": "softmax"}, {"steps": -1}, {"batch_size": 0}, {"workers": -1}):
+        with pytest.raises(InputError, match=next(iter(wrong))):
+            evaluate(model, annotations, images, **wrong)
+
+
+def test_batches_and_workers_change_nothing(placed):
+    annotations, images = placed()
+    one = evaluate(PlacedModel(), annotations, images, batch_size=1)
+    two = evaluate(PlacedModel(), annotations, images, batch_size=5, workers=2)
+    assert one.results == two.results
+
+
+def test_unlabelled_persons_and_crowds_are_not_estimated(placed):
+    annotations, images = placed()
+    first, second, *others = annotations.persons
+    changed = [replace(first, is_crowd=True), replace(second, visible=second.visible * 0), *others]
+    report = evaluate(PlacedModel(), replace(annotations, persons=changed), images)
+    assert len(report.results) == 4
+    assert report.metrics["AP"] == pytest.approx(1)
+
+
+def detected(annotations, boxes):
+    """(image id, x0 shift, score) of the first person of each image."""
+    persons = []
+    for image_id, shift, score in boxes:
+        person = next(one for one in annotations.persons if one.image_id == image_id)
+        box = person.box + np.asarray([shift, 0, shift, 0], np.float32)
+        nothing = np.zeros_like(person.keypoints), np.zeros_like(person.visible)
+        persons.append(Person(image_id, len(persons), box, *nothing, 1.0, score=score))
+    return replace(annotations, persons=persons, box_source="detections d.json")
+
+
+def test_detected_boxes_are_rescored_and_suppressed(placed):
+    annotations, images = placed()
+    boxes = detected(annotations, [(0, 1.0, 0.3), (0, 0.0, 0.8), (1, 0.0, 0.5), (0, 200.0, 0.1)])
+    report = evaluate(PlacedModel(), annotations, images, boxes)
+    assert [row["score"] for row in report.results] == pytest.approx([0.5 * 0.8, 0.55 * 0.5, 0.5 * 0.1])
+    assert report.box_source == "detections d.json"
+    assert "PCK" not in report.metrics
+    assert 0 < report.metrics["AP"] < 1
+    assert report.metrics["AR50"] == pytest.approx(2 / 6)
+
+
+def test_detections_file(placed, tmp_path):
+    annotations, images = placed()
+    rows = [
+        {"image_id": person.image_id, "category_id": 1, "score": 0.9, "bbox": [x0, y0, x1 - x0, y1 - y0]}
+        for person in annotations.persons
+        for x0, y0, x1, y1 in [person.box.tolist()]
+    ]
+    path = tmp_path / "boxes.json"
+    path.write_text(json.dumps([*rows, {**rows[0], "bbox": [700, 10, 20, 20]}]))
+    report = evaluate(PlacedModel(), annotations, images, path)
+    assert report.metrics["AP"] == pytest.approx(1)
+    assert report.box_source == "detections boxes.json"
+    assert len(report.failures) == 1  # outside the picture
+    assert "boxes.json" in report.failures[0]
+
+
+def test_broken_pictures_are_reported_and_the_rest_is_done(placed):
+    annotations, images = placed(images=5)
+    (images / "0.png").write_bytes((images / "0.png").read_bytes()[:100])
+    (images / "1.png").unlink()
+    Image.new("RGB", (600, 400), (NOT_FINITE,) * 3).save(images / "3.png")
+    report = evaluate(PlacedModel(), annotations, images)
+    assert [row["image_id"] for row in report.results] == [2, 2, 4, 4]
+    assert len(report.failures) == 3
+    for name in ("0.png", "1.png", "3.png"):
+        assert sum(name in failure for failure in report.failures) == 1
+    assert report.metrics["AR"] == report.metrics["PCK"] == pytest.approx(4 / 10)  # missed, not forgotten
+    assert report.counts == {"images": 5, "boxes": 10, "poses": 4, "boxes without a pose": 6}
+
+
+def test_no_picture_at_all_is_an_error(placed, tmp_path):
+    annotations, _ = placed()
+    with pytest.raises(InputError, match="nowhere"):
+        evaluate(PlacedModel(), annotations, tmp_path / "nowhere")
+
+
+def test_nobody_gives_an_empty_report(placed):
+    annotations, images = placed()
+    report = evaluate(PlacedModel(), replace(annotations, persons=[]), images)
+    assert report.results == []
+    assert report.metrics["AP"] is None
+    json.dumps(report.to_dict(), allow_nan=False)
+    empty = replace(annotations, persons=[], box_source="detections none.json")
+    assert evaluate(PlacedModel(), annotations, images, empty).metrics["AP"] == 0
+
+
+def test_annotations_of_other_joints(placed):
+    annotations, images = placed()
+    report = evaluate(PlacedModel(CROWDPOSE), annotations, images)
+    assert len(report.results[0]["keypoints"]) == 3 * 14
+    with pytest.raises(InputError, match="in common"):
+        evaluate(PlacedModel(Skeleton("arrow", ("tip",), (), (), (0.1,))), annotations, images)
+
+
+def test_metrics_that_only_some_data_has(placed):
+    annotations, images = placed(skeleton=AIC)
+    assert evaluate(PlacedModel(AIC), annotations, images).metrics["AIC_score"] == pytest.approx(1)
+    annotations, images = placed(skeleton=CROWDPOSE, crowd_indices=[0.0, 0.5, 1.0])
+    metrics = evaluate(PlacedModel(CROWDPOSE), annotations, images).metrics
+    assert metrics["AP_easy"] == metrics["AP_hard"] == metrics["AP_hard_crowdposetools"] == pytest.approx(1)
+    arrow = Skeleton("arrow", ("tip", "end"), (), (), (0.1, 0.1))
+    annotations, images = placed(skeleton=arrow)
+    metrics = evaluate(PlacedModel(arrow), annotations, images).metrics
+    assert metrics["AP"] == pytest.approx(1)
+    assert not {"PCK", "AIC_score", "AP_easy"} & set(metrics)
+
+
+def test_table_has_the_box_source_beside_every_number(placed):
+    annotations, images = placed()
+    report = evaluate(PlacedModel(), annotations, images, steps=1)
+    heading, *lines = report.table().splitlines()
+    assert heading.split() == ["metric", "value", "boxes"]
+    assert lines[0].split() == ["AP", "1.0000", "ground", "truth"]
+    assert lines[3].split() == ["AP_M", "-", "ground", "truth"]
+    assert lines[-2:] == [
+        "decode dark, flip True, steps 1",
+        "3 images, 6 boxes, 6 poses, 0 boxes without a pose",
+    ]
+    assert len({line.index("ground truth") for line in lines[:-2]}) == 1
+
+
+def test_metrics_file_content(placed):
+    annotations, images = placed()
+    content = json.loads(json.dumps(evaluate(PlacedModel(), annotations, images).to_dict(), allow_nan=False))
+    assert content["AP"] == pytest.approx(1)
+    assert content["AP_M"] is None
+    assert content["box_source"] == "ground truth"
+    assert content["PCK_per_joint"]["nose"] == 1
+    assert {"AP50", "AP75", "AP_L", "AR", "PCK", "PCK_limbs", "settings", "counts", "failures"} <= set(
+        content
+    )
+
+
+def test_results_and_failures_of_a_data_set(placed):
+    from diffusionpose.data.dataset import PersonDataset
+
+    annotations, images = placed()
+    (images / "1.png").write_bytes(b"no picture")
+    rows, failures = predict_dataset(
+        PlacedModel(), PersonDataset(annotations, images, INPUT_SIZE), batch_size=2
+    )
+    assert [row["image_id"] for row in rows] == [0, 0, 2, 2]
+    assert [row["score"] for row in rows] == [1] * 4  # of the boxes
+    assert len(failures) == 1
+    assert "1.png" in failures[0]
+
+
+def test_mean_pose_of_the_same_persons_in_equal_boxes(placed):
+    annotations, _ = placed()  # all stand alike in their boxes
+    report = evaluate_mean_pose(annotations, annotations)
+    assert report.metrics["AP"] == report.metrics["PCK"] == pytest.approx(1)
+    assert evaluate_mean_pose(annotations, annotations, CROWDPOSE).metrics["AP"] == pytest.approx(1)
+    assert len(report.results) == 6
+
+
+def test_mean_pose_on_lspet14_is_far_from_a_trained_model(data_dir):
+    folder = data_dir / "lspet14" / "annotations"
+    report = evaluate_mean_pose(folder / "lspet14_train.json", folder / "lspet14_val.json")
+    assert report.counts["poses"] == 977
+    assert 0.05 < report.metrics["PCK_limbs"] < 0.35
+    assert report.metrics["AP"] < 0.2
