@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -36,13 +37,7 @@ def read_boxes(path: str | Path, annotations: Annotations, min_score: float = 0.
         InputError: not JSON, no list, a missing key, or numbers that are none.
     """
     path = Path(path)
-    content = read_json(path)
-    if not isinstance(content, list):
-        raise InputError(
-            f"{path}: not a list of boxes; give a detection file: image_id, category_id, bbox, score"
-        )
-    entries = entries_with(path, "the list", content, BOX_KEYS)
-    persons = [e for e in entries if e["category_id"] == PERSON_CATEGORY]
+    persons = _person_entries(path)
     numbers = _numbers(path, [[*_four(path, e["bbox"]), e["score"]] for e in persons])
     known = [
         i for i, e in enumerate(persons) if e["image_id"] in annotations.images and numbers[i, 4] >= min_score
@@ -63,6 +58,16 @@ def read_boxes(path: str | Path, annotations: Annotations, min_score: float = 0.
         area = float(np.prod(corner[2:] - corner[:2]))
         found.append(Person(record.id, i, corner, *unlabelled, area, score=float(numbers[i, 4])))
     return replace(annotations, persons=found, box_source=f"detections {path.name}", dropped=dropped)
+
+
+def _person_entries(path: Path) -> list[dict[str, Any]]:
+    content = read_json(path)
+    if not isinstance(content, list):
+        raise InputError(
+            f"{path}: not a list of boxes; give a detection file: image_id, category_id, bbox, score"
+        )
+    entries = entries_with(path, "the list", content, BOX_KEYS)
+    return [e for e in entries if e["category_id"] == PERSON_CATEGORY]
 
 
 def _four(path: Path, box: object) -> list[float]:

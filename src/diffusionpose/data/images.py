@@ -10,7 +10,7 @@ from PIL import Image, UnidentifiedImageError
 from diffusionpose.errors import InputError
 
 # Only formats decoded inside Pillow: its EPS and WMF readers would start other programs.
-FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000")
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000")
 MAX_PIXELS = 178_000_000  # Pillow refuses more than 178.9 million by itself
 EXIF_ORIENTATION = 0x0112
 TRANSPOSITIONS = {

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 
 AMBIENT, DIFFUSE = 0.42, 0.68  # light from everywhere, and from the one direction
@@ -47,6 +46,8 @@ class Canvas:
 
         ``axis`` (2, 3) gives the ends of the tube where they are not the first and last circle.
         """
+        import cv2  # here: importing it changes the environment variables of the process
+
         outline = (circles[:, None, :2] + circles[:, None, 2:] * _CIRCLE).reshape(-1, 2).astype(np.float32)
         region = self._region(outline.min(axis=0), outline.max(axis=0))
         if region is None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 
 from diffusionpose.data.synthetic.canvas import Canvas, Cloth
@@ -12,6 +11,8 @@ THING = -1  # owner of what is neither ground nor person
 
 def random_ground(generator: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
     """(H, W, 3) float32 RGB in 0..255: gradients, a horizon, noise at several scales, shapes."""
+    import cv2
+
     width, height = size
     corners = generator.uniform(20, 235, (2, 2, 3)).astype(np.float32)
     corners += generator.uniform(0.3, 0.9) * (corners.mean(axis=2, keepdims=True) - corners)
@@ -32,6 +33,8 @@ def random_ground(generator: np.random.Generator, size: tuple[int, int]) -> np.n
 
 
 def _paint_shape(ground: np.ndarray, generator: np.random.Generator) -> None:
+    import cv2
+
     height, width = ground.shape[:2]
     colour = (generator.uniform(10, 245) + generator.uniform(-50, 50, 3)).tolist()
     (x0, x1), (y0, y1) = generator.integers(0, width, 2).tolist(), generator.integers(0, height, 2).tolist()

@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
 from diffusionpose.data.synthetic.canvas import Canvas
@@ -44,32 +43,54 @@ def write_synthetic(
         InputError: the skeleton has a joint that the figure has not, or the folder cannot be written.
     """
     folder = Path(folder)
-    images: list[dict[str, Any]] = []
-    annotations: list[dict[str, Any]] = []
+    people: list[dict[str, Any]] = []
     try:
         (folder / "images").mkdir(parents=True, exist_ok=True)
         for number in range(1, count + 1):
-            picture, people = draw_picture(seed, number, skeleton, size, most_people)
-            name = f"{number:06d}.jpg"
-            _, encoded = cv2.imencode(".jpg", picture[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
-            (folder / "images" / name).write_bytes(encoded.tobytes())
-            images.append({"id": number, "file_name": name, "width": size[0], "height": size[1]})
-            for person in people:
-                ids = {"id": len(annotations) + 1, "image_id": number, "category_id": 1, "iscrowd": 0}
-                annotations.append(ids | person)
-        category = {"id": 1, "name": "person", "keypoints": list(skeleton.joints)}
-        category["skeleton"] = [[a + 1, b + 1] for a, b in skeleton.limbs]  # COCO counts joints from 1
-        content = {"images": images, "annotations": annotations, "categories": [category]}
+            picture, found = draw_picture(seed, number, skeleton, size, most_people)
+            (folder / "images" / _file_name(number)).write_bytes(_jpeg(picture))
+            people += [{"image_id": number} | person for person in found]
+        content = _coco_content(count, people, skeleton, size)
         (folder / "annotations.json").write_text(json.dumps(content))
     except OSError as error:
         raise InputError(f"{folder}: cannot be written ({error.strerror}); choose another folder") from error
     return folder / "images", folder / "annotations.json"
 
 
+def _jpeg(picture: np.ndarray) -> bytes:
+    import cv2
+
+    _, encoded = cv2.imencode(".jpg", picture[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+    return encoded.tobytes()
+
+
+def _file_name(number: int) -> str:
+    return f"{number:06d}.jpg"
+
+
+def _coco_content(
+    count: int, people: list[dict[str, Any]], skeleton: Skeleton, size: tuple[int, int]
+) -> dict[str, Any]:
+    size_entries = {"width": size[0], "height": size[1]}
+    fixed = {"category_id": 1, "iscrowd": 0}
+    limbs = [[a + 1, b + 1] for a, b in skeleton.limbs]  # COCO counts joints from 1
+    return {
+        "images": [{"id": n, "file_name": _file_name(n)} | size_entries for n in range(1, count + 1)],
+        "annotations": [{"id": n} | fixed | person for n, person in enumerate(people, start=1)],
+        "categories": [
+            {"id": 1, "name": "person", "keypoints": list(skeleton.joints), "skeleton": limbs},
+        ],
+    }
+
+
 def draw_picture(
     seed: int, number: int, skeleton: Skeleton, size: tuple[int, int], most_people: int = 3
 ) -> tuple[np.ndarray, list[dict[str, Any]]]:
-    """Picture ``number`` of a seed, (H, W, 3) uint8 RGB, and its persons as COCO annotations without ids."""
+    """Picture ``number`` of a seed, (H, W, 3) uint8 RGB, and its persons as COCO annotations without ids.
+
+    Raises:
+        InputError: the skeleton has a joint that the figure has not.
+    """
     generator = np.random.default_rng((seed, number))
     light = np.array([generator.uniform(-0.8, 0.8), generator.uniform(-0.9, 0.1), 1.0])
     canvas = Canvas(random_ground(generator, size), light)
@@ -143,6 +164,8 @@ def _labelled(canvas: Canvas, person: Person, joint: str, first: int) -> tuple[f
 
 def _photographed(pixels: np.ndarray, generator: np.random.Generator) -> np.ndarray:
     """uint8, with a camera's blur, contrast and noise."""
+    import cv2
+
     if generator.random() < 0.6:
         pixels = cv2.GaussianBlur(pixels, (0, 0), generator.uniform(0.4, 0.9))
     contrast, brightness = generator.uniform(0.75, 1.1), generator.uniform(-15, 25)

@@ -1,0 +1,98 @@
+"""Person boxes from a file in the format of the 56.4-AP detections."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from diffusionpose.data.annotations import ImageRecord
+from diffusionpose.data.detections import read_boxes
+from diffusionpose.data.persons import Annotations
+from diffusionpose.errors import InputError
+from diffusionpose.skeletons import COCO
+
+
+@pytest.fixture
+def annotations() -> Annotations:
+    images: dict[int | str, ImageRecord] = {i: ImageRecord(i, f"{i}.jpg", 100, 80) for i in (1, 2)}
+    return Annotations(Path("val.json"), COCO, images, [])
+
+
+def detection(**changes: Any) -> dict[str, Any]:
+    return {"image_id": 1, "category_id": 1, "bbox": [10.0, 20.0, 30.0, 40.0], "score": 0.9} | changes
+
+
+def write(folder: Path, content: Any) -> Path:
+    (folder / "boxes.json").write_text(json.dumps(content))
+    return folder / "boxes.json"
+
+
+def test_boxes_become_unlabelled_persons(annotations: Annotations, tmp_path: Path) -> None:
+    content = [detection(), detection(image_id=2, score=0.4), detection(category_id=3)]
+    found = read_boxes(write(tmp_path, content), annotations)
+    assert found.box_source == "detections boxes.json"
+    assert [(p.image_id, p.score) for p in found.persons] == [(1, 0.9), (2, 0.4)]
+    assert found.persons[0].box.tolist() == [10, 20, 40, 60]
+    assert found.persons[0].keypoints.shape == (17, 2)
+    assert not found.persons[0].visible.any()
+    assert found.images is annotations.images
+    assert [p.score for p in read_boxes(tmp_path / "boxes.json", annotations, min_score=0.5).persons] == [0.9]
+
+
+def test_unusable_boxes_are_dropped_and_said(annotations: Annotations, tmp_path: Path) -> None:
+    boxes = ([-10, -10, 30, 30], [200, 10, 5, 5], [5, 5, 0, 9])
+    content = [*(detection(bbox=box) for box in boxes), detection(image_id=77), detection(image_id=78)]
+    found = read_boxes(write(tmp_path, content), annotations)
+    assert [p.box.tolist() for p in found.persons] == [[0, 0, 20, 20]]
+    assert "2 boxes are of pictures not in val.json" in found.dropped[0]
+    assert all("no area inside 1.jpg" in message for message in found.dropped[1:])
+    assert len(found.dropped) == 3
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        ({"annotations": []}, "not a list of boxes"),
+        ([{"image_id": 1, "category_id": 1, "bbox": [1, 2, 3, 4]}], "has no key 'score'"),
+        ([detection(bbox=[1, 2, 3])], "a bbox is x, y, width, height"),
+        ([detection(score="high")], "is not a number"),
+        ([detection(), detection(score=float("nan"))], r"box 1 is not finite"),
+        ([5], "entry 0 of 'the list' is not an object"),
+    ],
+)
+def test_faults_are_named(annotations: Annotations, content: Any, complaint: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=rf"boxes\.json: .*{complaint}"):
+        read_boxes(write(tmp_path, content), annotations)
+
+
+def test_no_boxes_give_no_persons(annotations: Annotations, tmp_path: Path) -> None:
+    assert read_boxes(write(tmp_path, []), annotations).persons == []
+
+
+@pytest.mark.parametrize(
+    ("truth", "boxes", "count"),
+    [
+        ("coco/test_coco.json", "coco/test_coco_det_AP_H_56.json", 118),
+        ("crowdpose/test_crowdpose.json", "crowdpose/test_crowdpose_det_AP_40.json", 6),
+    ],
+)
+def test_the_format_of_published_detections(truth: str, boxes: str, count: int, data_dir: Path) -> None:
+    from diffusionpose.data.annotations import read_annotations
+
+    annotations = read_annotations(data_dir / "formats" / truth)
+    found = read_boxes(data_dir / "formats" / boxes, annotations)
+    assert (len(found.persons), found.dropped) == (count, [])
+    # a detector of this quality finds every large annotated person
+    for person in annotations.labelled().persons:
+        if person.area > 96**2:
+            rivals = np.stack([p.box for p in found.persons if p.image_id == person.image_id])
+            assert iou(person.box, rivals).max() > 0.5
+
+
+def iou(box: np.ndarray, others: np.ndarray) -> np.ndarray:
+    low, high = np.maximum(box[:2], others[:, :2]), np.minimum(box[2:], others[:, 2:])
+    shared = np.prod(np.clip(high - low, 0, None), axis=1)
+    areas = [np.prod(b[..., 2:] - b[..., :2], axis=-1) for b in (box, others)]
+    return shared / (areas[0] + areas[1] - shared)
