@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from diffusionpose.data.images import read_image, read_recorded_image
+from diffusionpose.data.images import read_image, read_recorded_image, to_rgb
 from diffusionpose.errors import InputError
 
 
@@ -118,6 +118,18 @@ def test_annotations_at_the_stored_size_get_the_stored_pixels(picture: np.ndarra
     np.testing.assert_array_equal(read_recorded_image(tmp_path / "a.png", 0, 0), stored)
     with pytest.raises(InputError, match=r"a\.png: 30x40 .* 80x60"):
         read_recorded_image(tmp_path / "a.png", 80, 60)
+
+
+def test_pictures_opened_elsewhere(grey: np.ndarray, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[274] = 3
+    Image.fromarray(grey).save(tmp_path / "a.png", exif=exif)
+    with Image.open(tmp_path / "a.png") as image:
+        np.testing.assert_array_equal(to_rgb(image), repeated(grey)[::-1, ::-1])
+        np.testing.assert_array_equal(to_rgb(image, orient=False), repeated(grey))
+    _cut_short(tmp_path / "b.jpg")
+    with Image.open(tmp_path / "b.jpg") as image, pytest.raises(InputError, match="upload: damaged"):
+        to_rgb(image, "upload")
 
 
 def _nothing(path: Path) -> None:

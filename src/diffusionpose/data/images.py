@@ -38,10 +38,20 @@ def read_image(path: str | Path, orient: bool = True) -> np.ndarray:
         InputError: the file is missing, empty, cut short, no picture, or has more than
             ``MAX_PIXELS`` pixels; the message names it.
     """
-    image = _decode(Path(path))
-    if orient:
-        image = _oriented(image)
-    return _rgb(image, Path(path))
+    return to_rgb(_decode(Path(path)), path, orient)
+
+
+def to_rgb(image: Image.Image, name: str | Path = "picture", orient: bool = True) -> np.ndarray:
+    """An opened picture of any mode as (H, W, 3) uint8 RGB, as :func:`read_image` does it.
+
+    Raises:
+        InputError: its data is cut short or has no RGB form; the message begins with ``name``.
+    """
+    try:
+        image.load()
+    except (OSError, SyntaxError) as error:
+        raise InputError(f"{name}: damaged or cut short ({error})") from error
+    return _rgb(_oriented(image) if orient else image, name)
 
 
 def read_recorded_image(path: str | Path, width: int, height: int) -> np.ndarray:
@@ -63,7 +73,7 @@ def read_recorded_image(path: str | Path, width: int, height: int) -> np.ndarray
                 f"{path}: {stored_size[0]}x{stored_size[1]} pixels, but its annotations were made at "
                 f"{width}x{height}; use the picture they belong to"
             )
-    return _rgb(image, Path(path))
+    return _rgb(image, path)
 
 
 def _decode(path: Path) -> Image.Image:
@@ -102,7 +112,7 @@ def _oriented(image: Image.Image) -> Image.Image:
     return image.transpose(TRANSPOSITIONS[orientation]) if orientation in TRANSPOSITIONS else image
 
 
-def _rgb(image: Image.Image, path: Path) -> np.ndarray:
+def _rgb(image: Image.Image, path: str | Path) -> np.ndarray:
     """uint8 RGB of a decoded picture of any mode."""
     if image.mode.startswith("I"):  # 16 bits a pixel, in 16- or 32-bit integers
         values = np.asarray(image)
