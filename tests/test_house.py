@@ -4,6 +4,7 @@ Each rule is also tried on something that breaks it, so that a check gone blind 
 """
 
 import ast
+import os
 import shutil
 import subprocess
 import sys
@@ -224,16 +225,28 @@ def test_names_say_what_is_inside() -> None:
 
 
 def test_help_takes_under_a_second() -> None:
-    seconds = []
+    waited, computed = [], []
     for _ in range(3):
-        start = time.perf_counter()
+        before, start = os.times(), time.perf_counter()
         result = tool("diffusionpose", "--help")
-        seconds.append(time.perf_counter() - start)
-        assert result.returncode == 0, result.stderr
-        assert {"predict", "train", "evaluate", "models", "demo"} <= set(
-            result.stdout.replace(",", " ").split()
+        waited.append(time.perf_counter() - start)
+        after = os.times()
+        computed.append(
+            after.children_user - before.children_user + after.children_system - before.children_system
         )
-    assert min(seconds) < 1.0, f"best of three: {min(seconds):.2f} s"
+        assert result.returncode == 0, result.stderr
+        words = set(result.stdout.replace(",", " ").split())
+        assert {"predict", "train", "evaluate", "models", "demo"} <= words
+    assert min(computed) < 1.0, f"best of three: {min(computed):.2f} s of computing"
+    # Time on the clock means something only while there is a core to run on.
+    if os.getloadavg()[0] < (os.cpu_count() or 1):
+        assert min(waited) < 1.0, f"best of three: {min(waited):.2f} s"
+
+
+def test_the_command_line_alone_brings_only_its_parser() -> None:
+    loaded = loaded_by("import diffusionpose.app.cli")
+    assert "tyro" in loaded
+    assert loaded.isdisjoint({*HEAVY, "numpy"} - {"tyro"})
 
 
 def test_ruff_is_content() -> None:
