@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
+from tyro.conf import FlagCreatePairsOff
 
 from diffusionpose.app.options import BatchSize, Decode, Device, File, Flip, Folder, Output, Steps, Weights
 from diffusionpose.app.output import make_folder, say, write_json
@@ -45,11 +46,13 @@ class EvaluateCommand:
     """Detected person boxes: a COCO detection list."""
     skeleton: Annotated[str | None, tyro.conf.arg(metavar="NAME", help_behavior_hint=BY_NAMES)] = None
     """Joints of the annotation file: coco, crowdpose, aic or a YAML file."""
+    match_joints: FlagCreatePairsOff[bool] = False
+    """Accept a model of other joints, and measure those whose names it shares with the annotations."""
     steps: Steps = None
     decode: Decode = "dark"
     flip: Flip = True
     device: Device = "auto"
-    batch_size: BatchSize = 32
+    batch_size: BatchSize = None
     workers: Annotated[int | None, tyro.conf.arg(metavar="N", help_behavior_hint=EACH_CORE)] = None
     """Processes that read pictures; 0 reads them in this one."""
 
@@ -73,25 +76,28 @@ class EvaluateCommand:
         return f"mean pose of {self.mean_pose}" if self.mean_pose else self.weights or "bundled"
 
     def _measure(self, skeleton: Skeleton | None) -> Report:
+        from diffusionpose.data.annotations import read_annotations
         from diffusionpose.evaluation.evaluate import evaluate, evaluate_mean_pose
-        from diffusionpose.inference.estimator import choose_device, steps_option
+        from diffusionpose.inference.device import good_batch_size, place
+        from diffusionpose.inference.estimator import steps_option
         from diffusionpose.models.weights import load_model
 
         if self.mean_pose:
             return evaluate_mean_pose(self.mean_pose, self.annotations, skeleton)
-        model = load_model(self.weights, choose_device(self.device))
+        truth = read_annotations(self.annotations, skeleton)
+        wanted = None if self.match_joints else truth.skeleton
+        model = place(load_model(self.weights, skeleton=wanted), self.device)
         steps_option(model, self.steps)
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         return evaluate(
             model,
-            self.annotations,
+            truth,
             self.images,
             self.boxes,
-            skeleton,
             decode=self.decode,
             flip=self.flip,
             steps=self.steps,
-            batch_size=self.batch_size,
+            batch_size=self.batch_size or good_batch_size(model),
             workers=min(cores, MAX_WORKERS) if self.workers is None else self.workers,
             progress=_progress if sys.stderr.isatty() else None,
         )

@@ -29,4 +29,11 @@ Steps = Annotated[
 Decode = Annotated[Literal["argmax", "quarter", "dark"], arg(help="How a heatmap becomes a point.")]
 Flip = Annotated[bool, arg(help="Average with the mirrored picture: a little better, twice the time.")]
 Device = Annotated[str, arg(help="'auto' (a GPU where there is one), 'cpu', 'cuda:1', 'mps', ...")]
-BatchSize = Annotated[int, arg(metavar="N", help="Persons per pass through the network.")]
+BatchSize = Annotated[
+    int | None,
+    arg(
+        metavar="N",
+        help="Persons per pass through the network.",
+        help_behavior_hint="(default: 8 on a CPU, 64 on a GPU)",
+    ),
+]

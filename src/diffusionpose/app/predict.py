@@ -58,7 +58,7 @@ class PredictCommand:
     decode: Decode = "dark"
     flip: Flip = True
     device: Device = "auto"
-    batch_size: BatchSize = 32
+    batch_size: BatchSize = None
 
     def run(self) -> int:
         """Find, draw, write; 0 if every picture and box could be used."""

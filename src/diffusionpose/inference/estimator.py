@@ -19,6 +19,7 @@ from diffusionpose.evaluation.nms import VISIBLE_SCORE
 from diffusionpose.geometry.crops import Crop
 from diffusionpose.geometry.heatmaps import DECODE_METHODS
 from diffusionpose.inference.detectors import PersonDetector, WholeImage, usable_boxes
+from diffusionpose.inference.device import good_batch_size, place
 from diffusionpose.models.pose_model import PoseModel
 from diffusionpose.models.weights import load_model
 from diffusionpose.poses import Pose
@@ -58,7 +59,7 @@ class PoseEstimator:
         steps: diffusion steps; None for the model's own number, 0 for its coarse heatmaps.
         decode: how heatmaps become coordinates: "argmax", "quarter" or "dark".
         flip: average with the mirrored picture.
-        batch_size: persons per pass through the network.
+        batch_size: persons per pass through the network; None for a number that suits the device.
 
     Raises:
         InputError: a device that is not there, an unknown decoder, a number below 1, or steps for
@@ -74,15 +75,15 @@ class PoseEstimator:
         steps: int | None = None,
         decode: str = "dark",
         flip: bool = True,
-        batch_size: int = 32,
+        batch_size: int | None = None,
     ) -> None:
         if decode not in DECODE_METHODS:
             raise InputError(f"decode: {decode!r} is not one of {', '.join(DECODE_METHODS)}")
-        if batch_size < 1:
+        if batch_size is not None and batch_size < 1:
             raise InputError(f"batch size: {batch_size} must be 1 or more")
-        self.model = model.to(choose_device(device)).eval()
+        self.model = place(model, device).eval()
         self.detector = detector or WholeImage()
-        self.batch_size = batch_size
+        self.batch_size = batch_size or good_batch_size(model)
         self._options: dict[str, Any] = {"decode": decode, "flip": flip, **steps_option(model, steps)}
 
     @classmethod
@@ -206,21 +207,6 @@ def _pixels(image: ImageLike) -> np.ndarray:
             f"an array of shape {image.shape} and type {image.dtype} is no picture; give (H, W, 3) uint8 RGB"
         )
     return np.ascontiguousarray(image)
-
-
-def choose_device(name: str) -> torch.device:
-    """A device by its name; "auto" is a GPU where there is one.
-
-    Raises:
-        InputError: it is not there.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        return torch.empty(0, device=name).device
-    except (RuntimeError, AssertionError) as error:  # PyTorch without that backend raises either
-        reason = str(error).splitlines()[0]
-        raise InputError(f"device {name!r}: {reason}; use 'auto' or 'cpu'") from error
 
 
 def steps_option(model: PoseModel, steps: int | None) -> dict[str, int]:

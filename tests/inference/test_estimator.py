@@ -1,0 +1,222 @@
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from diffusionpose import InputError, PoseEstimator, create_model, load_model
+from diffusionpose.inference import estimator as estimator_module
+from diffusionpose.inference.estimator import Request
+from diffusionpose.poses import Pose
+
+BOXES = np.array([[5, 5, 60, 80], [30, 10, 110, 85], [-20, -20, 40, 60]], np.float32)
+
+
+@pytest.fixture(scope="module")
+def estimator(tiny_weights: Path) -> PoseEstimator:
+    return PoseEstimator.from_pretrained(tiny_weights, device="cpu", batch_size=4)
+
+
+def equal(a: list[Pose], b: list[Pose], tolerance: float = 1e-3) -> bool:
+    return len(a) == len(b) and all(
+        np.allclose(x.keypoints, y.keypoints, atol=tolerance) and np.allclose(x.scores, y.scores, atol=1e-5)
+        for x, y in zip(a, b, strict=True)
+    )
+
+
+def test_every_kind_of_picture_gives_the_same_poses(
+    estimator: PoseEstimator, picture: np.ndarray, tmp_path: Path
+) -> None:
+    file = tmp_path / "picture.png"
+    Image.fromarray(picture).save(file)
+    poses = estimator(picture)
+    assert len(poses) == 1
+    assert poses[0].keypoints.shape == (14, 2)
+    assert poses[0].box.tolist() == [0, 0, 120, 90]
+    for same in (file, str(file), Image.fromarray(picture), np.asfortranarray(picture)):
+        assert equal(estimator(same), poses, 0)
+
+
+def test_a_turned_or_grey_pil_image_is_read_as_its_file_would_be(
+    estimator: PoseEstimator, picture: np.ndarray
+) -> None:
+    turned = Image.fromarray(picture).transpose(Image.Transpose.ROTATE_90)
+    turned.getexif()[0x0112] = 6  # turn by 270 degrees to see it upright
+    assert equal(estimator(turned), estimator(picture), 0)
+    grey = Image.fromarray(picture).convert("L")
+    assert equal(estimator(grey), estimator(grey.convert("RGB")), 0)
+
+
+def test_answers_keep_their_type(estimator: PoseEstimator, picture: np.ndarray) -> None:
+    assert estimator([]) == []
+    assert estimator(picture, boxes=[]) == []
+    assert estimator([picture, picture], boxes=[[], BOXES[:1]])[0] == []
+    assert [len(poses) for poses in estimator([picture, picture], boxes=[BOXES, None])] == [3, 1]
+    assert isinstance(estimator([picture])[0], list)
+
+
+def test_a_batch_equals_its_items(estimator: PoseEstimator, tiny_weights: Path, picture: np.ndarray) -> None:
+    pictures = [picture, picture[:, ::-1], picture[10:70, 20:90], picture]
+    boxes = [BOXES, BOXES[:2], None, BOXES[[1, 2, 0, 1, 0]]]
+    together = estimator(pictures, boxes)
+    assert [len(poses) for poses in together] == [3, 2, 1, 5]
+    for image, box, poses in zip(pictures, boxes, together, strict=True):
+        assert equal(estimator(image, box), poses)
+    one_by_one = PoseEstimator.from_pretrained(tiny_weights, device="cpu", batch_size=1)
+    for a, b in zip(one_by_one(pictures, boxes), together, strict=True):
+        assert equal(a, b)
+
+
+def test_persons_of_several_pictures_fill_batches(
+    estimator: PoseEstimator, picture: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = []
+    estimate = estimator.model.estimate
+
+    def noted(images: torch.Tensor, *arguments: object, **options: object) -> object:
+        sizes.append(len(images))
+        return estimate(images, *arguments, **options)
+
+    monkeypatch.setattr(estimator.model, "estimate", noted)
+    estimator([picture] * 5, [BOXES, BOXES, BOXES[:0], BOXES, BOXES[:1]])
+    assert sizes == [4, 4, 2]
+
+
+def test_few_large_pictures_wait_for_a_batch(
+    estimator: PoseEstimator, picture: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(estimator_module, "HELD_BYTES", 2 * picture.nbytes)
+    asked = 0
+
+    def requests() -> object:
+        nonlocal asked
+        for index in range(9):
+            asked += 1
+            yield Request(picture, BOXES[:1], np.ones(1, np.float32), index)
+
+    ahead = []
+    for request, poses in estimator.stream(requests()):
+        assert len(poses) == 1
+        ahead.append(asked - request.source)
+    assert ahead[0] == 3, "the third picture is one too many to hold"
+    assert max(ahead) == 3
+    assert len(ahead) == 9
+
+
+def test_boxes_reach_over_the_edge_are_clipped(estimator: PoseEstimator, picture: np.ndarray) -> None:
+    assert estimator(picture, BOXES)[2].box.tolist() == [0, 0, 40, 60]
+
+
+@pytest.mark.parametrize(
+    ("boxes", "complaint"),
+    [
+        ([[200, 10, 300, 80]], "box 0 .* outside the 120x90 picture"),
+        ([[5, 5, 60, 80], [10, 10, 10, 80]], "box 1 .* no area"),
+        ([[60, 80, 5, 5]], "no area"),
+        ([[5, 5, np.nan, 80]], "finite"),
+        ([[5, 5, 60]], r"shape \(1, 3\)"),
+        ([5, 5, 60, 80], r"shape \(4,\)"),
+        ([["a", 5, 60, 80]], "not numbers"),
+    ],
+)
+def test_a_bad_box_is_named(
+    estimator: PoseEstimator, picture: np.ndarray, boxes: object, complaint: str
+) -> None:
+    with pytest.raises(InputError, match=complaint):
+        estimator(picture, boxes)
+
+
+@pytest.mark.parametrize("shape", [(90, 120), (90, 120, 4), (0, 120, 3)])
+def test_an_array_that_is_no_rgb_picture_is_refused(estimator: PoseEstimator, shape: tuple[int, ...]) -> None:
+    with pytest.raises(InputError, match="uint8 RGB"):
+        estimator(np.zeros(shape, np.uint8))
+
+
+def test_a_float_array_is_refused(estimator: PoseEstimator, picture: np.ndarray) -> None:
+    with pytest.raises(InputError, match="float64"):
+        estimator(picture / 255.0)
+
+
+def test_pictures_and_boxes_must_be_as_many(estimator: PoseEstimator, picture: np.ndarray) -> None:
+    with pytest.raises(InputError, match="2 pictures but boxes for 1"):
+        estimator([picture, picture], [BOXES])
+
+
+def test_the_detector_is_asked_where_no_boxes_are_given(tiny_weights: Path, picture: np.ndarray) -> None:
+    def two(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        assert image.shape == picture.shape
+        return BOXES[:2], np.array([0.5, 0.25], np.float32)
+
+    full, low = (
+        PoseEstimator.from_pretrained(tiny_weights, device="cpu", detector=detector)(picture, boxes)
+        for detector, boxes in ((None, BOXES[:2]), (two, None))
+    )
+    assert equal(full, low, 0)
+    scores = [[pose.score for pose in poses] for poses in (full, low)]
+    assert scores[1] == pytest.approx([scores[0][0] * 0.5, scores[0][1] * 0.25])
+
+
+def test_the_score_is_the_mean_of_sure_joints(picture: np.ndarray) -> None:
+    model = create_model("tiny", "crowdpose", input_size=(48, 64)).eval()
+    with torch.no_grad():
+        model.head.bias[:] = torch.linspace(0, 1.3, 14)  # heatmaps are nearly flat at 0, 0.1, .. 1.3
+    pose = PoseEstimator(model, device="cpu")(picture)[0]
+    sure = pose.scores[pose.scores > 0.2]
+    assert 0 < len(sure) < 14
+    assert pose.score == pytest.approx(sure.mean(), abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ({"device": "nonsense"}, "device 'nonsense'"),
+        ({"decode": "median"}, "argmax, quarter, dark"),
+        ({"batch_size": 0}, "batch size"),
+        ({"steps": -1}, "steps"),
+    ],
+)
+def test_bad_options_are_refused(tiny_weights: Path, options: dict[str, object], complaint: str) -> None:
+    with pytest.raises(InputError, match=complaint):
+        PoseEstimator.from_pretrained(tiny_weights, **{"device": "cpu", **options})
+
+
+def test_a_model_without_steps_refuses_them(picture: np.ndarray) -> None:
+    model = create_model("tiny", "crowdpose", input_size=(48, 64))
+    with pytest.raises(InputError, match="no diffusion model"):
+        PoseEstimator(model, device="cpu", steps=2)
+
+
+def test_options_reach_the_model(tiny_weights: Path, picture: np.ndarray) -> None:
+    answers = [
+        PoseEstimator.from_pretrained(tiny_weights, device="cpu", **options)(picture)
+        for options in ({}, {"steps": 0}, {"steps": 3}, {"flip": False}, {"decode": "argmax"})
+    ]
+    assert equal(PoseEstimator.from_pretrained(tiny_weights, device="cpu", steps=1)(picture), answers[0])
+    for other in answers[1:]:
+        assert not equal(other, answers[0])
+
+
+def test_the_model_is_left_in_evaluation_mode_and_without_gradients(tiny_weights: Path) -> None:
+    model = load_model(tiny_weights).train()
+    estimator = PoseEstimator(model, device="cpu")
+    assert not estimator.model.training
+    estimator(np.zeros((64, 48, 3), np.uint8))
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_one_estimator_serves_several_threads(estimator: PoseEstimator, picture: np.ndarray) -> None:
+    pictures = [np.roll(picture, 7 * index, axis=1) for index in range(4)]
+    expected = [estimator(image, BOXES) for image in pictures]
+    answers: dict[int, list[Pose]] = {}
+
+    def work(index: int) -> None:
+        answers[index] = estimator(pictures[index], BOXES)
+
+    threads = [threading.Thread(target=work, args=(index,)) for index in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(equal(answers[index], expected[index]) for index in range(4))
