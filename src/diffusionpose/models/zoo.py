@@ -122,9 +122,9 @@ def create_model(
         raise InputError(f"no model {name!r}; there are {', '.join(MODELS)}")
     builder, make_encoder, defaults = MODELS[name]
     skeleton = get_skeleton(skeleton)
-    given = {**defaults, **options}
+    given = {"input_size": (192, 256), **defaults, **options}
+    width, height = (int(side) for side in given.pop("input_size"))
     codec_options = {key: given.pop(key) for key in ("stride", "unbiased", "quantise") if key in given}
-    width, height = (int(side) for side in given.pop("input_size", (192, 256)))
     encoder = make_encoder(pretrained)
     if encoder_weights is not None:
         encoder.load_backbone(encoder_weights)
@@ -132,9 +132,6 @@ def create_model(
         model = builder(encoder, skeleton, HeatmapCodec((width, height), **codec_options), **given)
     except (TypeError, ValueError) as error:
         raise InputError(f"model {name!r} cannot be made with options {options}: {error}") from error
-    model.config = {
-        "name": name,
-        "skeleton": skeleton.to_dict(),
-        "options": {**options, "input_size": [width, height]},
-    }
+    options["input_size"] = [width, height]
+    model.config = {"name": name, "skeleton": skeleton.to_dict(), "options": options}
     return model
