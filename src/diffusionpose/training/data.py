@@ -9,14 +9,14 @@ from pathlib import Path
 import lightning.pytorch as pl
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, distributed
 from torch.utils.data import DataLoader, Sampler
 
 from diffusionpose.data.annotations import Annotations, read_annotations
 from diffusionpose.data.augmentation import Augmentation
-from diffusionpose.data.dataset import JointDataset, PersonDataset
+from diffusionpose.data.dataset import JointDataset, PersonDataset, Sample
 from diffusionpose.errors import InputError
-from diffusionpose.skeletons import Skeleton
+from diffusionpose.skeletons import SKELETONS, Skeleton
 from diffusionpose.training.settings import ImageSet, Machine, TrainingSettings
 
 
@@ -59,14 +59,23 @@ def read_persons(images: ImageSet, skeleton: Skeleton) -> Annotations:
     """
     if not images.images.is_dir():
         raise InputError(f"{images.images}: no such folder of images; check --images and --val-images")
-    annotations = read_annotations(images.annotations)
-    persons = annotations.to_skeleton(skeleton)
+    persons = _read(images.annotations, skeleton).to_skeleton(skeleton)
     if not persons.labelled().persons:
         raise InputError(
             f"{images.annotations}: no person with a labelled joint of the {skeleton.name} skeleton; "
             "check --skeleton and the file"
         )
     return persons
+
+
+def _read(path: Path, skeleton: Skeleton) -> Annotations:
+    """With the known skeleton of the file's joint names; a skeleton of the user's own is the file's, too."""
+    try:
+        return read_annotations(path)
+    except InputError:
+        if skeleton in SKELETONS.values():
+            raise
+        return read_annotations(path, skeleton)
 
 
 class PersonDataModule(pl.LightningDataModule):
@@ -111,12 +120,19 @@ class PersonDataModule(pl.LightningDataModule):
 
     def failures(self) -> list[str]:
         """A message for every picture that could not be read."""
-        messages = {}
+        messages: dict[str, None] = {}
         for index in sorted(self._broken):
             part = int(np.searchsorted(self.persons.starts, index, side="right")) - 1
             message = self.persons.parts[part].failure(index - int(self.persons.starts[part]))
             messages[message or f"person {index}: could not be read for a while"] = None
         return list(messages)
+
+    def share_broken(self) -> None:
+        """Let every process know what the others could not read; to be called by all of them."""
+        if self.trainer and self.trainer.world_size > 1:
+            found: list[set[int]] = [set()] * self.trainer.world_size
+            distributed.all_gather_object(found, self._broken)
+            self._broken.update(*found)
 
     def on_before_batch_transfer(self, batch: dict[str, Tensor], dataloader_idx: int) -> dict[str, Tensor]:
         """Called by Lightning while the batch is still on the CPU."""
@@ -128,7 +144,7 @@ class PersonDataModule(pl.LightningDataModule):
         """Optimiser steps in an epoch."""
         return max(1, len(self.persons) // (self.settings.batch_size * self.machine.processes))
 
-    def train_dataloader(self) -> DataLoader:
+    def train_dataloader(self) -> DataLoader[Sample]:
         """The loader of this process."""
         trainer = self.trainer
         rank, world = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)

@@ -60,6 +60,7 @@ class EpochEnd(Checkpoint):
         if trainer.is_global_zero:
             self._save_models(pl_module.result, metrics)
             self._record(trainer, pl_module, loss, seconds, metrics)
+        trainer.datamodule.share_broken()  # type: ignore[attr-defined]
         trainer.strategy.barrier()
         trainer.save_checkpoint(self.folder.checkpoint)
 

@@ -14,13 +14,16 @@ import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 
 from diffusionpose.errors import InputError
+from diffusionpose.training.settings import TrainingSettings
 
 FREE_TO_CHANGE = ("epochs", "val_every")
 
 
 class RunFolder:
-    """``settings.json``, ``checkpoints/last.ckpt``, ``model.safetensors`` (newest), ``best.safetensors`` (best
-    validation AP), ``metrics.csv`` (one row an epoch) and ``logs/`` (TensorBoard).
+    """What a run leaves behind.
+
+    ``settings.json``, ``checkpoints/last.ckpt``, ``model.safetensors`` (newest), ``best.safetensors``
+    (best validation AP), ``metrics.csv`` (one row an epoch) and ``logs/`` (TensorBoard).
     """
 
     def __init__(self, path: Path) -> None:
@@ -54,15 +57,18 @@ class RunFolder:
         before = self._settings_before()
         if differences := list(_differences(before, wanted)):
             raise InputError(
-                f"{self.settings_file}: this folder holds a run with other settings ({'; '.join(differences)}); give the "
-                f"same ones to resume it, or another --output (free to change: {', '.join(FREE_TO_CHANGE)})"
+                f"{self.settings_file}: this folder holds a run with other settings "
+                f"({'; '.join(differences)}); give the same ones to resume it, or another --output "
+                f"(free to change: {', '.join(FREE_TO_CHANGE)})"
             )
         return int(read_checkpoint(self.checkpoint)["epoch"]) + 1
 
     def _settings_before(self) -> dict[str, Any]:
         try:
-            return json.loads(self.settings_file.read_text())
-        except (OSError, ValueError) as error:
+            before: dict[str, Any] = json.loads(self.settings_file.read_text())
+            TrainingSettings.from_dict(before["settings"])
+            return before
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise InputError(
                 f"{self.settings_file}: cannot be read, so the run in this folder cannot be resumed; "
                 f"give another --output, or delete {self.checkpoint} to start again"
@@ -119,8 +125,9 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises a dozen kinds for a cut or foreign file
         raise InputError(
-            f"{path}: not a whole checkpoint ({type(error).__name__}); put back a copy of it, or delete it to train "
-            f"from the start (--weights {path.parent.parent / 'model.safetensors'} starts from its last weights)"
+            f"{path}: not a whole checkpoint ({type(error).__name__}); put back a copy of it, or delete it "
+            f"to train from the start (with --weights {path.parent.parent / 'model.safetensors'} "
+            "from its last weights)"
         ) from error
 
 
@@ -143,8 +150,8 @@ def writing(path: Path) -> Iterator[None]:
         yield
     except (OSError, RuntimeError) as error:  # torch.save raises RuntimeError on a full disk
         raise InputError(
-            f"{path}: cannot be written ({error}); free some space or mend the folder, then give the same command "
-            "again: it goes on from the last whole checkpoint"
+            f"{path}: cannot be written ({error}); free some space or mend the folder, then give the same "
+            "command again: it goes on from the last whole checkpoint"
         ) from error
 
 
@@ -153,10 +160,11 @@ def _differences(before: Mapping[str, Any], wanted: Mapping[str, Any]) -> Iterat
 
     The batch may be split over another number of processes, but its total stays.
     """
-    old, new = before.get("settings", {}), json.loads(json.dumps(wanted["settings"]))
-    for name in sorted(old.keys() | new.keys()):
-        if name not in (*FREE_TO_CHANGE, "batch_size") and old.get(name) != new.get(name):
-            yield f"{name} was {old.get(name)!r}, is {new.get(name)!r}"
+    old = TrainingSettings.from_dict(before["settings"]).to_dict()
+    new = TrainingSettings.from_dict(wanted["settings"]).to_dict()
+    for name in new:
+        if name not in (*FREE_TO_CHANGE, "batch_size") and old[name] != new[name]:
+            yield f"{name} was {old[name]!r}, is {new[name]!r}"
     if before.get("persons_per_step") != wanted["persons_per_step"]:
         yield f"persons per step were {before.get('persons_per_step')}, are {wanted['persons_per_step']}"
     if [s["sha256"] for s in before.get("train", [])] != [s["sha256"] for s in wanted["train"]]:

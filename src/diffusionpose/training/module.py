@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import lightning.pytorch as pl
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -62,7 +63,7 @@ class PoseTraining(pl.LightningModule):
         torch.manual_seed(step_seed(self.settings.seed, self.global_step, self.global_rank))
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
-        """The loss of one batch: ``image`` (b, 3, h, w) uint8, ``keypoints`` (b, j, 2), ``visible`` (b, j)."""
+        """The loss of ``image`` (b, 3, h, w) uint8, ``keypoints`` (b, j, 2), ``visible`` (b, j)."""
         images = batch["image"].contiguous(memory_format=torch.channels_last)
         noise = self.own_noise(len(images))
         losses = self.model.loss(images, batch["keypoints"], batch["visible"], noise=noise)
@@ -85,8 +86,8 @@ class PoseTraining(pl.LightningModule):
         self.last_loss = losses["loss"]
         if not torch.isfinite(torch.tensor(self.last_loss)):
             raise InputError(
-                f"the loss is {self.last_loss} at step {self.global_step}: the training has diverged; give a lower "
-                "--learning-rate or --clip-norm 1 and another --output (checkpoints so far are kept)"
+                f"the loss is {self.last_loss} at step {self.global_step}: the training has diverged; give a "
+                "lower --learning-rate or --clip-norm 1, and another --output (checkpoints so far are kept)"
             )
         if self.logger is not None:
             rate = learning_rate(self.settings, self.global_step, self.steps_per_epoch)
@@ -124,7 +125,5 @@ class PoseTraining(pl.LightningModule):
 
 def step_seed(seed: int, step: int, rank: int = 0) -> int:
     """A 63-bit seed from (seed, step, rank); neighbouring steps give unrelated streams."""
-    import numpy as np
-
     words = np.random.SeedSequence((seed, step, rank)).generate_state(2, np.uint32)
     return (int(words[0]) << 31) ^ int(words[1])

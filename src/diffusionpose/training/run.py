@@ -13,10 +13,12 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.strategies import DDPStrategy
 
+from diffusionpose.errors import InputError
 from diffusionpose.skeletons import get_skeleton
 from diffusionpose.training.data import PersonDataModule, read_persons
 from diffusionpose.training.epochs import EpochEnd
@@ -111,28 +113,46 @@ def _trainer(
     callbacks: list[pl.Callback] = [EpochEnd(folder, validation, pace)]
     if progress:
         callbacks.append(TrainingBar(pace))
-    return pl.Trainer(
-        accelerator=machine.accelerator,
-        devices=machine.devices,
-        num_nodes=machine.nodes,
-        strategy=DDPStrategy() if machine.processes > 1 else "auto",
-        precision="bf16-mixed" if settings.precision == "bf16-mixed" else "32-true",
-        sync_batchnorm=settings.sync_batchnorm,
-        max_epochs=settings.epochs,
-        limit_val_batches=0,
-        num_sanity_val_steps=0,
-        use_distributed_sampler=False,
-        enable_progress_bar=progress,
-        enable_model_summary=False,
-        default_root_dir=folder.path,
-        logger=TensorBoardLogger(folder.path, name="logs", version=""),
-        plugins=[AtomicCheckpointIO()],
-        callbacks=callbacks,
-    )
+    try:
+        return pl.Trainer(
+            **_options(settings, machine, folder), callbacks=callbacks, enable_progress_bar=progress
+        )
+    except (MisconfigurationException, ValueError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise InputError(
+            f"--accelerator {machine.accelerator} --devices {machine.devices}: {reason}"
+        ) from error
+
+
+def _options(settings: TrainingSettings, machine: Machine, folder: RunFolder) -> dict[str, Any]:
+    return {
+        "accelerator": machine.accelerator,
+        "devices": machine.devices,
+        "num_nodes": machine.nodes,
+        "strategy": DDPStrategy() if machine.processes > 1 else "auto",
+        "precision": "bf16-mixed" if settings.precision == "bf16-mixed" else "32-true",
+        "sync_batchnorm": settings.sync_batchnorm,
+        "max_epochs": settings.epochs,
+        "limit_val_batches": 0,
+        "num_sanity_val_steps": 0,
+        "use_distributed_sampler": False,
+        "enable_model_summary": False,
+        "default_root_dir": folder.path,
+        "logger": _TensorBoard(folder.path, name="logs", version=""),
+        "plugins": [AtomicCheckpointIO()],
+    }
+
+
+class _TensorBoard(TensorBoardLogger):
+    """Without the file of hyperparameters: ``settings.json`` holds them."""
+
+    def save(self) -> None:
+        """Write what is buffered."""
+        self.experiment.flush()
 
 
 def _first_process() -> bool:
-    return rank_zero_only.rank in (0, None)
+    return getattr(rank_zero_only, "rank", 0) in (0, None)
 
 
 def _entries(

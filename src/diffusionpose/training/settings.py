@@ -101,7 +101,10 @@ class TrainingSettings:
         if unknown := sorted(set(entries) - known):
             raise InputError(f"unknown training settings: {', '.join(unknown)}")
         tuples = {"input_size", "drops"}
-        return cls(**{name: tuple(value) if name in tuples else value for name, value in entries.items()})
+        values: dict[str, Any] = {
+            name: tuple(value) if name in tuples else value for name, value in entries.items()
+        }
+        return cls(**values)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+from tqdm import tqdm
 
 from diffusionpose.errors import InputError
 from diffusionpose.models.pose_model import PoseModel
@@ -63,8 +64,9 @@ def _take_weights(model: PoseModel, source: PoseModel, name: Path | str) -> None
     fitting = {key: value for key, value in given.items() if key in own and own[key].shape == value.shape}
     if not any(key.startswith("encoder.") for key in fitting):
         raise InputError(
-            f"{name}: no weight of its encoder fits {model.config['name']}; give a model of that kind to --weights"
+            f"{name}: no weight of its encoder fits {model.config['name']}; "
+            "give a model with the same encoder to --weights"
         )
     model.load_state_dict(fitting, strict=False)
     if left := sorted(own.keys() - fitting.keys()):
-        print(f"{name}: {len(fitting)} of {len(own)} weights taken; not fitting: {', '.join(left[:4])} ...")
+        tqdm.write(f"{name}: {len(fitting)} of {len(own)} weights taken; new: {', '.join(left[:4])} ...")

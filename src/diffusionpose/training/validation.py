@@ -62,7 +62,7 @@ class Validation:
         return {name: value for name, value in metrics.items() if value is not None}
 
     def picture(self, count: int = 8) -> torch.Tensor:
-        """The crops of the first ``count`` persons with their poses, side by side: (3, h, count * w) uint8."""
+        """The first ``count`` crops with their poses, side by side: (3, h, count * w) uint8."""
         from diffusionpose.training.pictures import draw_pose
 
         shown = range(min(count, len(self.data)))

@@ -1,14 +1,14 @@
-"""Recipes: one function per training, each returning frozen settings.
+r"""Recipes: one function per training, each returning frozen settings.
 
 A recipe is its parent with a few entries replaced; reading it up to its ancestor shows the whole
 training. Recipes need no torch. Start one with::
 
-    diffusionpose train RECIPE --images DIR --annotations TRAIN.json \\
+    diffusionpose train RECIPE --images DIR --annotations TRAIN.json \
         --val-images DIR --val-annotations VAL.json --output RUN
 
-What the paper gives for all of its rows (section 4.1): ImageNet weights, Adam at 5e-4, 210 epochs with the rate
-divided by 10 after 170 and 200 (the paper's second drop, at 210, would never act), 32 persons on each
-of 8 GPUs (``--devices 8``), flip test. Numbers of the paper are APs in percent.
+What the paper gives for all of its rows (section 4.1): ImageNet weights, Adam at 5e-4, 210 epochs with
+the rate divided by 10 after 170 and 200 (the paper's second drop, at 210, would never act), 32 persons
+on each of 8 GPUs (``--devices 8``), flip test. Numbers of the paper are APs in percent.
 """
 
 from __future__ import annotations

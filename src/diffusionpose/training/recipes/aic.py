@@ -1,4 +1,4 @@
-"""Table 4: AI Challenger validation, ground-truth boxes, 14 joints, COCO-style AP with AI Challenger's sigmas."""
+"""Table 4: AI Challenger validation, true boxes, 14 joints, COCO-style AP with AI Challenger's sigmas."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from diffusionpose.training.settings import TrainingSettings
 
 
 def diffusionpose_w32_256x192_aic() -> TrainingSettings:
-    """``diffusionpose train diffusionpose_w32_256x192_aic --devices 8 ...``: DiffusionPose on HRNet-W32, s = 4.
-    Paper: 34.7 AP.
+    """``diffusionpose train diffusionpose_w32_256x192_aic --devices 8 ...``: DiffusionPose on
+    HRNet-W32, s = 4. Paper: 34.7 AP.
     """
     return replace(
         coco.diffusionpose_w32_256x192_coco(), recipe="diffusionpose_w32_256x192_aic", skeleton="aic"
@@ -18,8 +18,8 @@ def diffusionpose_w32_256x192_aic() -> TrainingSettings:
 
 
 def diffusionpose_w48_256x192_aic() -> TrainingSettings:
-    """``diffusionpose train diffusionpose_w48_256x192_aic --devices 8 ...``: DiffusionPose on HRNet-W48, s = 4.
-    Paper: 35.6 AP.
+    """``diffusionpose train diffusionpose_w48_256x192_aic --devices 8 ...``: DiffusionPose on
+    HRNet-W48, s = 4. Paper: 35.6 AP.
     """
     return replace(
         coco.diffusionpose_w48_256x192_coco(), recipe="diffusionpose_w48_256x192_aic", skeleton="aic"
@@ -27,8 +27,8 @@ def diffusionpose_w48_256x192_aic() -> TrainingSettings:
 
 
 def diffusionpose_w32_256x192_s2_aic() -> TrainingSettings:
-    """``diffusionpose train diffusionpose_w32_256x192_s2_aic --devices 8 ...``: the same at s = 2, C = 64, which the paper's
-    accuracies may come from. Paper: 34.7 AP.
+    """``diffusionpose train diffusionpose_w32_256x192_s2_aic --devices 8 ...``: the same at s = 2, C =
+    64, which the paper's accuracies may come from. Paper: 34.7 AP.
     """
     return replace(
         coco.diffusionpose_w32_256x192_s2_coco(), recipe="diffusionpose_w32_256x192_s2_aic", skeleton="aic"
@@ -36,8 +36,8 @@ def diffusionpose_w32_256x192_s2_aic() -> TrainingSettings:
 
 
 def diffusionpose_w48_256x192_s2_aic() -> TrainingSettings:
-    """``diffusionpose train diffusionpose_w48_256x192_s2_aic --devices 8 ...``: HRNet-W48 at s = 2, C = 64.
-    Paper: 35.6 AP.
+    """``diffusionpose train diffusionpose_w48_256x192_s2_aic --devices 8 ...``: HRNet-W48 at s = 2, C =
+    64. Paper: 35.6 AP.
     """
     return replace(
         coco.diffusionpose_w48_256x192_s2_coco(), recipe="diffusionpose_w48_256x192_s2_aic", skeleton="aic"
@@ -45,31 +45,41 @@ def diffusionpose_w48_256x192_s2_aic() -> TrainingSettings:
 
 
 def hrnet_w32_256x192_aic() -> TrainingSettings:
-    """``diffusionpose train hrnet_w32_256x192_aic --devices 8 ...``: the benchmark, HRNet-W32. Paper: 32.3 AP."""
+    """``diffusionpose train hrnet_w32_256x192_aic --devices 8 ...``: the benchmark, HRNet-W32. Paper:
+    32.3 AP.
+    """
     return replace(coco.hrnet_w32_256x192_coco(), recipe="hrnet_w32_256x192_aic", skeleton="aic")
 
 
 def hrnet_w48_256x192_aic() -> TrainingSettings:
-    """``diffusionpose train hrnet_w48_256x192_aic --devices 8 ...``: the benchmark, HRNet-W48. Paper: 33.5 AP."""
+    """``diffusionpose train hrnet_w48_256x192_aic --devices 8 ...``: the benchmark, HRNet-W48. Paper:
+    33.5 AP.
+    """
     return replace(coco.hrnet_w48_256x192_coco(), recipe="hrnet_w48_256x192_aic", skeleton="aic")
 
 
 def simplebaseline_r50_256x192_aic() -> TrainingSettings:
-    """``diffusionpose train simplebaseline_r50_256x192_aic --devices 8 ...``: SimpleBaseline on ResNet-50. Paper: 28.0 AP."""
+    """``diffusionpose train simplebaseline_r50_256x192_aic --devices 8 ...``: SimpleBaseline on
+    ResNet-50. Paper: 28.0 AP.
+    """
     return replace(
         hrnet_w32_256x192_aic(), recipe="simplebaseline_r50_256x192_aic", model="simplebaseline_r50"
     )
 
 
 def simplebaseline_r101_256x192_aic() -> TrainingSettings:
-    """``diffusionpose train simplebaseline_r101_256x192_aic --devices 8 ...``: SimpleBaseline on ResNet-101. Paper: 29.4 AP."""
+    """``diffusionpose train simplebaseline_r101_256x192_aic --devices 8 ...``: SimpleBaseline on
+    ResNet-101. Paper: 29.4 AP.
+    """
     return replace(
         hrnet_w32_256x192_aic(), recipe="simplebaseline_r101_256x192_aic", model="simplebaseline_r101"
     )
 
 
 def simplebaseline_r152_256x192_aic() -> TrainingSettings:
-    """``diffusionpose train simplebaseline_r152_256x192_aic --devices 8 ...``: SimpleBaseline on ResNet-152. Paper: 29.9 AP."""
+    """``diffusionpose train simplebaseline_r152_256x192_aic --devices 8 ...``: SimpleBaseline on
+    ResNet-152. Paper: 29.9 AP.
+    """
     return replace(
         hrnet_w32_256x192_aic(), recipe="simplebaseline_r152_256x192_aic", model="simplebaseline_r152"
     )

@@ -1,5 +1,7 @@
-"""Table 3: CrowdPose, ground-truth boxes, 14 joints. The paper's section 4.2 is silent on the split trained on:
-the field trains on trainval and reports test, so give those files to match it.
+"""Table 3: CrowdPose, ground-truth boxes, 14 joints.
+
+The paper does not say which split it trains on; the field trains on trainval and reports test, so give
+those files to compare with it.
 """
 
 from __future__ import annotations
@@ -11,8 +13,8 @@ from diffusionpose.training.settings import TrainingSettings
 
 
 def diffusionpose_w32_256x192_crowdpose() -> TrainingSettings:
-    """``diffusionpose train diffusionpose_w32_256x192_crowdpose --devices 8 ...``: DiffusionPose on HRNet-W32, s = 4.
-    Paper: 76.7 AP; easy 83.7, medium 77.6, hard 67.7.
+    """``diffusionpose train diffusionpose_w32_256x192_crowdpose --devices 8 ...``: DiffusionPose on
+    HRNet-W32, s = 4. Paper: 76.7 AP; easy 83.7, medium 77.6, hard 67.7.
     """
     return replace(
         coco.diffusionpose_w32_256x192_coco(),
@@ -22,8 +24,8 @@ def diffusionpose_w32_256x192_crowdpose() -> TrainingSettings:
 
 
 def diffusionpose_w48_256x192_crowdpose() -> TrainingSettings:
-    """``diffusionpose train diffusionpose_w48_256x192_crowdpose --devices 8 ...``: DiffusionPose on HRNet-W48, s = 4.
-    Paper: 77.5 AP; easy 84.4, medium 78.5, hard 68.7.
+    """``diffusionpose train diffusionpose_w48_256x192_crowdpose --devices 8 ...``: DiffusionPose on
+    HRNet-W48, s = 4. Paper: 77.5 AP; easy 84.4, medium 78.5, hard 68.7.
     """
     return replace(
         coco.diffusionpose_w48_256x192_coco(),
@@ -33,8 +35,8 @@ def diffusionpose_w48_256x192_crowdpose() -> TrainingSettings:
 
 
 def diffusionpose_w32_256x192_s2_crowdpose() -> TrainingSettings:
-    """``diffusionpose train diffusionpose_w32_256x192_s2_crowdpose --devices 8 ...``: the same at s = 2, C = 64, which the
-    paper's accuracies may come from. Paper: 76.7 AP.
+    """``diffusionpose train diffusionpose_w32_256x192_s2_crowdpose --devices 8 ...``: the same at s =
+    2, C = 64, which the paper's accuracies may come from. Paper: 76.7 AP.
     """
     return replace(
         coco.diffusionpose_w32_256x192_s2_coco(),
@@ -44,8 +46,8 @@ def diffusionpose_w32_256x192_s2_crowdpose() -> TrainingSettings:
 
 
 def diffusionpose_w48_256x192_s2_crowdpose() -> TrainingSettings:
-    """``diffusionpose train diffusionpose_w48_256x192_s2_crowdpose --devices 8 ...``: HRNet-W48 at s = 2, C = 64.
-    Paper: 77.5 AP.
+    """``diffusionpose train diffusionpose_w48_256x192_s2_crowdpose --devices 8 ...``: HRNet-W48 at s =
+    2, C = 64. Paper: 77.5 AP.
     """
     return replace(
         coco.diffusionpose_w48_256x192_s2_coco(),
@@ -55,8 +57,8 @@ def diffusionpose_w48_256x192_s2_crowdpose() -> TrainingSettings:
 
 
 def hrnet_w32_256x192_crowdpose() -> TrainingSettings:
-    """``diffusionpose train hrnet_w32_256x192_crowdpose --devices 8 ...``: the benchmark, HRNet-W32. Paper: 71.3 AP; easy 80.5,
-    medium 71.4, hard 62.5.
+    """``diffusionpose train hrnet_w32_256x192_crowdpose --devices 8 ...``: the benchmark, HRNet-W32.
+    Paper: 71.3 AP; easy 80.5, medium 71.4, hard 62.5.
     """
     return replace(coco.hrnet_w32_256x192_coco(), recipe="hrnet_w32_256x192_crowdpose", skeleton="crowdpose")
 

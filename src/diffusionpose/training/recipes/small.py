@@ -8,9 +8,10 @@ from diffusionpose.training.settings import TrainingSettings
 
 
 def diffusionpose_mobilenetv2_128x96_crowdpose() -> TrainingSettings:
-    """``diffusionpose train diffusionpose_mobilenetv2_128x96_crowdpose --encoder-weights mobilenetv2_100.safetensors ...``:
-    DiffusionPose on MobileNetV2 with a small feature pyramid, 14 joints: several small sets at once
-    (``--images A B --annotations a.json b.json``), minutes an epoch for 8,000 persons on 2 cores.
+    """``diffusionpose train diffusionpose_mobilenetv2_128x96_crowdpose --encoder-weights
+    mobilenetv2_100.safetensors ...``: DiffusionPose on MobileNetV2 with a small feature pyramid, 14
+    joints: several small sets at once (``--images A B --annotations a.json b.json``), minutes an epoch
+    for 8,000 persons on 2 cores.
     """
     return TrainingSettings(
         recipe="diffusionpose_mobilenetv2_128x96_crowdpose",
@@ -32,8 +33,8 @@ def diffusionpose_mobilenetv2_128x96_crowdpose() -> TrainingSettings:
 
 
 def diffusionpose_mobilenetv2_192x144_crowdpose() -> TrainingSettings:
-    """``diffusionpose train diffusionpose_mobilenetv2_192x144_crowdpose --encoder-weights mobilenetv2_100.safetensors ...``:
-    the same at 192x144, at a bit over twice the time.
+    """``diffusionpose train diffusionpose_mobilenetv2_192x144_crowdpose --encoder-weights
+    mobilenetv2_100.safetensors ...``: the same at 192x144, at a bit over twice the time.
     """
     return replace(
         diffusionpose_mobilenetv2_128x96_crowdpose(),
@@ -43,8 +44,9 @@ def diffusionpose_mobilenetv2_192x144_crowdpose() -> TrainingSettings:
 
 
 def mobilenetv2_128x96_crowdpose() -> TrainingSettings:
-    """``diffusionpose train mobilenetv2_128x96_crowdpose --encoder-weights mobilenetv2_100.safetensors ...``: the yardstick of
-    ``diffusionpose_mobilenetv2_128x96_crowdpose``: same encoder, pyramid, data, budget and seed, heatmaps by one convolution.
+    """``diffusionpose train mobilenetv2_128x96_crowdpose --encoder-weights mobilenetv2_100.safetensors
+    ...``: the yardstick of ``diffusionpose_mobilenetv2_128x96_crowdpose``: same encoder, pyramid, data,
+    budget and seed, heatmaps by one convolution.
     """
     return replace(
         diffusionpose_mobilenetv2_128x96_crowdpose(),
@@ -55,8 +57,8 @@ def mobilenetv2_128x96_crowdpose() -> TrainingSettings:
 
 
 def mobilenetv2_192x144_crowdpose() -> TrainingSettings:
-    """``diffusionpose train mobilenetv2_192x144_crowdpose --encoder-weights mobilenetv2_100.safetensors ...``: the yardstick of
-    ``diffusionpose_mobilenetv2_192x144_crowdpose``.
+    """``diffusionpose train mobilenetv2_192x144_crowdpose --encoder-weights mobilenetv2_100.safetensors
+    ...``: the yardstick of ``diffusionpose_mobilenetv2_192x144_crowdpose``.
     """
     return replace(
         mobilenetv2_128x96_crowdpose(), recipe="mobilenetv2_192x144_crowdpose", input_size=(144, 192)
@@ -64,8 +66,9 @@ def mobilenetv2_192x144_crowdpose() -> TrainingSettings:
 
 
 def diffusionpose_tiny_synthetic() -> TrainingSettings:
-    """``diffusionpose train diffusionpose_tiny_synthetic ...``: the tiny model, from scratch, on synthetic people
-    (``diffusionpose.data.synthetic.write_synthetic``): a first try that needs no download and ends within minutes.
+    """``diffusionpose train diffusionpose_tiny_synthetic ...``: the tiny model, from scratch, on
+    synthetic people (``diffusionpose.data.synthetic.write_synthetic``): a first try that needs no
+    download and ends within minutes.
     """
     return replace(
         diffusionpose_mobilenetv2_128x96_crowdpose(),
