@@ -46,3 +46,4 @@ def test_ap_interval(make_annotations, rows_of):
     low, high = bootstrap_ap(annotations, [row for row in rows if row["image_id"] % 2], rounds=40)
     assert 0 < low < 0.5 < high < 1
     assert bootstrap_ap(replace(annotations, persons=[]), [], rounds=2) is None
+    assert bootstrap_ap(replace(annotations, persons=[], images={}), []) is None

@@ -43,24 +43,28 @@ def aic_score(annotations: Annotations, results: Sequence[Mapping[str, Any]]) ->
             f"{annotations.path}: the AI Challenger score needs its {AIC.num_joints} joints, "
             f"these annotations have those of {annotations.skeleton.name!r}"
         )
-    predictions: dict[Any, list[np.ndarray]] = defaultdict(list)
-    for result in results:
-        predictions[result["image_id"]].append(_triplets(result["keypoints"], "the results")[:, :2])
+    found = _keypoints_by_image(results)
     persons: dict[Any, list[Person]] = {image_id: [] for image_id in annotations.images}
     for person in annotations.persons:
         persons[person.image_id].append(person)
-
-    best: list[np.ndarray] = []
-    total = 0
-    for image_id, true in persons.items():
-        found = predictions.get(image_id, [])
-        total += max(len(true), len(found))
-        if true and found:
-            best.append(_oks(true, np.stack(found)).max(1))
+    total = sum(max(len(true), len(found[image_id])) for image_id, true in persons.items())
+    best = [
+        _oks(true, np.stack(found[image_id])).max(1)
+        for image_id, true in persons.items()
+        if true and found[image_id]
+    ]
     if not best:
         return 0.0
     above = np.concatenate(best)[:, None] > THRESHOLDS
     return float(above.sum(0).mean() / total)
+
+
+def _keypoints_by_image(results: Sequence[Mapping[str, Any]]) -> defaultdict[Any, list[np.ndarray]]:
+    """(14, 2) of every predicted person."""
+    found: defaultdict[Any, list[np.ndarray]] = defaultdict(list)
+    for result in results:
+        found[result["image_id"]].append(_triplets(result["keypoints"], "the results")[:, :2])
+    return found
 
 
 def read_aic_predictions(path: str | Path) -> list[dict[str, Any]]:

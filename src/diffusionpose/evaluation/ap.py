@@ -190,8 +190,6 @@ def _coco_person(person: Person, counts: list[int], area: float | None) -> dict[
 
 def _run(evaluation: Any, image_numbers: list[int]) -> list[float | None]:
     """The ten numbers of COCO over some images, in the order of ``COCO_METRICS``."""
-    if not image_numbers:  # an empty list would mean all images to the evaluator
-        return [None] * len(COCO_METRICS)
     evaluation.params.imgIds = image_numbers
     evaluation.run()
     return [None if value < 0 else float(value) for value in evaluation.all_stats]

@@ -101,20 +101,28 @@ def evaluate(
     """
     how = Inference(**options)
     truth = _read(annotations, skeleton).to_skeleton(model.skeleton)
-    persons = truth.labelled()
-    if boxes is not None:
-        persons = boxes if isinstance(boxes, Annotations) else read_boxes(boxes, truth)
+    if boxes is None:
+        persons = truth.labelled()
+    else:
+        given = boxes if isinstance(boxes, Annotations) else read_boxes(boxes, truth)
+        persons = given.to_skeleton(model.skeleton)
+    rows, failures = _aligned_rows(model, persons, images, how)
+    report = score_results(truth, persons, rows, None if boxes is None else _crop_areas(persons, model))
+    dropped = truth.dropped if boxes is None else [*truth.dropped, *persons.dropped]
+    settings = {"decode": how.decode, "flip": how.flip, "steps": how.steps}
+    return replace(report, settings=settings, failures=[*dropped, *failures])
+
+
+def _aligned_rows(
+    model: PoseModel, persons: Annotations, images: str | Path, how: Inference
+) -> tuple[list[Row | None], list[str]]:
+    """A row for each of ``persons``, None where there is no pose, and the failures."""
     dataset = PersonDataset(persons, images, model.input_size, model.unbiased, skip_missing=True)
     if persons.persons and not dataset.persons:
-        raise InputError(f"{images}: none of the pictures of {truth.path} is there; give their folder")
+        raise InputError(f"{images}: none of the pictures of {persons.path} is there; give their folder")
     rows, failures = predict_persons(model, dataset, how)
     found = {id(person): row for person, row in zip(dataset.persons, rows, strict=True)}
-    aligned = [found.get(id(person)) for person in persons.persons]
-    areas = None if boxes is None else _crop_areas(persons, model)
-    settings = {"decode": how.decode, "flip": how.flip, "steps": how.steps}
-    report = score_results(truth, persons, aligned, areas)
-    dropped = truth.dropped if boxes is None else [*truth.dropped, *persons.dropped]
-    return replace(report, settings=settings, failures=[*dropped, *failures])
+    return [found.get(id(person)) for person in persons.persons], failures
 
 
 def evaluate_mean_pose(
