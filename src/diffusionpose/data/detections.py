@@ -6,7 +6,6 @@ of {image_id, category_id, bbox: [x, y, width, height], score}.
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,10 +30,12 @@ def read_boxes(path: str | Path, annotations: Annotations, min_score: float = 0.
 
     Returns:
         Annotations whose persons have zero, unlabelled keypoints. Boxes without area inside their
-        picture, and boxes of other pictures (one message with their number), are in ``dropped``.
+        picture are in ``dropped``; boxes of pictures that ``annotations`` does not list are left out,
+        since a detection file is often of more pictures than are looked at.
 
     Raises:
-        InputError: not JSON, no list, a missing key, or numbers that are none.
+        InputError: not JSON, no list, a missing key, numbers that are none, or boxes of other
+            pictures only.
     """
     path = Path(path)
     persons = _person_entries(path)
@@ -42,14 +43,16 @@ def read_boxes(path: str | Path, annotations: Annotations, min_score: float = 0.
     known = [
         i for i, e in enumerate(persons) if e["image_id"] in annotations.images and numbers[i, 4] >= min_score
     ]
-    elsewhere = Counter(e["image_id"] not in annotations.images for e in persons)[True]
-    dropped = [f"{path}: {elsewhere} boxes are of pictures not in {annotations.path}"] if elsewhere else []
-
+    if persons and all(e["image_id"] not in annotations.images for e in persons):
+        raise InputError(
+            f"{path}: none of its {len(persons)} boxes is of a picture in {annotations.path}; "
+            "give the detections of these pictures"
+        )
     records = [annotations.images[persons[i]["image_id"]] for i in known]
     sizes = np.asarray([(r.width, r.height) for r in records], dtype=np.float64).reshape(-1, 2)
     corners, usable = boxes_inside(numbers[known, :4], sizes)
     joints = annotations.skeleton.num_joints
-    found = []
+    found, dropped = [], []
     for i, record, corner, good in zip(known, records, corners, usable, strict=True):
         if not good:
             dropped.append(f"{path}: box {i}, {persons[i]['bbox']}, has no area inside {record.file_name}")
