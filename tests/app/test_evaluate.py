@@ -1,0 +1,237 @@
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from diffusionpose import create_model, load_model, save_model
+from diffusionpose.data.annotations import read_annotations
+from diffusionpose.evaluation.evaluate import evaluate
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def people(synthetic_set: tuple[Path, Path], tmp_path: Path) -> tuple[Path, Path]:
+    """A copy of the synthetic set that a test may spoil: (images, annotations)."""
+    images, annotations = synthetic_set
+    shutil.copytree(images, tmp_path / "images")
+    shutil.copy(annotations, tmp_path / "people.json")
+    return tmp_path / "images", tmp_path / "people.json"
+
+
+@pytest.fixture
+def weights(people: tuple[Path, Path], tmp_path: Path) -> Path:
+    torch.manual_seed(0)
+    model = create_model("diffusionpose_tiny", read_annotations(people[1]).skeleton, input_size=(48, 64))
+    save_model(model, tmp_path / "model.safetensors")
+    return tmp_path / "model.safetensors"
+
+
+@pytest.fixture
+def evaluated(
+    run: Run, people: tuple[Path, Path], weights: Path, tmp_path: Path
+) -> Callable[..., tuple[int, str, str, dict]]:
+    """``evaluate`` on the people: status, stdout, stderr, metrics.json."""
+
+    def call(*words: object, model: Path | None = weights) -> tuple[int, str, str, dict]:
+        base = [
+            "--images",
+            people[0],
+            "--annotations",
+            people[1],
+            "--output",
+            tmp_path / "out",
+            "--workers",
+            0,
+        ]
+        base += ["--device", "cpu"] + ([] if model is None else ["--weights", model])
+        ended = run("evaluate", *base, *words)
+        file = tmp_path / "out" / "metrics.json"
+        return *ended, json.loads(file.read_text()) if file.exists() else {}
+
+    return call
+
+
+Evaluated = Callable[..., tuple[int, str, str, dict]]
+
+
+def change(path: Path, edit: Callable[[dict], None]) -> None:
+    content = json.loads(path.read_text())
+    edit(content)
+    path.write_text(json.dumps(content))
+
+
+def test_the_table_and_the_files_hold_the_metrics(
+    evaluated: Evaluated, people: tuple[Path, Path], weights: Path, tmp_path: Path
+) -> None:
+    status, out, err, metrics = evaluated()
+    assert (status, err) == (0, "")
+    report = evaluate(load_model(weights), people[1], people[0])
+    for name, value in report.metrics.items():
+        assert metrics[name] == (None if value is None else pytest.approx(value, abs=1e-6))
+        assert name in out
+    assert {"AP", "AP50", "AP75", "AR"} <= set(metrics)
+    assert metrics["box_source"] == "ground truth"
+    assert metrics["model"] == str(weights)
+    assert "ground truth" in out
+    rows = json.loads((tmp_path / "out" / "keypoints.json").read_text())
+    assert len(rows) == len(report.results) > 0
+    assert {"image_id", "keypoints", "score", "box", "file_name"} <= set(rows[0])
+
+
+def test_worker_processes_give_the_same(evaluated: Evaluated) -> None:
+    plain = evaluated()[3]
+    status, _, err, metrics = evaluated("--workers", 2, "--batch-size", 5)
+    assert (status, err) == (0, "")
+    assert metrics["AP"] == pytest.approx(plain["AP"], abs=1e-6)
+    assert metrics["counts"] == plain["counts"]
+
+
+def test_options_reach_the_evaluation(evaluated: Evaluated, people: tuple[Path, Path]) -> None:
+    _, _, _, metrics = evaluated("--steps", 0, "--no-flip", "--decode", "quarter")
+    assert metrics["settings"] == {"decode": "quarter", "flip": False, "steps": 0}
+    status, _, err, _ = evaluated("--steps", "-1")
+    assert (status, "steps" in err) == (1, True)
+
+
+def test_detected_boxes_are_named_as_the_source(
+    evaluated: Evaluated, people: tuple[Path, Path], tmp_path: Path
+) -> None:
+    persons = json.loads(people[1].read_text())["annotations"]
+    detections = [
+        {"image_id": p["image_id"], "category_id": 1, "bbox": p["bbox"], "score": 0.5} for p in persons[:3]
+    ]
+    (tmp_path / "found.json").write_text(json.dumps(detections))
+    status, out, _, metrics = evaluated("--boxes", tmp_path / "found.json")
+    assert status == 0
+    assert metrics["box_source"] == "detections found.json"
+    assert "detections found.json" in out
+    assert metrics["counts"]["boxes"] == 3
+    (tmp_path / "found.json").write_text('[{"image_id": 1, "category_id": 1, "score": 0.5}]')
+    status, _, err, _ = evaluated("--boxes", tmp_path / "found.json")
+    assert status == 1
+    assert "found.json" in err
+    assert "'bbox'" in err
+
+
+def test_the_mean_pose_has_its_row(evaluated: Evaluated, people: tuple[Path, Path]) -> None:
+    status, _, err, metrics = evaluated("--mean-pose", people[1], model=None)
+    assert (status, err) == (0, "")
+    assert metrics["model"] == f"mean pose of {people[1]}"
+    assert metrics["PCK"] > 0
+
+
+def test_missing_and_broken_pictures_are_named_and_the_rest_is_measured(
+    evaluated: Evaluated, people: tuple[Path, Path]
+) -> None:
+    missing, cut, empty, letter = sorted(people[0].iterdir())[:4]
+    missing.unlink()
+    cut.write_bytes(cut.read_bytes()[: cut.stat().st_size // 3])
+    empty.write_bytes(b"")
+    letter.write_text("Dear Sir or Madam")
+    for workers in (0, 1):
+        status, out, err, metrics = evaluated("--workers", workers)
+        assert status == 1
+        assert "AP50" in out
+        for path, complaint in (
+            (missing, "no such file"),
+            (cut, "cut short"),
+            (empty, "empty"),
+            (letter, "not a picture"),
+        ):
+            (line,) = [line for line in err.splitlines() if str(path) in line]
+            assert line.startswith("diffusionpose: ")
+            assert complaint in line
+        assert len(metrics["failures"]) == 4
+        assert metrics["counts"]["poses"] > 0
+        assert metrics["counts"]["boxes without a pose"] > 0
+
+
+def spoilt_keypoints(content: dict) -> None:
+    content["annotations"][2]["keypoints"][4] = float("nan")
+
+
+def short_keypoints(content: dict) -> None:
+    content["annotations"][2]["keypoints"] = content["annotations"][2]["keypoints"][:-3]
+
+
+def unknown_image(content: dict) -> None:
+    content["annotations"][2]["image_id"] = 987654
+
+
+@pytest.mark.parametrize(
+    ("edit", "complaint"),
+    [
+        (spoilt_keypoints, "NaN"),
+        (short_keypoints, "48 keypoint numbers"),
+        (unknown_image, "987654"),
+        (lambda content: content["annotations"][2].pop("keypoints"), "'keypoints'"),
+        (lambda content: content["annotations"][2].pop("bbox"), "'bbox'"),
+        (lambda content: content["images"][0].pop("file_name"), "'file_name'"),
+        (lambda content: content.pop("images"), "'images'"),
+    ],
+)
+def test_bad_annotations_end_the_run_with_file_and_fault(
+    evaluated: Evaluated, people: tuple[Path, Path], edit: Callable[[dict], None], complaint: str
+) -> None:
+    change(people[1], edit)
+    status, _, err, metrics = evaluated()
+    assert status == 1
+    assert err.startswith(f"diffusionpose: {people[1]}")
+    assert complaint in err
+    assert err.count("\n") == 1
+    assert metrics == {}
+
+
+def test_boxes_without_area_are_named_and_the_rest_is_measured(
+    evaluated: Evaluated, people: tuple[Path, Path]
+) -> None:
+    def edit(content: dict) -> None:
+        content["annotations"][0]["bbox"][2] = 0
+        content["annotations"][1]["bbox"][:2] = [5000, 5000]
+
+    change(people[1], edit)
+    status, _, err, metrics = evaluated()
+    assert status == 1
+    assert len(metrics["failures"]) == 2
+    assert err.count(str(people[1])) == 2
+    assert metrics["counts"]["poses"] > 0
+
+
+def test_a_model_of_another_skeleton_is_refused_unless_asked_for(
+    evaluated: Evaluated, people: tuple[Path, Path], tmp_path: Path
+) -> None:
+    mine = read_annotations(people[1]).skeleton.name
+    other = tmp_path / "other.safetensors"
+    name = "crowdpose" if mine == "coco" else "coco"
+    save_model(create_model("diffusionpose_tiny", name, input_size=(48, 64)), other)
+    status, _, err, metrics = evaluated(model=other)
+    assert status == 1
+    assert err.startswith(f"diffusionpose: {other}: made for the")
+    assert mine in err
+    assert metrics == {}
+    status, _, err, metrics = evaluated("--match-joints", model=other)
+    assert (status, err) == (0, "")
+    assert metrics["counts"]["poses"] > 0
+
+
+def test_a_skeleton_that_does_not_fit_the_file_is_refused(
+    evaluated: Evaluated, people: tuple[Path, Path]
+) -> None:
+    status, _, err, _ = evaluated("--skeleton", "nonsense")
+    assert (status, "coco, crowdpose, aic" in err) == (1, True)
+    change(people[1], lambda content: content["categories"][0].update(keypoints=["a", "b"]))
+    status, _, err, _ = evaluated()
+    assert status == 1
+    assert str(people[1]) in err
+
+
+def test_an_output_below_a_file_is_refused(run: Run, people: tuple[Path, Path], tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    words = ["--images", people[0], "--annotations", people[1], "--output", tmp_path / "file" / "out"]
+    status, _, err = run("evaluate", *words)
+    assert status == 1
+    assert str(tmp_path / "file" / "out") in err

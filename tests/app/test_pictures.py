@@ -1,0 +1,82 @@
+from pathlib import Path
+
+import pytest
+
+from diffusionpose import InputError
+from diffusionpose.app.output import make_folder, write_file, write_json
+from diffusionpose.app.pictures import find_pictures
+
+
+def touch(folder: Path, *names: str) -> list[Path]:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+    return [folder / name for name in names]
+
+
+def test_a_folder_stands_for_its_pictures_in_order(tmp_path: Path) -> None:
+    touch(tmp_path, "b.JPG", "a.png", "notes.txt", "._a.png", "sub/c.jpg", ".thumbs/d.jpg")
+    (tmp_path / "folder.jpg").mkdir()
+    pictures, problems = find_pictures([tmp_path], lambda path: None)
+    assert [picture.file_name for picture in pictures] == ["a.png", "b.JPG"]
+    assert [picture.drawn for picture in pictures] == ["a.png", "b.png"]
+    assert [picture.image_id for picture in pictures] == [1, 2]
+    assert problems == []
+
+
+def test_an_empty_folder_is_a_problem_and_the_rest_is_taken(tmp_path: Path) -> None:
+    (photo,) = touch(tmp_path, "a.jpg")
+    touch(tmp_path, "none/notes.txt")
+    pictures, problems = find_pictures([tmp_path / "none", photo], lambda path: None)
+    assert len(pictures) == 1
+    assert len(problems) == 1
+    assert str(tmp_path / "none") in problems[0]
+    assert ".jpg" in problems[0]
+
+
+def test_the_same_picture_twice_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (photo,) = touch(tmp_path, "a.jpg")
+    monkeypatch.chdir(tmp_path)
+    pictures, _ = find_pictures(
+        [photo, tmp_path, Path("a.jpg"), Path("../") / tmp_path.name / "a.jpg"], lambda p: None
+    )
+    assert len(pictures) == 1
+
+
+def test_equal_names_are_kept_apart(tmp_path: Path) -> None:
+    files = touch(tmp_path, "1/x.jpg", "2/x.jpg", "2/X.png", "2/x_2.jpg", "3/y.jpg")
+    pictures, _ = find_pictures(files, lambda path: None)
+    drawn = [picture.drawn for picture in pictures]
+    assert drawn == ["x.png", "x_3.png", "X_4.png", "x_2.png", "y.png"]
+    assert len({name.lower() for name in drawn}) == 5
+    names = [picture.file_name for picture in pictures]
+    assert names == [files[0].as_posix(), files[1].as_posix(), "X.png", "x_2.jpg", "y.jpg"]
+
+
+def test_numbers_come_from_the_boxes_the_name_or_what_is_free(tmp_path: Path) -> None:
+    names = ["000000000785.jpg", "b.jpg", "im3.jpg", "c.jpg", "other/im3.jpg", "7.jpg"]
+    pictures, _ = find_pictures([tmp_path / name for name in names], {tmp_path / "c.jpg": 7}.get)
+    assert [picture.image_id for picture in pictures] == [785, 1, 3, 7, 2, 4]
+
+
+def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
+    write_json(tmp_path / "a.json", [{"a": 1}, {"b": [1, 2]}])
+    assert (tmp_path / "a.json").read_text() == '[\n{"a": 1},\n{"b": [1, 2]}\n]\n'
+    write_json(tmp_path / "a.json", [])
+    assert (tmp_path / "a.json").read_text().split() == ["[", "]"]
+    with pytest.raises(ValueError, match="JSON"):
+        write_json(tmp_path / "a.json", {"a": float("nan")})
+    assert (tmp_path / "a.json").read_text().split() == ["[", "]"], "the old file is still there"
+    (tmp_path / "taken").mkdir()
+    with pytest.raises(InputError, match="taken"):
+        write_file(tmp_path / "taken", b"x")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.json", "taken"]
+
+
+def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
+    touch(tmp_path, "file")
+    for folder in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(InputError, match=r"--output .*file.*; name another"):
+            make_folder(folder)
+    make_folder(tmp_path / "new" / "folder")
+    assert list((tmp_path / "new" / "folder").iterdir()) == []
