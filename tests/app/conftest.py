@@ -1,5 +1,6 @@
 """A very small model with random weights, a picture, and the command line called in this process."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -61,3 +62,20 @@ def photo(tmp_path: Path, pixels: np.ndarray) -> Path:
     path.parent.mkdir()
     Image.fromarray(pixels).save(path)
     return path
+
+
+@pytest.fixture
+def predicted(
+    run: Callable[..., Ended], tiny_weights: Path, tmp_path: Path
+) -> Callable[..., tuple[int, str, list[dict]]]:
+    """``predict WORDS --output out`` with the tiny model: status, stderr, entries of the JSON."""
+
+    def call(*words: object) -> tuple[int, str, list[dict]]:
+        output = tmp_path / "out"
+        status, _, err = run(
+            "predict", *words, "--output", output, "--weights", tiny_weights, "--device", "cpu"
+        )
+        file = output / "keypoints.json"
+        return status, err, json.loads(file.read_text()) if file.exists() else []
+
+    return call
