@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-# Read by torch, OpenBLAS and OpenMP when they are first imported, here and in child processes.
-# Two threads: the suite is timed on two cores, and more would make timings depend on the machine.
+# Read by torch, OpenBLAS and OpenMP when they are first imported, here and in child processes. One
+# thread: the networks here are small, and on a machine that does other work as well, two that wait
+# for each other at every layer made these tests twenty times slower.
 for _variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-    os.environ.setdefault(_variable, "2")
+    os.environ.setdefault(_variable, "1")
 
 # A first call into torch can take seconds, so no deadline; the same examples in every run.
 settings.register_profile("house", deadline=None, derandomize=True)

@@ -108,13 +108,22 @@ def test_joints_follow_the_skeleton():
     assert create_model("tiny", COCO)(batch(1)[0]).shape[1] == 17
 
 
-def test_channels_last_and_bf16_agree_with_plain_arithmetic():
-    model = make("diffusionpose_tiny").eval()
+@pytest.mark.parametrize("name", ["diffusionpose_tiny", "tiny"])
+def test_channels_last_agrees_with_the_usual_layout(name):
+    model = make(name).eval()
     images, *_ = batch(2)
     with torch.no_grad():
         plain = model(images)
         packed = model.to(memory_format=torch.channels_last)(images.to(memory_format=torch.channels_last))
+    assert torch.allclose(plain, packed, atol=1e-5)
+
+
+def test_bf16_agrees_with_float32():
+    # without the masks: there a maximum that moves by a rounding error moves a whole disc
+    model = make("diffusionpose_tiny", conditions="features").eval()
+    images, *_ = batch(2)
+    with torch.no_grad():
+        plain = model(images)
         with torch.autocast("cpu", torch.bfloat16):
             rough = model(images)
-    assert torch.allclose(plain, packed, atol=1e-5)
     assert (rough.float() - plain).abs().max() < 0.05 * plain.abs().max()

@@ -1,0 +1,86 @@
+"""What the README and the docs say works: code runs, commands parse, links lead somewhere."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from matplotlib import get_data_path
+
+from diffusionpose.app import cli
+from diffusionpose.skeletons import Skeleton
+from diffusionpose.training.recipes import get_recipe
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+README = PAGES[0].read_text(encoding="utf-8")
+
+
+def blocks(language: str, text: str = README) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+
+
+def commands(text: str) -> list[list[str]]:
+    """Every ``diffusionpose ..`` line of the shell blocks, split into words."""
+    lines = "\n".join(blocks("bash", text)).replace("\\\n", " ").splitlines()
+    words = [shlex.split(line, comments=True) for line in lines]
+    return [line[1:] for line in words if line and Path(line[0]).name == "diffusionpose"]
+
+
+@pytest.fixture
+def photo(tmp_path, monkeypatch):
+    """A folder to work in, with a photograph in the public domain as photo.jpg."""
+    photograph = Path(get_data_path()) / "sample_data" / "grace_hopper.jpg"
+    (tmp_path / "photo.jpg").write_bytes(photograph.read_bytes())
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "photo.jpg"
+
+
+def test_the_first_python_block_finds_a_pose(photo, capsys):
+    names = {}
+    exec(blocks("python")[0], names)
+    (pose,) = names["poses"]
+    assert pose.keypoints.shape == (14, 2)
+    assert capsys.readouterr().out
+
+
+def test_the_first_command_leaves_picture_and_json(photo):
+    assert cli.main(commands(README)[0]) == 0
+    assert (photo.parent / "output" / "photo.png").stat().st_size > 10_000
+    assert (photo.parent / "output" / "keypoints.json").is_file()
+
+
+def test_the_synthetic_block_draws_what_the_next_command_reads(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    block = next(b for b in blocks("python") if "write_synthetic" in b)
+    exec(re.sub(r"\b(400|60)\b", "2", block), {})
+    train = next(c for c in commands(README) if "diffusionpose_tiny_synthetic" in c)
+    paths = [Path(word) for word in train if word.startswith("people/")]
+    assert len(paths) == 4
+    assert all(path.exists() for path in paths)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_parse_and_recipes_exist(page):
+    for words in commands(page.read_text(encoding="utf-8")):
+        command = cli._parse(words)
+        if words[0] == "train":
+            get_recipe(command.recipe)
+
+
+def test_the_skeleton_is_one(tmp_path):
+    (tmp_path / "horse.yaml").write_text(blocks("yaml")[0])
+    assert Skeleton.from_yaml(tmp_path / "horse.yaml").name == "horse"
+
+
+def test_make_targets_exist():
+    makefile = (ROOT / "Makefile").read_text()
+    targets = re.findall(r"\bmake ([a-z]+)", "\n".join(page.read_text(encoding="utf-8") for page in PAGES))
+    assert targets
+    assert [target for target in targets if not re.search(rf"^{target}:", makefile, re.MULTILINE)] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_local_links_lead_somewhere(page):
+    links = re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text(encoding="utf-8"))
+    assert [link for link in links if not (page.parent / link).exists()] == []
