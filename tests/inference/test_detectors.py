@@ -122,12 +122,12 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         BoxesFromFile(tmp_path / "nowhere.json")
 
 
-def test_usable_boxes_are_clipped_and_the_others_explained() -> None:
+def test_usable_boxes_are_kept_as_they_are_and_the_others_explained() -> None:
     given = np.array(
         [[-5, 2, 10, 60], [60, 2, 70, 9], [3, 3, 3, 9], [1, 1, np.inf, 9], [0, 0, 50, 40], [-9, 0, 0, 9]]
     )
     boxes, kept, problems = usable_boxes(given, width=50, height=40)
-    assert boxes.tolist() == [[0, 2, 10, 40], [0, 0, 50, 40]]
+    assert boxes.tolist() == [[-5, 2, 10, 60], [0, 0, 50, 40]]
     assert boxes.dtype == np.float32
     assert kept == [0, 4]
     assert [problem.split(" [")[0] for problem in problems] == ["box 1", "box 2", "box 3", "box 5"]

@@ -105,8 +105,11 @@ def test_few_large_pictures_wait_for_a_batch(
     assert len(ahead) == 9
 
 
-def test_boxes_reach_over_the_edge_are_clipped(estimator: PoseEstimator, picture: np.ndarray) -> None:
-    assert estimator(picture, BOXES)[2].box.tolist() == [0, 0, 40, 60]
+def test_a_box_may_reach_over_the_edge(estimator: PoseEstimator, picture: np.ndarray) -> None:
+    (pose,) = estimator(picture, BOXES[2:])
+    assert pose.box.tolist() == [-20, -20, 40, 60]
+    (clipped,) = estimator(picture, BOXES[2:].clip(0))
+    assert not equal([clipped], [pose]), "the crop keeps the size of the whole box"
 
 
 @pytest.mark.parametrize(

@@ -155,16 +155,20 @@ class BoxesFromFile:
 def usable_boxes(boxes: np.ndarray, width: int, height: int) -> tuple[np.ndarray, list[int], list[str]]:
     """Boxes that a crop can be cut around.
 
+    A box may reach over the edge: that of a person whom the picture cuts off does, and the crop then
+    has the size of the person's body.
+
     Args:
         boxes: (n, 4) xyxy, image pixels.
         width, height: of the picture.
 
     Returns:
-        the boxes (m, 4) float32 that hold a part of the picture, clipped to it; which of the n they
-        are; and for each of the others a message that says why not.
+        the boxes (m, 4) float32 that hold a part of the picture; which of the n they are; and for
+        each of the others a message that says why not.
     """
-    clipped, kept, problems = [], [], []
-    for index, box in enumerate(np.asarray(boxes, np.float32)):
+    kept, problems = [], []
+    boxes = np.asarray(boxes, np.float32).reshape(-1, 4)
+    for index, box in enumerate(boxes):
         inside = box.clip(0, [width, height, width, height])
         shown = "[" + ", ".join(f"{number:g}" for number in box) + "]"
         if not np.isfinite(box).all():
@@ -174,9 +178,8 @@ def usable_boxes(boxes: np.ndarray, width: int, height: int) -> tuple[np.ndarray
         elif not (inside[2:] > inside[:2]).all():
             problems.append(f"box {index} {shown} is outside the {width}x{height} picture; mend or remove it")
         else:
-            clipped.append(inside)
             kept.append(index)
-    return np.array(clipped, np.float32).reshape(-1, 4), kept, problems
+    return boxes[kept], kept, problems
 
 
 def _is_number(value: Any) -> bool:

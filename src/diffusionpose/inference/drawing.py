@@ -18,8 +18,8 @@ from diffusionpose.poses import Pose
 from diffusionpose.skeletons import Skeleton
 
 VISIBLE_SCORE = 0.2  # joints below are not drawn; HRNet's limit for joints that count in a pose's score
-SURE_SCORE = 0.6  # joints above are drawn at full strength
-FAINTEST = 0.45  # opacity of a joint at VISIBLE_SCORE
+SURE_SCORE = 0.5  # joints above are drawn at full strength
+FAINTEST = 0.55  # opacity of a joint at VISIBLE_SCORE
 SHADOW = 0.6  # opacity of the dark rim that keeps limbs legible on any ground
 FACE_WEIGHT = 0.65  # finer lines where joints are close together
 LAYER_PIXELS = 16_000_000  # an enlarged layer is at most about this large, which bounds the memory

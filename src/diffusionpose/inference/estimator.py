@@ -117,8 +117,9 @@ class PoseEstimator:
 
         Args:
             images: a file, a PIL image, an array (H, W, 3) uint8 RGB, or a list of these.
-            boxes: the persons, (n, 4) xyxy in image pixels, no box for no person; for a list of
-                pictures a list with one entry for each, None where the detector shall look.
+            boxes: the persons, (n, 4) xyxy in image pixels, no box for no person; a box may reach
+                over the edge. For a list of pictures a list with one entry for each, None where the
+                detector shall look.
 
         Returns:
             One pose for each box, in their order, for one picture; for a list of pictures a list of
