@@ -1,0 +1,63 @@
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from diffusionpose.errors import InputError
+from diffusionpose.models.weights import save_model
+from diffusionpose.training.start import starting_model
+
+
+def test_the_seed_decides_the_first_weights(tiny):
+    first, same, other = (
+        starting_model(replace(tiny, seed=seed)).state_dict()["encoder.laterals.0.weight"]
+        for seed in (1, 1, 2)
+    )
+    assert torch.equal(first, same)
+    assert not torch.equal(first, other)
+
+
+def test_fine_tuning_takes_what_fits_another_skeleton(tiny, tmp_path, capsys):
+    source = starting_model(replace(tiny, seed=1))
+    save_model(source, tmp_path / "source.safetensors")
+    model = starting_model(
+        replace(tiny, skeleton="crowdpose", seed=2), weights=tmp_path / "source.safetensors"
+    )
+    assert torch.equal(model.encoder.laterals[0].weight, source.encoder.laterals[0].weight)
+    assert model.skeleton.num_joints == 14
+    assert "source.safetensors" in capsys.readouterr().out
+
+
+def test_weights_of_another_kind_of_encoder_are_refused(tiny, tmp_path):
+    save_model(starting_model(tiny), tmp_path / "tiny.safetensors")
+    other = replace(tiny, model="mobilenetv2", options={})
+    with pytest.raises(InputError, match=r"tiny\.safetensors.*mobilenetv2"):
+        starting_model(other, weights=tmp_path / "tiny.safetensors")
+
+
+def test_encoder_weights_are_read_from_a_file_but_not_when_resuming(tiny, tmp_path):
+    path = tmp_path / "encoder.safetensors"
+    source = starting_model(replace(tiny, seed=1))
+    save_file(
+        {name: value.contiguous() for name, value in source.encoder.backbone.state_dict().items()}, path
+    )
+    model = starting_model(replace(tiny, seed=2), encoder_weights=path)
+    for name, value in model.encoder.backbone.state_dict().items():
+        assert torch.equal(value, source.encoder.backbone.state_dict()[name]), name
+    path.unlink()
+    starting_model(tiny, encoder_weights=path, resuming=True)
+    with pytest.raises(InputError, match=r"encoder\.safetensors"):
+        starting_model(tiny, encoder_weights=path)
+
+
+def test_imagenet_weights_that_cannot_be_fetched_name_the_options(tiny, monkeypatch):
+    import timm
+
+    def no_network(*args, pretrained=False, **options):
+        assert pretrained
+        raise OSError("no route to host")
+
+    monkeypatch.setattr(timm, "create_model", no_network)
+    with pytest.raises(InputError, match=r"no route to host.*--encoder-weights"):
+        starting_model(replace(tiny, pretrained=True))
