@@ -59,6 +59,8 @@ def test_a_row_of_the_tables(name):
     assert (settings.model, settings.input_size, settings.skeleton) == (model, input_size, skeleton)
     assert (settings.options.get("stride"), settings.unbiased) == (stride, unbiased)
     assert settings.decode == ("dark" if "dark" in name else "quarter")
+    heatmaps_of_old = not name.startswith("diffusionpose") and "dark" not in name
+    assert settings.options.get("quantise", False) == heatmaps_of_old
     assert f"{paper_ap} AP" in (RECIPES[name].__doc__ or "")
 
 
