@@ -244,6 +244,7 @@ def test_table_has_the_box_source_beside_every_number(placed):
     assert heading.split() == ["metric", "value", "boxes"]
     assert lines[0].split() == ["AP", "1.0000", "ground", "truth"]
     assert lines[3].split() == ["AP_M", "-", "ground", "truth"]
+    assert lines[-3].endswith("ground truth   95 %: 1.0000 to 1.0000")
     assert lines[-2:] == [
         "decode dark, flip True, steps 1",
         "3 images, 6 boxes, 6 poses, 0 boxes without a pose",
@@ -258,6 +259,7 @@ def test_metrics_file_content(placed):
     assert content["AP_M"] is None
     assert content["box_source"] == "ground truth"
     assert content["PCK_per_joint"]["nose"] == 1
+    assert content["intervals_95"] == {"PCK": [1, 1], "PCK_limbs": [1, 1]}
     assert {"AP50", "AP75", "AP_L", "AR", "PCK", "PCK_limbs", "settings", "counts", "failures"} <= set(
         content
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from diffusionpose.data.detections import read_boxes
 from diffusionpose.errors import InputError
 from diffusionpose.evaluation.aic import aic_score
 from diffusionpose.evaluation.ap import Metrics, coco_metrics, crowdposetools_metrics
+from diffusionpose.evaluation.intervals import Interval, bootstrap_pck
 from diffusionpose.evaluation.mean_pose import learn_mean_pose, predict_mean_pose
 from diffusionpose.evaluation.nms import oks_nms, rescore
 from diffusionpose.evaluation.pck import JointCounts, count_joints, has_torso
@@ -49,27 +51,41 @@ class Report:
     failures: list[str] = field(default_factory=list)
     joints: JointCounts | None = None
 
+    @cached_property
+    def intervals(self) -> dict[str, Interval | None]:
+        """95 % bootstrap intervals over persons, of PCK and PCK_limbs."""
+        if self.joints is None:
+            return {}
+        return {
+            "PCK": bootstrap_pck(self.joints),
+            "PCK_limbs": bootstrap_pck(self.joints, self.joints.limbs),
+        }
+
     def to_dict(self) -> dict[str, Any]:
         """What metrics.json holds: the metrics at the top level, valid JSON (null for None)."""
-        per_joint = {} if self.joints is None else {"PCK_per_joint": self.joints.per_joint()}
+        more: dict[str, Any] = {}
+        if self.joints is not None:
+            more = {"PCK_per_joint": self.joints.per_joint(), "intervals_95": self.intervals}
         return {
             **self.metrics,
             "box_source": self.box_source,
             "settings": self.settings,
             "counts": self.counts,
-            **per_joint,
+            **more,
             "failures": self.failures,
         }
 
     def table(self) -> str:
-        """One line for each metric, the box source beside every number."""
+        """One line for each metric, the box source beside every number, and PCK's 95 % intervals."""
         width = max(map(len, self.metrics))
         settings = ", ".join(f"{name} {value}" for name, value in self.settings.items() if value is not None)
         counts = ", ".join(f"{number} {name}" for name, number in self.counts.items())
         lines = [f"{'metric':<{width}}   value   boxes"]
         for name, value in self.metrics.items():
             number = "     -" if value is None else f"{value:6.4f}"
-            lines.append(f"{name:<{width}}  {number}   {self.box_source}")
+            ends = self.intervals.get(name)
+            between = f"   95 %: {ends[0]:.4f} to {ends[1]:.4f}" if ends else ""
+            lines.append(f"{name:<{width}}  {number}   {self.box_source}{between}")
         return "\n".join([*lines, *filter(None, (settings, counts))])
 
 
