@@ -1,5 +1,7 @@
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -235,3 +237,15 @@ def test_an_output_below_a_file_is_refused(run: Run, people: tuple[Path, Path], 
     status, _, err = run("evaluate", *words)
     assert status == 1
     assert str(tmp_path / "file" / "out") in err
+
+
+def test_the_program_itself_names_a_broken_picture_once(
+    people: tuple[Path, Path], weights: Path, tmp_path: Path
+) -> None:
+    broken = min(people[0].iterdir())
+    broken.write_bytes(b"")
+    command = [sys.executable, "-m", "diffusionpose.app.cli", "evaluate", "--images", str(people[0])]
+    command += ["--annotations", str(people[1]), "--weights", str(weights), "--output", str(tmp_path / "out")]
+    ended = subprocess.run([*command, "--workers", "1"], capture_output=True, text=True)
+    assert ended.returncode == 1
+    assert ended.stderr.count("\n") == ended.stderr.count(str(broken)) == 1

@@ -184,22 +184,25 @@ def test_a_disk_that_fills_up_keeps_what_is_done(
 
 
 def test_a_stopped_run_keeps_what_is_done(
-    predicted: Predicted, photo: Path, monkeypatch: pytest.MonkeyPatch
+    predicted: Predicted, photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for index in range(12):
         shutil.copy(photo, photo.with_name(f"{index:02}.png"))
     draw = predict._Job._draw
 
-    def stopped(self: predict._Job, answer: tuple) -> list:
+    def stopped(self: predict._Job, answer: tuple) -> None:
         if answer[0].source.path.name == "05.png":
             raise KeyboardInterrupt
-        return draw(self, answer)
+        draw(self, answer)
 
     monkeypatch.setattr(predict._Job, "_draw", stopped)
     status, err, rows = predicted(photo.parent)
     assert status == 130
     assert "stopped" in err
-    assert [row["file_name"] for row in rows] == [f"{index:02}.png" for index in range(5)]
+    done = [row["drawn"] for row in rows]
+    assert done[:5] == [f"{index:02}.png" for index in range(5)]
+    assert "05.png" not in done
+    assert sorted(done) == sorted(path.name for path in (tmp_path / "out").glob("*.png"))
 
 
 def test_a_device_that_is_not_there_is_refused(

@@ -6,6 +6,7 @@ Exit status 0: everything asked for was done. 1: something was not, and stderr s
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -64,6 +65,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if words == ["--version"]:
         print(f"diffusionpose {version('diffusionpose')}")
         return 0
+    # commands report themselves what the data floor logs; unhandled, it would come a second time
+    logging.getLogger("diffusionpose").addHandler(logging.NullHandler())
     try:
         return _parse(words).run()
     except KeyboardInterrupt:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
@@ -119,11 +120,10 @@ class _Job:
         start, done = time.perf_counter(), 0
         requests = (request for request in in_order(self._read, self.pictures) if request)
         try:
-            for rows in in_order(self._draw, self.estimator.stream(requests)):
-                self.rows.extend(rows)
-                done += 1
-                if sys.stderr.isatty():
-                    print(f"{done} of {len(self.pictures)} pictures", end="\r", file=sys.stderr)
+            with closing(in_order(self._draw, self.estimator.stream(requests))) as drawn:
+                for done, _ in enumerate(drawn, start=1):
+                    if sys.stderr.isatty():
+                        print(f"{done} of {len(self.pictures)} pictures", end="\r", file=sys.stderr)
         finally:  # also after Ctrl-C or a full disk: what is drawn is in the JSON as well
             write_json(self.output / "keypoints.json", self.rows)
         seconds = time.perf_counter() - start
@@ -152,8 +152,8 @@ class _Job:
             self._report(f"{picture.path}: {problem}" + (f" in {self.boxes.path}" if self.boxes else ""))
         return Request(image, found, scores[kept], source=picture)
 
-    def _draw(self, answer: tuple[Request, list[Pose]]) -> list[dict[str, Any]]:
-        """Write the drawing of one picture; its entries for the JSON."""
+    def _draw(self, answer: tuple[Request, list[Pose]]) -> None:
+        """Write the drawing of one picture, and note its entries for the JSON."""
         import cv2
 
         from diffusionpose.inference.drawing import draw_poses
@@ -164,7 +164,7 @@ class _Job:
         drawn = draw_poses(request.image, sure)
         write_file(self.output / picture.drawn, cv2.imencode(".png", drawn[:, :, ::-1])[1].tobytes())
         more = {"file_name": picture.file_name, "drawn": picture.drawn}
-        return [
+        self.rows += [
             {**pose.to_coco_result(picture.image_id), "box": [round(float(x), 2) for x in pose.box], **more}
             for pose in poses
         ]
@@ -174,7 +174,7 @@ class _Job:
         say(problem)
 
 
-def in_order(work: Callable[[In], Out], items: Iterable[In], ahead: int = AHEAD) -> Iterator[Out]:
+def in_order(work: Callable[[In], Out], items: Iterable[In], ahead: int = AHEAD) -> Generator[Out]:
     """``map(work, items)`` in a thread, at most ``ahead`` items before they are asked for."""
     pending: deque[Future[Out]] = deque()
     with ThreadPoolExecutor(max_workers=1) as thread:
