@@ -43,11 +43,7 @@ def read_boxes(path: str | Path, annotations: Annotations, min_score: float = 0.
     known = [
         i for i, e in enumerate(persons) if e["image_id"] in annotations.images and numbers[i, 4] >= min_score
     ]
-    if persons and all(e["image_id"] not in annotations.images for e in persons):
-        raise InputError(
-            f"{path}: none of its {len(persons)} boxes is of a picture in {annotations.path}; "
-            "give the detections of these pictures"
-        )
+    _require_own_pictures(path, persons, annotations)
     records = [annotations.images[persons[i]["image_id"]] for i in known]
     sizes = np.asarray([(r.width, r.height) for r in records], dtype=np.float64).reshape(-1, 2)
     corners, usable = boxes_inside(numbers[known, :4], sizes)
@@ -61,6 +57,14 @@ def read_boxes(path: str | Path, annotations: Annotations, min_score: float = 0.
         area = float(np.prod(corner[2:] - corner[:2]))
         found.append(Person(record.id, i, corner, *unlabelled, area, score=float(numbers[i, 4])))
     return replace(annotations, persons=found, box_source=f"detections {path.name}", dropped=dropped)
+
+
+def _require_own_pictures(path: Path, persons: list[dict[str, Any]], annotations: Annotations) -> None:
+    if persons and all(entry["image_id"] not in annotations.images for entry in persons):
+        raise InputError(
+            f"{path}: none of its {len(persons)} boxes is of a picture in {annotations.path}; "
+            "give the detections of these pictures"
+        )
 
 
 def _person_entries(path: Path) -> list[dict[str, Any]]:

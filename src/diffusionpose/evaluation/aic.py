@@ -48,11 +48,8 @@ def aic_score(annotations: Annotations, results: Sequence[Mapping[str, Any]]) ->
     for person in annotations.persons:
         persons[person.image_id].append(person)
     total = sum(max(len(true), len(found[image_id])) for image_id, true in persons.items())
-    best = [
-        _oks(true, np.stack(found[image_id])).max(1)
-        for image_id, true in persons.items()
-        if true and found[image_id]
-    ]
+    both = [(true, found[image_id]) for image_id, true in persons.items() if true and found[image_id]]
+    best = [_oks(true, np.stack(predicted)).max(1) for true, predicted in both]
     if not best:
         return 0.0
     above = np.concatenate(best)[:, None] > THRESHOLDS

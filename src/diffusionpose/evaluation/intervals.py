@@ -69,27 +69,31 @@ def bootstrap_ap(
     Returns:
         Lower and upper end; None where no person counts.
     """
+    if not annotations.images:
+        return None
+    generator = np.random.default_rng(seed)
+    samples = (_resampled(annotations, results, generator) for _ in range(rounds))
+    values = [coco_metrics(*sample)["AP"] for sample in samples]
+    return _percentiles([value for value in values if value is not None], confidence)
+
+
+def _resampled(
+    annotations: Annotations, results: Sequence[Mapping[str, Any]], generator: np.random.Generator
+) -> tuple[Annotations, list[dict[str, Any]]]:
+    """As many pictures drawn with replacement, with their persons and results; one drawn twice is two."""
     rows, persons = defaultdict(list), defaultdict(list)
     for row in results:
         rows[row["image_id"]].append(row)
     for person in annotations.persons:
         persons[person.image_id].append(person)
     ids = list(annotations.images)
-    if not ids:
-        return None
-    generator = np.random.default_rng(seed)
-    values = []
-    for _ in range(rounds):
-        # a picture drawn twice is two pictures
-        drawn = [(number, ids[i]) for number, i in enumerate(generator.integers(len(ids), size=len(ids)))]
-        sample = replace(
-            annotations,
-            images={number: replace(annotations.images[one], crowd_index=None) for number, one in drawn},
-            persons=[replace(p, image_id=number) for number, one in drawn for p in persons[one]],
-        )
-        found = [{**row, "image_id": number} for number, one in drawn for row in rows[one]]
-        values.append(coco_metrics(sample, found)["AP"])
-    return _percentiles([value for value in values if value is not None], confidence)
+    drawn = [(number, ids[i]) for number, i in enumerate(generator.integers(len(ids), size=len(ids)))]
+    sample = replace(
+        annotations,
+        images={number: replace(annotations.images[one], crowd_index=None) for number, one in drawn},
+        persons=[replace(p, image_id=number) for number, one in drawn for p in persons[one]],
+    )
+    return sample, [{**row, "image_id": number} for number, one in drawn for row in rows[one]]
 
 
 def _percentiles(values: Sequence[float], confidence: float) -> Interval | None:

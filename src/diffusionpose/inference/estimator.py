@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from diffusionpose.data.images import _oriented, _rgb, read_image
+from diffusionpose.data.images import read_image, to_rgb
 from diffusionpose.errors import InputError
 from diffusionpose.evaluation.nms import VISIBLE_SCORE
 from diffusionpose.geometry.crops import Crop
@@ -202,7 +202,7 @@ def _pixels(image: ImageLike) -> np.ndarray:
     if isinstance(image, (str, Path)):
         return read_image(image)
     if isinstance(image, Image.Image):
-        return _rgb(_oriented(image), Path("PIL image"))
+        return to_rgb(image, "PIL image")
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
         raise InputError(
             f"an array of shape {image.shape} and type {image.dtype} is no picture; give (H, W, 3) uint8 RGB"
