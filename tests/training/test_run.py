@@ -176,5 +176,5 @@ def test_a_diverging_training_stops_with_a_cure(images, tiny, tmp_path):
 
 
 def test_an_accelerator_that_is_not_there_is_named(images, tiny, tmp_path):
-    with pytest.raises(InputError, match="--accelerator tpu"):
-        train(tiny, [images], images, tmp_path, Machine("tpu", workers=0), progress=False)
+    with pytest.raises(InputError, match="--accelerator teapot"):
+        train(tiny, [images], images, tmp_path, Machine("teapot", workers=0), progress=False)

@@ -117,7 +117,7 @@ def _trainer(
         return pl.Trainer(
             **_options(settings, machine, folder), callbacks=callbacks, enable_progress_bar=progress
         )
-    except (MisconfigurationException, ValueError, RuntimeError) as error:
+    except (MisconfigurationException, ImportError, ValueError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0]
         raise InputError(
             f"--accelerator {machine.accelerator} --devices {machine.devices}: {reason}"
