@@ -64,7 +64,7 @@ def test_the_synthetic_block_draws_what_the_next_command_reads(tmp_path, monkeyp
 def test_commands_parse_and_recipes_exist(page):
     for words in commands(page.read_text(encoding="utf-8")):
         command = cli._parse(words)
-        if words[0] == "train":
+        if words[0] == "train" and command.recipe != "RECIPE":  # a page's word for any of them
             get_recipe(command.recipe)
 
 
