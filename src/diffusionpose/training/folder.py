@@ -82,9 +82,9 @@ class RunFolder:
 
     def write_row(self, row: Mapping[str, Any]) -> None:
         """Add an epoch's row to ``metrics.csv``, in place of rows of that epoch and later ones."""
-        rows = [old for old in self.rows() if int(old["epoch"]) < row["epoch"]]
 
         def write(temporary: Path) -> None:
+            rows = [old for old in self.rows() if int(old["epoch"]) < row["epoch"]]
             with temporary.open("w", newline="") as file:
                 writer = csv.DictWriter(file, fieldnames=list(row), restval="", extrasaction="ignore")
                 writer.writeheader()

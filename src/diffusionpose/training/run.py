@@ -17,8 +17,10 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.strategies import DDPStrategy
+from torch import distributed
 
 from diffusionpose.errors import InputError
+from diffusionpose.models.pose_model import PoseModel
 from diffusionpose.skeletons import get_skeleton
 from diffusionpose.training.data import PersonDataModule, read_persons
 from diffusionpose.training.epochs import EpochEnd
@@ -61,10 +63,8 @@ def train(
     encoder_weights: Path | None = None,
     progress: bool = True,
 ) -> Summary:
-    """Train a model; a run that ``output`` already holds is resumed after its last whole epoch.
-
-    A resumed run ends in the weights of an uninterrupted one: the checkpoint holds weights, optimiser and
-    moving average, everything random comes from (seed, epoch or step, index).
+    """Train a model; a run that ``output`` already holds is resumed after its last whole epoch, and ends
+    in the weights of an uninterrupted one: all that is random comes from (seed, epoch or step, index).
 
     Args:
         settings: from a recipe.
@@ -72,33 +72,43 @@ def train(
         val_set: validated with ground-truth boxes.
         output: folder of the run.
         machine: accelerator, processes, workers; None for one process.
-        weights, encoder_weights: see ``start.starting_model``.
-        progress: a progress bar (one line an epoch is always printed).
+        weights, encoder_weights: of ``start.starting_model``.
+        progress: show a bar (one line an epoch is always printed).
 
     Raises:
-        InputError: data, weights, settings or folder that cannot be used, a disk that is full, or a
-            loss that is not finite; what was done until then is kept.
+        InputError: something given cannot be used, the disk is full or the loss not finite.
     """
-    machine = machine or Machine()
-    folder = RunFolder(output)
+    machine, folder, skeleton = machine or Machine(), RunFolder(output), get_skeleton(settings.skeleton)
     folder.prepare()
-    skeleton = get_skeleton(settings.skeleton)
     sets = [(read_persons(each, skeleton).labelled(), each.images) for each in train_sets]
     validation = Validation(val_set, skeleton, settings, machine)
     entries = _entries(settings, train_sets, val_set, machine, weights, encoder_weights)
     done = folder.resume_epoch(entries)
     if done >= settings.epochs:
         return Summary(folder, done, done, _last_row(folder), _first_process())
-    if _first_process():
-        folder.write_settings(entries)
+    folder.write_settings(entries)  # by every process the same, each in one stroke
     data = PersonDataModule(sets, settings, machine, first_epoch=done)
     model = starting_model(settings, weights, encoder_weights, resuming=done > 0)
-    training = PoseTraining(model, settings, data.steps_per_epoch)
+    _fit(model, data, settings, machine, folder, validation, progress)
+    failed = list(dict.fromkeys([*data.failures(), *validation.failures]))
+    return Summary(folder, settings.epochs, done, _last_row(folder), _first_process(), failed)
+
+
+def _fit(
+    model: PoseModel,
+    data: PersonDataModule,
+    settings: TrainingSettings,
+    machine: Machine,
+    folder: RunFolder,
+    validation: Validation,
+    progress: bool,
+) -> None:
+    """All epochs from ``data.first_epoch`` on."""
     with _quiet():
         trainer = _trainer(settings, machine, folder, validation, data.steps_per_epoch, progress)
-        trainer.fit(training, data, ckpt_path=folder.checkpoint if done else None, weights_only=True)
-    failures = list(dict.fromkeys([*data.failures(), *validation.failures]))
-    return Summary(folder, settings.epochs, done, _last_row(folder), _first_process(), failures)
+        training = PoseTraining(model, settings, data.steps_per_epoch)
+        checkpoint = folder.checkpoint if data.first_epoch else None
+        trainer.fit(training, data, ckpt_path=checkpoint, weights_only=True)
 
 
 def _trainer(
@@ -202,3 +212,19 @@ def _quiet() -> Iterator[None]:
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
+
+
+@contextmanager
+def _plain_endings() -> Iterator[None]:
+    """Ctrl-C stays a KeyboardInterrupt, and only the process in which something went wrong says so."""
+    try:
+        yield
+    except SystemExit as end:
+        if isinstance(end.__context__, KeyboardInterrupt):  # Lightning turns it into exit(1)
+            raise KeyboardInterrupt from None
+        raise
+    except RuntimeError as error:
+        lost = isinstance(error, distributed.DistError) or "gloo" in str(error)
+        if lost and not _first_process():
+            raise SystemExit(1) from error
+        raise

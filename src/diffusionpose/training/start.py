@@ -11,8 +11,12 @@ from diffusionpose.errors import InputError
 from diffusionpose.models.pose_model import PoseModel
 from diffusionpose.models.weights import load_model
 from diffusionpose.models.zoo import create_model
-from diffusionpose.skeletons import get_skeleton
 from diffusionpose.training.settings import TrainingSettings
+
+NOT_FETCHED = (
+    "the ImageNet weights of {} cannot be fetched ({}); give a file of them by --encoder-weights, "
+    "a model to start from by --weights, or --no-pretrained"
+)
 
 
 def starting_model(
@@ -37,7 +41,7 @@ def starting_model(
     try:
         model = create_model(
             settings.model,
-            get_skeleton(settings.skeleton),
+            settings.skeleton,
             pretrained=fetch,
             encoder_weights=None if resuming else encoder_weights,
             input_size=settings.input_size,
@@ -49,10 +53,7 @@ def starting_model(
     except Exception as error:
         if not fetch:
             raise
-        raise InputError(
-            f"the ImageNet weights of {settings.model} cannot be fetched ({error}); give a file of them by "
-            "--encoder-weights, a model to start from by --weights, or --no-pretrained"
-        ) from error
+        raise InputError(NOT_FETCHED.format(settings.model, error)) from error
     if weights is not None and not resuming:
         _take_weights(model, load_model(weights), weights)
     return model
