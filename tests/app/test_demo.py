@@ -2,16 +2,10 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
-
-from diffusionpose.models import weights
-
 Run = Callable[..., tuple[int, str, str]]
 
 
 def test_the_demo_poses_its_photograph(run: Run, tmp_path: Path) -> None:
-    if not weights.bundled_models():
-        pytest.skip("needs a bundled model")
     status, out, _ = run("demo", "--output", tmp_path / "out")
     assert status == 0
     picture, results = tmp_path / "out" / "grace_hopper.png", tmp_path / "out" / "keypoints.json"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import signal
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.strategies import DDPStrategy
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import distributed
 
 from diffusionpose.errors import InputError
@@ -216,13 +218,16 @@ def _quiet() -> Iterator[None]:
 
 @contextmanager
 def _plain_endings() -> Iterator[None]:
-    """Ctrl-C stays a KeyboardInterrupt, and only the process in which something went wrong says so."""
+    """What Lightning makes of signals put right: SIGTERM it ends with status 0, Ctrl-C it swallows.
+
+    And of several processes only the one in which something went wrong says so.
+    """
     try:
         yield
-    except SystemExit as end:
-        if isinstance(end.__context__, KeyboardInterrupt):  # Lightning turns it into exit(1)
-            raise KeyboardInterrupt from None
-        raise
+    except SIGTERMException:
+        raise SystemExit(128 + signal.SIGTERM) from None
+    except SystemExit:
+        raise KeyboardInterrupt from None
     except RuntimeError as error:
         lost = isinstance(error, distributed.DistError) or "gloo" in str(error)
         if lost and not _first_process():

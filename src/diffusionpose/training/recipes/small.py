@@ -20,7 +20,7 @@ def diffusionpose_mobilenetv2_128x96_crowdpose() -> TrainingSettings:
         options={"zeta": 0.1},  # noise of up to 10 px: the same share of a 32x24 map as 20 px of a 64x48 one
         input_size=(96, 128),
         unbiased=True,
-        epochs=24,
+        epochs=18,
         optimiser="adamw",
         learning_rate=1e-3,
         weight_decay=0.01,
@@ -29,21 +29,6 @@ def diffusionpose_mobilenetv2_128x96_crowdpose() -> TrainingSettings:
         clip_norm=1.0,
         ema_decay=0.998,
         decode="dark",
-    )
-
-
-def diffusionpose_mobilenetv2_128x96_closeups_crowdpose() -> TrainingSettings:
-    """``diffusionpose train diffusionpose_mobilenetv2_128x96_closeups_crowdpose --weights RUN ...``:
-    a few more epochs of ``diffusionpose_mobilenetv2_128x96_crowdpose`` on nearer and on half bodies,
-    so that portraits, in which the legs are out of the picture, are poses too.
-    """
-    return replace(
-        diffusionpose_mobilenetv2_128x96_crowdpose(),
-        recipe="diffusionpose_mobilenetv2_128x96_closeups_crowdpose",
-        epochs=4,
-        learning_rate=3e-4,
-        warmup_steps=100,
-        augmentation={"scale": 0.5, "half_body": 0.5, "half_body_padding": 1.2},
     )
 
 
@@ -103,7 +88,6 @@ def diffusionpose_tiny_synthetic() -> TrainingSettings:
 
 RECIPES = (
     diffusionpose_mobilenetv2_128x96_crowdpose,
-    diffusionpose_mobilenetv2_128x96_closeups_crowdpose,
     diffusionpose_mobilenetv2_192x144_crowdpose,
     mobilenetv2_128x96_crowdpose,
     mobilenetv2_192x144_crowdpose,
