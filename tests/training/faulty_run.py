@@ -1,6 +1,6 @@
 """A training to which something happens: ``faulty_run.py FAULT SETTINGS IMAGES ANNOTATIONS OUTPUT``.
 
-mid-epoch: SIGKILL in the second epoch's second step. checkpoint: SIGKILL with the second checkpoint half
+SIGKILL, SIGINT, SIGTERM: that signal in the second epoch's second step. checkpoint: SIGKILL with the second checkpoint half
 written. full-disk: no file may grow beyond 3 MB (the checkpoint of the tiny model has 7).
 """
 
@@ -24,7 +24,7 @@ training_step, save = PoseTraining.training_step, torch.save
 
 def step_or_die(self: PoseTraining, batch: Any, batch_idx: int) -> Any:
     if self.trainer.current_epoch == 1 and batch_idx == 1:
-        os.kill(os.getpid(), signal.SIGKILL)
+        os.kill(os.getpid(), getattr(signal, fault))
     return training_step(self, batch, batch_idx)
 
 
@@ -36,7 +36,7 @@ def save_or_die(checkpoint: Any, path: Path) -> None:
 
 
 fault, settings, images, annotations, output = sys.argv[1:]
-if fault == "mid-epoch":
+if fault.startswith("SIG"):
     PoseTraining.training_step = step_or_die  # type: ignore[method-assign]
 elif fault == "checkpoint":
     torch.save = save_or_die  # type: ignore[assignment]
@@ -54,3 +54,5 @@ try:
     )
 except InputError as error:
     sys.exit(str(error))
+except KeyboardInterrupt:
+    sys.exit("stopped by Ctrl-C")

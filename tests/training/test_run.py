@@ -91,7 +91,7 @@ def test_the_saved_model_is_the_moving_average(finished):
     assert not all(torch.equal(value, state[f"model.{name}"]) for name, value in saved.items())
 
 
-@pytest.mark.parametrize("fault", ["mid-epoch", "checkpoint"])
+@pytest.mark.parametrize("fault", ["SIGKILL", "checkpoint"])
 def test_a_killed_run_resumes_to_the_same_weights(fault, finished, images, tiny, tmp_path):
     killed = run_with(fault, tiny, images, tmp_path)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
@@ -109,6 +109,14 @@ def test_a_killed_run_resumes_to_the_same_weights(fault, finished, images, tiny,
     for file in ("model.safetensors", "best.safetensors"):
         assert (finished / file).read_bytes() == (tmp_path / file).read_bytes()
     assert rows_of(tmp_path) == rows_of(finished)
+
+
+@pytest.mark.parametrize(("fault", "status"), [("SIGINT", 1), ("SIGTERM", 128 + signal.SIGTERM)])
+def test_a_stopped_run_does_not_end_as_if_it_were_done(fault, status, images, tiny, tmp_path):
+    stopped = run_with(fault, replace(tiny, val_every=3), images, tmp_path)
+    assert stopped.returncode == status
+    assert stopped.stderr.strip() == ("stopped by Ctrl-C" if fault == "SIGINT" else "")
+    assert read_checkpoint(RunFolder(tmp_path).checkpoint)["epoch"] == 0
 
 
 def test_a_finished_run_is_left_as_it_is_and_more_epochs_go_on(finished, images, tiny, tmp_path):

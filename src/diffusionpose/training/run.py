@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import logging
-import signal
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,11 +11,8 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.strategies import DDPStrategy
-from lightning.pytorch.utilities.exceptions import SIGTERMException
-from torch import distributed
 
 from diffusionpose.errors import InputError
 from diffusionpose.models.pose_model import PoseModel
@@ -27,6 +20,7 @@ from diffusionpose.skeletons import get_skeleton
 from diffusionpose.training.data import PersonDataModule, read_persons
 from diffusionpose.training.epochs import EpochEnd
 from diffusionpose.training.folder import AtomicCheckpointIO, RunFolder
+from diffusionpose.training.manners import first_process, plain_endings, quiet
 from diffusionpose.training.module import PoseTraining
 from diffusionpose.training.progress import Pace, TrainingBar
 from diffusionpose.training.settings import ImageSet, Machine, TrainingSettings
@@ -87,13 +81,13 @@ def train(
     entries = _entries(settings, train_sets, val_set, machine, weights, encoder_weights)
     done = folder.resume_epoch(entries)
     if done >= settings.epochs:
-        return Summary(folder, done, done, _last_row(folder), _first_process())
+        return Summary(folder, done, done, _last_row(folder), first_process())
     folder.write_settings(entries)  # by every process the same, each in one stroke
     data = PersonDataModule(sets, settings, machine, first_epoch=done)
     model = starting_model(settings, weights, encoder_weights, resuming=done > 0)
     _fit(model, data, settings, machine, folder, validation, progress)
     failed = list(dict.fromkeys([*data.failures(), *validation.failures]))
-    return Summary(folder, settings.epochs, done, _last_row(folder), _first_process(), failed)
+    return Summary(folder, settings.epochs, done, _last_row(folder), first_process(), failed)
 
 
 def _fit(
@@ -106,7 +100,7 @@ def _fit(
     progress: bool,
 ) -> None:
     """All epochs from ``data.first_epoch`` on."""
-    with _quiet():
+    with quiet(), plain_endings():
         trainer = _trainer(settings, machine, folder, validation, data.steps_per_epoch, progress)
         training = PoseTraining(model, settings, data.steps_per_epoch)
         checkpoint = folder.checkpoint if data.first_epoch else None
@@ -163,10 +157,6 @@ class _TensorBoard(TensorBoardLogger):
         self.experiment.flush()
 
 
-def _first_process() -> bool:
-    return getattr(rank_zero_only, "rank", 0) in (0, None)
-
-
 def _entries(
     settings: TrainingSettings,
     train_sets: Sequence[ImageSet],
@@ -198,38 +188,3 @@ def _text(path: Path | str | None) -> str | None:
 def _last_row(folder: RunFolder) -> dict[str, str]:
     rows = folder.rows()
     return rows[-1] if rows else {}
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """No notices and hints of Lightning's: what matters is said by the run itself."""
-    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module="lightning")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
-
-
-@contextmanager
-def _plain_endings() -> Iterator[None]:
-    """What Lightning makes of signals put right: SIGTERM it ends with status 0, Ctrl-C it swallows.
-
-    And of several processes only the one in which something went wrong says so.
-    """
-    try:
-        yield
-    except SIGTERMException:
-        raise SystemExit(128 + signal.SIGTERM) from None
-    except SystemExit:
-        raise KeyboardInterrupt from None
-    except RuntimeError as error:
-        lost = isinstance(error, distributed.DistError) or "gloo" in str(error)
-        if lost and not _first_process():
-            raise SystemExit(1) from error
-        raise
