@@ -98,9 +98,9 @@ def rows() -> Iterator[Row]:
 
 def _row(kind: str, name: str, model: str, skeleton: Skeleton, options: dict[str, Any]) -> Row:
     width, height = options["input_size"]
-    # limbs and sigmas cost nothing: skeletons of as many joints share an answer
+    # limbs, sigmas and the geometry of crops and targets cost nothing: rows that differ so share an answer
     alike = next((known for known in SKELETONS.values() if known.num_joints == skeleton.num_joints), skeleton)
-    given = {"stride": 4, "unbiased": False, **options}
+    given = {"stride": 4, **options, "unbiased": False, "quantise": False}
     parameters, multiply_adds = _cost(model, alike, json.dumps(given, sort_keys=True))
     paper = PAPER.get(name, (None, None))
     return Row(kind, name, (width, height), skeleton.num_joints, parameters, multiply_adds, *paper)
