@@ -1,7 +1,8 @@
 """A training to which something happens: ``faulty_run.py FAULT SETTINGS IMAGES ANNOTATIONS OUTPUT``.
 
-SIGKILL, SIGINT, SIGTERM: that signal in the second epoch's second step. checkpoint: SIGKILL with the second checkpoint half
-written. full-disk: no file may grow beyond 3 MB (the checkpoint of the tiny model has 7).
+SIGKILL, SIGINT, SIGTERM: that signal in the second epoch's second step. checkpoint: SIGKILL with the
+second checkpoint half written. full-disk: no file may grow beyond 3 MB (the checkpoint of the tiny
+model has 7).
 """
 
 import json
