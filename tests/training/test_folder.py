@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from diffusionpose.errors import InputError
-from diffusionpose.training.folder import RunFolder, atomically, read_checkpoint
+from diffusionpose.training.folder import RunFolder, read_checkpoint
 
 
 @pytest.fixture
@@ -86,20 +86,6 @@ def test_a_checkpoint_that_could_run_code_is_not_loaded(folder):
     torch.save({"epoch": 0, "extra": Payload()}, folder.checkpoint)
     with pytest.raises(InputError, match=r"last\.ckpt"):
         read_checkpoint(folder.checkpoint)
-
-
-def test_what_fails_to_be_written_leaves_the_old_file(tmp_path):
-    path = tmp_path / "last.ckpt"
-    path.write_text("old")
-
-    def fail(temporary):
-        temporary.write_text("half")
-        raise OSError("disk full")
-
-    with pytest.raises(OSError, match="disk full"):
-        atomically(path, fail)
-    assert path.read_text() == "old"
-    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_repeated_epoch_replaces_its_row(folder):

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
 from diffusionpose.errors import InputError
+from diffusionpose.files import atomically
 
 
 def say(message: str) -> None:
@@ -38,12 +38,9 @@ def write_file(path: Path, content: bytes) -> None:
     Raises:
         InputError: it cannot be written, as on a full disk.
     """
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        part.write_bytes(content)
-        os.replace(part, path)
+        atomically(path, lambda part: part.write_bytes(content))
     except OSError as error:
-        part.unlink(missing_ok=True)
         raise InputError(
             f"{path}: cannot be written ({error.strerror}); make room, or name another --output"
         ) from error

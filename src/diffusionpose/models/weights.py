@@ -6,8 +6,6 @@ Nothing here unpickles: a file that could run code when opened is refused.
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +16,7 @@ from torch import Tensor
 
 import diffusionpose
 from diffusionpose.errors import InputError
+from diffusionpose.files import atomically
 from diffusionpose.models.pose_model import PoseModel
 from diffusionpose.models.zoo import create_model
 from diffusionpose.skeletons import Skeleton
@@ -51,16 +50,9 @@ def save_model(model: PoseModel, path: str | Path, half: bool = False, **facts: 
     path = Path(path)
     tensors = {name: _stored(value, half) for name, value in model.state_dict().items()}
     metadata = {METADATA_KEY: json.dumps({**model.config, "facts": facts})}
-    temporary = None
     try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".part")
-        os.close(handle)
-        save_file(tensors, temporary, metadata)
-        Path(temporary).chmod(0o644)
-        os.replace(temporary, path)
+        atomically(path, lambda temporary: save_file(tensors, temporary, metadata))
     except (OSError, SafetensorError) as error:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
         raise InputError(
             f"{path}: cannot be written ({error}); is the folder there, writable, not full?"
         ) from error

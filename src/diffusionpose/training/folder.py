@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 
 from diffusionpose.errors import InputError
+from diffusionpose.files import atomically
 from diffusionpose.training.settings import TrainingSettings
 
 FREE_TO_CHANGE = ("epochs", "val_every")
@@ -129,18 +130,6 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             f"to train from the start (with --weights {path.parent.parent / 'model.safetensors'} "
             "from its last weights)"
         ) from error
-
-
-def atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Let ``write`` fill a temporary file beside ``path``, then rename it to ``path``."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        write(temporary)
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 @contextmanager
