@@ -153,7 +153,9 @@ def test_two_processes_have_the_losses_of_one(finished, images, tmp_path):
     ]  # fmt: skip
     assert len(done.stdout.splitlines()) == 4
     alone, together = ([float(row["loss"]) for row in rows_of(path)] for path in (finished, tmp_path))
-    assert together == pytest.approx(alone, rel=1e-5)
+    assert together[0] == pytest.approx(alone[0], rel=1e-5)
+    # gradients summed in another order differ in the last bit, and Adam makes that grow
+    assert together == pytest.approx(alone, rel=2e-4)
 
 
 def test_a_full_disk_keeps_the_last_checkpoint_and_the_run_goes_on_later(finished, images, tiny, tmp_path):
