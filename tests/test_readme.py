@@ -75,7 +75,9 @@ def test_the_skeleton_is_one(tmp_path):
 
 def test_make_targets_exist():
     makefile = (ROOT / "Makefile").read_text()
-    targets = re.findall(r"\bmake ([a-z]+)", "\n".join(page.read_text(encoding="utf-8") for page in PAGES))
+    targets = re.findall(
+        r"(?:^|`)make ([a-z]+)", "\n".join(page.read_text(encoding="utf-8") for page in PAGES), re.MULTILINE
+    )
     assert targets
     assert [target for target in targets if not re.search(rf"^{target}:", makefile, re.MULTILINE)] == []
 

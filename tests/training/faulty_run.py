@@ -37,6 +37,8 @@ def save_or_die(checkpoint: Any, path: Path) -> None:
 
 
 fault, settings, images, annotations, output = sys.argv[1:]
+# a shell ignores Ctrl-C for what it starts in the background, and its children inherit that
+signal.signal(signal.SIGINT, signal.default_int_handler)
 if fault.startswith("SIG"):
     PoseTraining.training_step = step_or_die  # type: ignore[method-assign]
 elif fault == "checkpoint":
