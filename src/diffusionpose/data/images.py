@@ -88,7 +88,7 @@ def _decode(path: Path) -> Image.Image:
     except InputError:
         raise
     except FileNotFoundError as error:
-        raise InputError(f"{path}: no such file") from error
+        raise InputError(f"{path}: no such file; check the path") from error
     except (IsADirectoryError, PermissionError) as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
     except UnidentifiedImageError as error:
