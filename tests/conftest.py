@@ -1,10 +1,16 @@
 """What every test shares: where the real data is, a small synthetic set, and a steady machine."""
 
+from __future__ import annotations
+
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    import numpy as np
 
 # Read by torch, OpenBLAS and OpenMP when they are first imported, here and in child processes. One
 # thread: the networks here are small, and on a machine that does other work as well, two that wait
@@ -38,3 +44,26 @@ def synthetic_set(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]
 
     images, annotations = write_synthetic(tmp_path_factory.mktemp("synthetic"), 12, seed=0)
     return Path(images), Path(annotations)
+
+
+@pytest.fixture(scope="session")
+def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of a very small model with random weights."""
+    import torch
+
+    from diffusionpose import create_model, save_model
+
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
+    save_model(create_model("diffusionpose_tiny", "crowdpose", input_size=(48, 64)), path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def picture() -> np.ndarray:
+    """(90, 120, 3) uint8 RGB: soft blobs, so that neither compression nor interpolation dominates."""
+    import cv2
+    import numpy as np
+
+    coarse = np.random.default_rng(0).integers(0, 256, (6, 8, 3), dtype=np.uint8)
+    return cv2.resize(coarse, (120, 90), interpolation=cv2.INTER_CUBIC)

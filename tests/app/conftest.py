@@ -1,17 +1,14 @@
-"""A very small model with random weights, a picture, and the command line called in this process."""
+"""A photograph on disk, and the command line called in this process."""
 
 import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
-from diffusionpose import create_model, save_model
 from diffusionpose.app.cli import main
 
 
@@ -40,27 +37,12 @@ def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., Ended]:
     return call
 
 
-@pytest.fixture(scope="session")
-def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
-    save_model(create_model("diffusionpose_tiny", "crowdpose", input_size=(48, 64)), path)
-    return path
-
-
-@pytest.fixture(scope="session")
-def pixels() -> np.ndarray:
-    """(90, 120, 3) RGB: soft blobs of many colours."""
-    coarse = np.random.default_rng(0).integers(0, 256, (6, 8, 3), dtype=np.uint8)
-    return cv2.resize(coarse, (120, 90), interpolation=cv2.INTER_CUBIC)
-
-
 @pytest.fixture
-def photo(tmp_path: Path, pixels: np.ndarray) -> Path:
+def photo(tmp_path: Path, picture: np.ndarray) -> Path:
     """A good picture in a folder of its own."""
     path = tmp_path / "in" / "photo.png"
     path.parent.mkdir()
-    Image.fromarray(pixels).save(path)
+    Image.fromarray(picture).save(path)
     return path
 
 

@@ -18,7 +18,7 @@ Predicted = Callable[..., tuple[int, str, list[dict]]]
 
 
 def test_one_picture_gives_a_drawing_and_a_result(
-    run: Run, tiny_weights: Path, photo: Path, tmp_path: Path, pixels: np.ndarray
+    run: Run, tiny_weights: Path, photo: Path, tmp_path: Path, picture: np.ndarray
 ) -> None:
     status, out, err = run("predict", photo, "--output", tmp_path / "new" / "out", "--weights", tiny_weights)
     assert status == 0
@@ -27,7 +27,7 @@ def test_one_picture_gives_a_drawing_and_a_result(
     assert "keypoints.json" in out
     folder = tmp_path / "new" / "out"
     assert sorted(path.name for path in folder.iterdir()) == ["keypoints.json", "photo.png"]
-    assert cv2.imread(str(folder / "photo.png")).shape == pixels.shape
+    assert cv2.imread(str(folder / "photo.png")).shape == picture.shape
     (row,) = json.loads((folder / "keypoints.json").read_text())
     assert set(row) == {"image_id", "category_id", "keypoints", "score", "box", "file_name", "drawn"}
     assert (row["image_id"], row["category_id"], row["file_name"]) == (1, 1, "photo.png")
@@ -39,23 +39,23 @@ def test_one_picture_gives_a_drawing_and_a_result(
 
 
 def test_poses_are_drawn_where_they_are(
-    predicted: Predicted, photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pixels: np.ndarray
+    predicted: Predicted, photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, picture: np.ndarray
 ) -> None:
     predicted(photo)
     plain = cv2.imread(str(tmp_path / "out" / "photo.png"))[:, :, ::-1]
-    assert (plain == pixels).all(), "random weights are not sure of any joint"
+    assert (plain == picture).all(), "random weights are not sure of any joint"
     monkeypatch.setattr(drawing.draw_poses, "__defaults__", (-1.0, False))
     predicted(photo)
     drawn = cv2.imread(str(tmp_path / "out" / "photo.png"))[:, :, ::-1]
-    assert (drawn != pixels).any()
+    assert (drawn != picture).any()
 
 
 def test_boxes_by_number_carry_their_number_and_score(
-    predicted: Predicted, photo: Path, tmp_path: Path, pixels: np.ndarray
+    predicted: Predicted, photo: Path, tmp_path: Path, picture: np.ndarray
 ) -> None:
     named = photo.with_name("000000000785.png")
     photo.rename(named)
-    Image.fromarray(pixels).save(photo.with_name("000000000786.png"))
+    Image.fromarray(picture).save(photo.with_name("000000000786.png"))
     detections = [
         {"image_id": 785, "category_id": 1, "bbox": [10, 10, 50, 60], "score": score} for score in (0.9, 0.1)
     ]
@@ -85,10 +85,10 @@ def test_options_change_the_poses(predicted: Predicted, photo: Path) -> None:
 
 
 def test_pictures_in_a_folder_are_all_done_in_batches(
-    predicted: Predicted, photo: Path, pixels: np.ndarray, tmp_path: Path
+    predicted: Predicted, photo: Path, picture: np.ndarray, tmp_path: Path
 ) -> None:
     for index in range(11):
-        Image.fromarray(np.roll(pixels, 9 * index, axis=1)).save(photo.with_name(f"{index:02}.jpg"))
+        Image.fromarray(np.roll(picture, 9 * index, axis=1)).save(photo.with_name(f"{index:02}.jpg"))
     boxes = {f"{index:02}.jpg": [[0, 0, 60 + index, 80]] * (index % 4) for index in range(11)}
     (tmp_path / "boxes.json").write_text(json.dumps(boxes))
     together = predicted(photo.parent, "--boxes", tmp_path / "boxes.json", "--batch-size", 4)[2]

@@ -28,11 +28,11 @@ MODES: dict[str, tuple[str, Callable[[Image.Image], Image.Image]]] = {
 
 @pytest.mark.parametrize("mode", MODES)
 def test_every_mode_gives_the_poses_of_its_plain_rgb_version(
-    predicted: Predicted, pixels: np.ndarray, tmp_path: Path, mode: str
+    predicted: Predicted, picture: np.ndarray, tmp_path: Path, mode: str
 ) -> None:
     suffix, convert = MODES[mode]
     file, plain = tmp_path / f"picture.{suffix}", tmp_path / "plain.png"
-    convert(Image.fromarray(pixels)).save(file)
+    convert(Image.fromarray(picture)).save(file)
     with Image.open(file) as image:
         rgb = Image.fromarray((np.asarray(image) // 256).astype(np.uint8)) if mode == "16 bit" else image
         rgb.convert("RGB").save(plain)
@@ -49,12 +49,12 @@ def test_every_mode_gives_the_poses_of_its_plain_rgb_version(
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_a_picture_is_turned_as_its_exif_says(
-    predicted: Predicted, photo: Path, pixels: np.ndarray, tmp_path: Path, orientation: int
+    predicted: Predicted, photo: Path, picture: np.ndarray, tmp_path: Path, orientation: int
 ) -> None:
     ways = Image.Transpose
     stored = [None, None, ways.FLIP_LEFT_RIGHT, ways.ROTATE_180, ways.FLIP_TOP_BOTTOM, ways.TRANSPOSE]
     stored += [ways.ROTATE_90, ways.TRANSVERSE, ways.ROTATE_270]  # each undone by its orientation
-    image = Image.fromarray(pixels)
+    image = Image.fromarray(picture)
     way = stored[orientation]
     image = image if way is None else image.transpose(way)
     image.getexif()[0x0112] = orientation
