@@ -3,8 +3,19 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
+
+
+def make_writable(folder: Path) -> None:
+    """Make a folder where it is not there, and try that a file can be written to it.
+
+    Raises:
+        OSError: it can neither be made nor written to.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    tempfile.TemporaryFile(dir=folder).close()
 
 
 def atomically(path: Path, write: Callable[[Path], object]) -> None:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from diffusionpose.errors import InputError
-from diffusionpose.files import atomically
+from diffusionpose.files import atomically, make_writable
 
 
 def say(message: str) -> None:
@@ -24,8 +23,7 @@ def make_folder(folder: Path) -> None:
         InputError: it can neither be made nor written to.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=folder).close()
+        make_writable(folder)
     except OSError as error:
         raise InputError(
             f"--output {folder}: no folder that can be written to ({error.strerror}); name another"

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from diffusionpose.data.persons import Annotations
+from diffusionpose.data.persons import Annotations, Person
 from diffusionpose.evaluation.ap import coco_metrics
 from diffusionpose.evaluation.pck import JointCounts
 
@@ -72,20 +72,31 @@ def bootstrap_ap(
     if not annotations.images:
         return None
     generator = np.random.default_rng(seed)
-    samples = (_resampled(annotations, results, generator) for _ in range(rounds))
+    rows, persons = _by_image(results, annotations.persons)
+    samples = (_resampled(annotations, rows, persons, generator) for _ in range(rounds))
     values = [coco_metrics(*sample)["AP"] for sample in samples]
     return _percentiles([value for value in values if value is not None], confidence)
 
 
+def _by_image(
+    results: Sequence[Mapping[str, Any]], persons: Sequence[Person]
+) -> tuple[defaultdict[Any, list[Mapping[str, Any]]], defaultdict[Any, list[Person]]]:
+    """Results and persons of every picture, by its id."""
+    rows_of, persons_of = defaultdict(list), defaultdict(list)
+    for row in results:
+        rows_of[row["image_id"]].append(row)
+    for person in persons:
+        persons_of[person.image_id].append(person)
+    return rows_of, persons_of
+
+
 def _resampled(
-    annotations: Annotations, results: Sequence[Mapping[str, Any]], generator: np.random.Generator
+    annotations: Annotations,
+    rows: Mapping[Any, list[Mapping[str, Any]]],
+    persons: Mapping[Any, list[Person]],
+    generator: np.random.Generator,
 ) -> tuple[Annotations, list[dict[str, Any]]]:
     """As many pictures drawn with replacement, with their persons and results; one drawn twice is two."""
-    rows, persons = defaultdict(list), defaultdict(list)
-    for row in results:
-        rows[row["image_id"]].append(row)
-    for person in annotations.persons:
-        persons[person.image_id].append(person)
     ids = list(annotations.images)
     drawn = [(number, ids[i]) for number, i in enumerate(generator.integers(len(ids), size=len(ids)))]
     sample = replace(

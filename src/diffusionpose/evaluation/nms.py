@@ -19,6 +19,12 @@ SAME_PERSON = 0.9  # HRNet's oks_thre
 Row = dict[str, Any]
 
 
+def pose_score(box_score: float, scores: np.ndarray, threshold: float = VISIBLE_SCORE) -> float:
+    """The box's score times the mean of the (J,) keypoint scores above ``threshold``; 0 without any."""
+    sure = scores[scores > threshold]
+    return float(box_score) * float(sure.mean()) if sure.size else 0.0
+
+
 def rescore(results: Sequence[Mapping[str, Any]], threshold: float = VISIBLE_SCORE) -> list[Row]:
     """Results whose ``score`` (so far the box's) is multiplied by the mean score of their sure keypoints.
 
@@ -32,8 +38,7 @@ def rescore(results: Sequence[Mapping[str, Any]], threshold: float = VISIBLE_SCO
     rows = []
     for result in results:
         scores = np.asarray(result["keypoints"], dtype=np.float64)[2::3]
-        sure = scores[scores > threshold]
-        rows.append({**result, "score": float(result["score"] * sure.mean()) if len(sure) else 0.0})
+        rows.append({**result, "score": pose_score(result["score"], scores, threshold)})
     return rows
 
 

@@ -14,10 +14,10 @@ import cv2
 import numpy as np
 import supervision
 
+from diffusionpose.evaluation.nms import VISIBLE_SCORE
 from diffusionpose.poses import Pose
 from diffusionpose.skeletons import Skeleton
 
-VISIBLE_SCORE = 0.2  # joints below are not drawn; HRNet's limit for joints that count in a pose's score
 SURE_SCORE = 0.5  # joints above are drawn at full strength
 FAINTEST = 0.55  # opacity of a joint at VISIBLE_SCORE
 SHADOW = 0.6  # opacity of the dark rim that keeps limbs legible on any ground

@@ -15,7 +15,7 @@ from PIL import Image
 
 from diffusionpose.data.images import read_image, to_rgb
 from diffusionpose.errors import InputError
-from diffusionpose.evaluation.nms import VISIBLE_SCORE
+from diffusionpose.evaluation.nms import pose_score
 from diffusionpose.geometry.crops import Crop
 from diffusionpose.geometry.heatmaps import DECODE_METHODS
 from diffusionpose.inference.detectors import PersonDetector, WholeImage, usable_boxes
@@ -173,8 +173,7 @@ class PoseEstimator:
         keypoints, scores = self.model.estimate(images, crops.to(device), **self._options)
         answers = zip(batch, keypoints.float().cpu().numpy(), scores.float().cpu().numpy(), strict=True)
         for (request, index, poses), points, sure in answers:
-            counted = sure[sure > VISIBLE_SCORE]
-            score = float(request.scores[index]) * (float(counted.mean()) if counted.size else 0.0)
+            score = pose_score(request.scores[index], sure)
             poses.append(Pose(self.model.skeleton, points, sure, request.boxes[index], score))
 
     def _request(self, index: int, image: ImageLike, boxes: Any) -> Request:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +13,7 @@ import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 
 from diffusionpose.errors import InputError
-from diffusionpose.files import atomically
+from diffusionpose.files import atomically, make_writable
 from diffusionpose.training.settings import TrainingSettings
 
 FREE_TO_CHANGE = ("epochs", "val_every")
@@ -38,10 +37,8 @@ class RunFolder:
     def prepare(self) -> None:
         """Make the folder; InputError where it cannot be written to."""
         try:
-            self.checkpoint.parent.mkdir(parents=True, exist_ok=True)
-            probe = self.path / f".probe.{os.getpid()}"
-            probe.write_bytes(b"")
-            probe.unlink()
+            make_writable(self.path)
+            self.checkpoint.parent.mkdir(exist_ok=True)
         except OSError as error:
             raise InputError(
                 f"{self.path}: cannot write here ({error.strerror}); give another --output"
