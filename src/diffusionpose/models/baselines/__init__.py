@@ -1,0 +1,1 @@
+"""The transformers of Table 2: one small file per method."""
