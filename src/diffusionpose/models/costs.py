@@ -2,7 +2,26 @@
 
 Published "GFLOPs" come from tools that differ in what they see. ``count_multiply_adds`` is the true
 count; ``count_as_published`` follows the tool of a publication, so that a model's structure can be
-checked against the number printed there.
+checked against the number printed there. The rules of counting:
+
+==========  ===============================================================  =================
+rule        counts                                                           used by
+==========  ===============================================================  =================
+``hrnet``   Convolutions and deconvolutions: weights x output positions,     SimpleBaseline,
+            for a deconvolution of stride 2 four times the truth. Linear     HRNet, TokenPose
+            layers: outputs x second dimension of the input, which for
+            (b, n, c) is the number of tokens instead of their channels.
+            Attention products: not at all. In units of 2^30.
+``mmcv``    Convolutions with bias, deconvolutions, linear layers, each as   HRFormer
+            they are. Attention products: not at all. In units of 10^9.
+            Norms and activations, below 1 %, are left out here.
+``detr``    Multiply-adds as they are, attention included; 4 per value of    TransPose
+            a batch norm, 5 of a softmax, 1 of a ReLU, sum or product.
+            In units of 10^9.
+==========  ===============================================================  =================
+
+Sources: ``get_model_summary`` of deep-high-resolution-net.pytorch, ``get_model_complexity_info``
+of mmcv, ``tools/flop_count.py`` of TransPose.
 """
 
 from __future__ import annotations
@@ -43,24 +62,7 @@ def count_multiply_adds(model: PoseModel, **options: Any) -> int:
 def count_as_published(model: PoseModel, rule: str, unseen: Sequence[str] = (), **options: Any) -> float:
     """The "GFLOPs" that a publication's tool would print for one forward pass of one person.
 
-    ==========  ===============================================================  =================
-    rule        counts                                                           used by
-    ==========  ===============================================================  =================
-    ``hrnet``   Convolutions and deconvolutions: weights x output positions,     SimpleBaseline,
-                for a deconvolution of stride 2 four times the truth. Linear     HRNet, TokenPose
-                layers: outputs x second dimension of the input, which for
-                (b, n, c) is the number of tokens instead of their channels.
-                Attention products: not at all. In units of 2^30.
-    ``mmcv``    Convolutions with bias, deconvolutions, linear layers, each as   HRFormer, ViTPose
-                they are. Attention products: not at all. In units of 10^9.      (mmpose)
-                Norms and activations, below 1 %, are left out here.
-    ``detr``    Multiply-adds as they are, attention included; 4 per value of    TransPose
-                a batch norm, 5 of a softmax, 1 of a ReLU, sum or product.
-                In units of 10^9.
-    ==========  ===============================================================  =================
-
-    Sources: ``get_model_summary`` of deep-high-resolution-net.pytorch, ``get_model_complexity_info``
-    of mmcv, ``tools/flop_count.py`` of TransPose.
+    The rules stand at the head of this module.
 
     Args:
         model: on any device, the meta device included.

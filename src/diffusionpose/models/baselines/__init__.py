@@ -1,1 +1,1 @@
-"""The transformers of Table 2: one small file per method."""
+"""The methods DiffusionPose is compared with: one file for each, on the same encoders and heatmaps."""

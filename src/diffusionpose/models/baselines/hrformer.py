@@ -202,18 +202,21 @@ class HRFormerEncoder(Encoder):
 
     Args:
         variant: "small" or "base", the paper's HRFormer-S and -B.
-        drop_path: stochastic depth of the last block; it grows linearly from 0 at the first. The
+        pretrained: as of the other encoders; there are no weights to download.
+        drop_path_rate: stochastic depth of the last block; it grows linearly from 0 at the first. The
             published are 0.1 (S), 0.2 (B at 256x192) and 0.3 (B at 384x288).
 
     Raises:
-        InputError: an unknown variant.
+        InputError: an unknown variant, or pretrained weights asked for.
     """
 
-    def __init__(self, variant: str = "base", drop_path: float = 0.0) -> None:
+    def __init__(self, variant: str = "base", pretrained: bool = False, drop_path_rate: float = 0.0) -> None:
+        if pretrained:
+            raise InputError("timm has no weights of HRFormer to download; give a file of encoder weights")
         if variant not in VARIANTS:
             raise InputError(f"no HRFormer {variant!r}; there are {', '.join(VARIANTS)}")
         channels, heads = VARIANTS[variant]
-        super().__init__(HRFormer(channels, heads, drop_path), channels, stride=4)
+        super().__init__(HRFormer(channels, heads, drop_path_rate), channels, stride=4)
 
     def forward(self, x: Tensor) -> Tensor:
         """(b, 3, H, W) normalised -> (b, c, H / 4, W / 4)."""
