@@ -147,7 +147,7 @@ def _cost(model_name: str, skeleton: Skeleton, options: str) -> tuple[float, flo
     """Million parameters and giga multiply-adds, on the meta device: shapes without numbers, so quick."""
     import torch
 
-    from diffusionpose.models.heatmap_model import count_multiply_adds, count_parameters
+    from diffusionpose.models.costs import count_multiply_adds, count_parameters
     from diffusionpose.models.zoo import create_model
 
     with torch.device("meta"):
