@@ -15,7 +15,9 @@ SMALL = {"input_size": (64, 96)}
 def narrow(name: str) -> dict:
     """The large ones are walked over at their smallest width and depth, which is the same code."""
     width = {"width": 32} if name.startswith("diffusionpose") and "tiny" not in name else {}
-    return {**width, "encoder": {"depth": 2}} if "vit" in name else width
+    if "vit" in name:
+        return {**width, "encoder": {"depth": 2}}
+    return {"patch": (4, 4), "depth": 3} if name == "tokenpose_l" else width
 
 
 def make(name: str, **options):
