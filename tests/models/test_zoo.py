@@ -54,7 +54,7 @@ def test_forward_loss_step_save_load(name, tmp_path):
         assert torch.equal(again(images), before)
         single = torch.cat([model(images[i : i + 1]) for i in range(2)])
     # untrained networks give heatmaps of any height
-    assert (single - before).abs().max() < 1e-5 * before.abs().max()
+    assert (single - before).abs().max() < 5e-5 * before.abs().max()
 
 
 @pytest.mark.parametrize("name", ["diffusionpose_tiny", "tiny"])
