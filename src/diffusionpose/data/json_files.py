@@ -69,4 +69,4 @@ def complete_entries(
 
 
 def _is_id(value: Any) -> bool:
-    return isinstance(value, (int, float, str))
+    return isinstance(value, (int, float, str)) and value == value  # NaN is not itself

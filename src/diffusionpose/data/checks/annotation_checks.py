@@ -43,10 +43,11 @@ def _ids(listing: Listing) -> Iterator[Finding]:
             row = listing.ids.index(number)
             what = f"{count} annotations have this id"
             yield person_finding(listing, row, "annotation id twice", "error", what, cure)
-    for record in listing.repeated:
-        message = f"image {record.id} is listed again word for word"
-        cure = "remove the second entry"
-        yield Finding("image listed twice", "warning", str(listing.path), message, cure, record.file_name)
+    cure = "list it once"
+    for number, count in Counter(record.id for record in listing.repeated).items():
+        message = f"image {number} is listed {count + 1} times, word for word"
+        name = listing.images[number].file_name
+        yield Finding("image listed again", "warning", str(listing.path), message, cure, name)
 
 
 def _file_names(listing: Listing) -> Iterator[Finding]:
@@ -136,7 +137,7 @@ def _joint_names(listing: Listing) -> Iterator[Finding]:
 
 def _rows(listing: Listing, mask: np.ndarray) -> Iterator[tuple[int, tuple[str, ...]]]:
     """Rows of an (n, J) mask that hold any, and the names of the joints they hold."""
-    for row in _true(mask.any(axis=1)):
+    for row in _true(np.any(mask, axis=1)):
         yield row, tuple(listing.skeleton.joints[j] for j in _true(mask[row]))
 
 

@@ -127,7 +127,7 @@ def _faces(points: np.ndarray, seen: np.ndarray, skeleton: Skeleton, rows: np.nd
     ends = _indices(skeleton, "eye", "shoulder")
     if ends is None:
         return []
-    known = seen[:, ends].all(axis=1)
+    known = seen[:, ends].all(axis=1) & ~_bowed(points, seen, skeleton, ends)
     eyes, shoulders = _breadths(points, ends)
     turned = known & (eyes < -EYES)
     backwards = known & (eyes > EYES) & (shoulders < -BROAD_SHOULDERS)
@@ -137,6 +137,18 @@ def _faces(points: np.ndarray, seen: np.ndarray, skeleton: Skeleton, rows: np.nd
         for mask, pair, breadth in ((turned, pairs[0], eyes), (backwards, pairs[1], shoulders))
         for i in np.flatnonzero(mask)
     ]
+
+
+def _bowed(points: np.ndarray, seen: np.ndarray, skeleton: Skeleton, ends: list[int]) -> np.ndarray:
+    """(n,) bool: the eyes lie on the hips' side of the shoulders, where the way to them tells nothing."""
+    torso = _indices(skeleton, "shoulder", "hip")
+    if torso is None:
+        return np.zeros(len(points), dtype=bool)
+    shoulders = points[:, ends[2:]].mean(axis=1)
+    towards_eyes = points[:, ends[:2]].mean(axis=1) - shoulders
+    towards_hips = points[:, torso[2:]].mean(axis=1) - shoulders
+    same_side = (towards_eyes * towards_hips).sum(axis=1) > 0
+    return np.asarray(same_side & seen[:, torso].all(axis=1))
 
 
 def _breadths(points: np.ndarray, ends: list[int]) -> tuple[np.ndarray, np.ndarray]:
