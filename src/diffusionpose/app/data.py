@@ -131,19 +131,20 @@ def _table(report: CheckReport) -> str:
     ]
     if report.findings:
         lines += ["", HEADER]
-    several = len(report.counts) > 1
+    files = [Path(count.file) for count in report.counts]
+    alike = len({file.name for file in files}) < len(files)
+    shown = {str(file): f"{file if alike else file.name}: " if len(files) > 1 else "" for file in files}
     for (severity, check), found in _rows(report.findings).items():
-        examples = [_example(finding, several) for finding in found[:EXAMPLES]]
+        examples = [shown[finding.file] + _example(finding) for finding in found[:EXAMPLES]]
         lines.append(f"{check:28}{severity:10}{len(found):6}  {examples[0]}")
         lines += [INDENT + example for example in [*examples[1:], f"-> {found[0].cure}"]]
     warnings = len(report.findings) - report.errors
     return "\n".join([*lines, "", f"{_number(report.errors, 'error')}, {_number(warnings, 'warning')}"])
 
 
-def _example(finding: Finding, several: bool) -> str:
-    where = f"{Path(finding.file).name}: " if several else ""
+def _example(finding: Finding) -> str:
     named = f"{finding.image}: " if finding.image and finding.image not in finding.message else ""
-    return f"{where}{named}{finding.message}"
+    return named + finding.message
 
 
 def _number(count: int, what: str) -> str:

@@ -38,11 +38,13 @@ def person_finding(
 
 def _ids(listing: Listing) -> Iterator[Finding]:
     cure = "give every annotation its own id; COCO's tools keep one of the two"
-    for number, count in Counter(listing.ids).items():
-        if count > 1:
-            row = listing.ids.index(number)
-            what = f"{count} annotations have this id"
-            yield person_finding(listing, row, "annotation id twice", "error", what, cure)
+    rows: dict[int | str, list[int]] = {}
+    for row, number in enumerate(listing.ids):
+        rows.setdefault(number, []).append(row)
+    for several in rows.values():
+        if len(several) > 1:
+            what = f"{len(several)} annotations have this id"
+            yield person_finding(listing, several[0], "annotation id twice", "error", what, cure)
     cure = "list it once"
     for number, count in Counter(record.id for record in listing.repeated).items():
         message = f"image {number} is listed {count + 1} times, word for word"
@@ -102,7 +104,7 @@ def _keypoints(listing: Listing) -> Iterator[Finding]:
 
     starts, spans = listing.boxes[:, None, :2], listing.boxes[:, None, 2:]
     beyond = np.maximum(starts - points, points - starts - spans).max(axis=2)
-    _, usable = boxes_inside(listing.boxes, np.zeros((len(listing.boxes), 2)))
+    _, usable = boxes_inside(listing.boxes, listing.sizes())
     distance = beyond / np.where(usable, listing.boxes[:, 2:].max(axis=1), np.inf)[:, None]
     far = seen & ~zero & ~outside & usable[:, None] & (distance > FAR_FROM_BOX)
     for row, joints in _rows(listing, far):

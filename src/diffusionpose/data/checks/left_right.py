@@ -9,7 +9,7 @@ limbs
 torso
     Shoulders and hips run opposite ways, and exchanging one of the two pairs shortens its limbs.
 face
-    Eyes that are both labelled look out of the picture: seen along the way from the shoulders to the
+    Two eyes that are both seen look out of the picture: seen along the way from the shoulders to the
     eyes, the left eye lies on the right-hand side, however the person is turned. Else the eyes are
     exchanged, or, where they are not, broad shoulders that run the other way.
 file
@@ -55,7 +55,8 @@ class Suspicion:
 def find_exchanged(listing: Listing) -> list[Suspicion]:
     """At most one suspicion of limbs or torso and one of the face for each person, worst first."""
     rows = np.flatnonzero(listing.labelled())
-    points, seen = listing.triplets[rows, :, :2], listing.triplets[rows, :, 2] > 0
+    points, visible = listing.triplets[rows, :, :2], listing.triplets[rows, :, 2]
+    seen = visible > 0
     sizes = np.sqrt(np.clip(listing.boxes[rows, 2] * listing.boxes[rows, 3], 1.0, None))
     skeleton = listing.skeleton
     most = np.zeros(len(rows))  # pixels that exchanging the pair so far would save: it is the likeliest
@@ -68,7 +69,7 @@ def find_exchanged(listing: Listing) -> list[Suspicion]:
             most[i] = saved[i]
             rule = "limbs" if suspect[i] else "torso"
             worst[int(i)] = Suspicion(int(rows[i]), pair, rule, float(ratio[i]))
-    found = [*worst.values(), *_faces(points, seen, skeleton, rows)]
+    found = [*worst.values(), *_faces(points, visible, skeleton, rows)]
     return sorted(found, key=lambda suspicion: suspicion.score)
 
 
@@ -123,11 +124,13 @@ def _twisted(points: np.ndarray, seen: np.ndarray, skeleton: Skeleton, pair: tup
     return np.asarray(opposite & seen[:, ends].all(axis=1))
 
 
-def _faces(points: np.ndarray, seen: np.ndarray, skeleton: Skeleton, rows: np.ndarray) -> list[Suspicion]:
+def _faces(points: np.ndarray, visible: np.ndarray, skeleton: Skeleton, rows: np.ndarray) -> list[Suspicion]:
     ends = _indices(skeleton, "eye", "shoulder")
     if ends is None:
         return []
-    known = seen[:, ends].all(axis=1) & ~_bowed(points, seen, skeleton, ends)
+    seen = visible > 0
+    known = seen[:, ends].all(axis=1) & (visible[:, ends[:2]] == 2).all(axis=1)
+    known &= ~_bowed(points, seen, skeleton, ends)
     eyes, shoulders = _breadths(points, ends)
     turned = known & (eyes < -EYES)
     backwards = known & (eyes > EYES) & (shoulders < -BROAD_SHOULDERS)

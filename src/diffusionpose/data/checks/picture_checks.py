@@ -16,10 +16,11 @@ from diffusionpose.data.listing import Listing
 NEAR, NEAR_MIRRORED = 6, 4
 ROWS = 64  # validation pictures compared at a time, to keep memory flat
 
+# What stands at the end of the message of the reader of pictures, as the cure in a finding
 FAULTS = {
-    "missing": ("missing picture", "copy it there, or remove it from the file"),
+    "missing": ("missing picture", "check the path"),
     "unreadable": ("unreadable picture", "copy or download it again"),
-    "size": ("picture size", "use the picture that was annotated, or write its true size"),
+    "size": ("picture size", "use the picture they belong to"),
 }
 
 
@@ -77,9 +78,10 @@ def _unusable(source: Source, facts: dict[Request, PictureFacts]) -> Iterator[Fi
         told.add(request)
         check, cure = FAULTS[fact.fault]
         severity: Severity = "error" if record.id in used else "warning"
+        message = fact.message.removesuffix(f"; {cure}")
         if severity == "warning":
             cure = f"{cure}; it has no labelled person"
-        yield Finding(check, severity, str(source.listing.path), fact.message, cure, record.file_name)
+        yield Finding(check, severity, str(source.listing.path), message, cure, record.file_name)
 
 
 def _groups(copies: Iterable[_Copy]) -> list[tuple[bytes, list[_Copy]]]:

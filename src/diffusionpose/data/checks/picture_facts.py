@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -78,18 +79,19 @@ def _opened(requests: Sequence[Request], workers: int) -> Iterator[PictureFacts]
     if workers == 0:
         yield from map(facts_of, requests)
         return
-    pool = ProcessPoolExecutor(workers, initializer=_single_thread)
+    pool = ProcessPoolExecutor(workers, initializer=_start_worker)
     try:
         yield from pool.map(facts_of, requests, chunksize=AT_ONCE)
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _single_thread() -> None:
-    """Each worker is one core's work."""
+def _start_worker() -> None:
+    """Each worker is one core's work, and Ctrl-C is for the process that waits for them."""
     import cv2
 
     cv2.setNumThreads(0)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def facts_of(request: Request) -> PictureFacts:
