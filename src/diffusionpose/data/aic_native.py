@@ -14,7 +14,7 @@ import numpy as np
 
 from diffusionpose.data.faults import Fault, Faults
 from diffusionpose.data.json_files import complete_entries
-from diffusionpose.data.listing import Listing
+from diffusionpose.data.listing import LARGEST, Listing
 from diffusionpose.data.persons import ImageRecord
 from diffusionpose.errors import InputError
 from diffusionpose.skeletons import AIC, Skeleton
@@ -110,6 +110,6 @@ def _numbers(values: Any, kind: str, cure: str) -> np.ndarray:
         array = np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError, OverflowError) as error:
         raise _FaultyPersonError(kind, f"holds something that is no number ({error})", cure) from error
-    if not np.isfinite(array).all():
-        raise _FaultyPersonError(kind, "a number is not finite (NaN)", cure)
+    if not np.all(np.abs(array) < LARGEST):  # NaN is not
+        raise _FaultyPersonError(kind, "a number is not finite (NaN) or huge", cure)
     return array

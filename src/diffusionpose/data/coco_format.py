@@ -10,7 +10,7 @@ import numpy as np
 
 from diffusionpose.data.faults import Fault, Faults
 from diffusionpose.data.json_files import complete_entries
-from diffusionpose.data.listing import Listing
+from diffusionpose.data.listing import LARGEST, Listing
 from diffusionpose.data.persons import ImageRecord
 from diffusionpose.errors import InputError
 from diffusionpose.skeletons import SKELETONS, Skeleton
@@ -76,8 +76,10 @@ def _image_records(path: Path, content: Any, faults: Faults) -> tuple[list[Image
                 height=int(entry["height"]),
                 crowd_index=None if crowd_index is None else float(crowd_index),
             )
+            if not (0 <= record.width < LARGEST and 0 <= record.height < LARGEST):
+                raise ValueError
         except (TypeError, ValueError, OverflowError):
-            what = f"image {entry['id']} has a width, height or crowdIndex that is no number"
+            what = f"image {entry['id']} has a width, height or crowdIndex that is no such number"
             sizes.append(Fault(what, entry["id"]))
             continue
         first = records.setdefault(record.id, record)
@@ -157,9 +159,13 @@ def _triplets(entries: list[Entry], joints: int, faults: Faults) -> tuple[list[E
                 row[:] = np.asarray(entry["keypoints"], dtype=np.float64)
             except (TypeError, ValueError, OverflowError):  # stays NaN
                 continue
-    finite = np.all(np.isfinite(numbers), axis=1)
+    finite = np.all(np.abs(numbers) < LARGEST, axis=1)  # NaN is not
     broken = [
-        Fault(f"keypoints of annotation {e['id']} are not finite (NaN) or no number", e["image_id"], e["id"])
+        Fault(
+            f"keypoints of annotation {e['id']} are not finite (NaN), no number or huge",
+            e["image_id"],
+            e["id"],
+        )
         for e, good in zip(entries, finite, strict=True)
         if not good
     ]
@@ -182,7 +188,12 @@ def _with_boxes(entries: list[Entry], faults: Faults) -> np.ndarray:
     """(n,) bool: whether an entry's box is four numbers."""
 
     def is_box(box: Any) -> bool:
-        return isinstance(box, list) and len(box) == 4 and all(isinstance(v, (int, float)) for v in box)
+        # NaN passes: a box without area loses a person, not the file
+        return (
+            isinstance(box, list)
+            and len(box) == 4
+            and all(isinstance(v, (int, float)) and not abs(v) > LARGEST for v in box)
+        )
 
     good = np.asarray([is_box(e["bbox"]) for e in entries], dtype=bool)
     wrong = [

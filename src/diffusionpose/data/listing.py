@@ -11,6 +11,8 @@ import numpy as np
 from diffusionpose.data.persons import Annotations, ImageRecord, Person, boxes_inside
 from diffusionpose.skeletons import Skeleton
 
+LARGEST = 1e9  # px; no picture reaches so far, and float32 still holds its square
+
 
 @dataclass(frozen=True, eq=False)
 class Listing:

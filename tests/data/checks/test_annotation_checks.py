@@ -126,6 +126,10 @@ FAULTS = [
     (set_keypoint(float("nan"), 5, 2), "keypoint numbers", "error"),
     (set_keypoint("left", 5, 2), "keypoint numbers", "error"),
     (set_keypoint(10**400, 5, 2), "keypoint numbers", "error"),
+    (set_keypoint(1e300, 5, 2), "keypoint numbers", "error"),
+    (set_key("bbox", [1, 2, 10**400, 5]), "box numbers", "error"),
+    (set_key("bbox", [1, 2, float("inf"), 5]), "box numbers", "error"),
+    (set_key("area", 10**400), "area number", "error"),
     (set_keypoint(100, 100, 3), "visibility", "error"),
     (set_key("bbox", [1, 2, 3]), "box numbers", "error"),
     (set_key("area", "big"), "area number", "error"),
@@ -183,11 +187,14 @@ def test_errors_of_the_reader_are_those_the_reader_refuses(
         assert read_annotations(tmp_path / "persons.json").persons
 
 
-def test_images_without_a_usable_size(content: Content, check: Callable[..., CheckReport]) -> None:
+@pytest.mark.parametrize("width", ["wide", None, -5, 10**400, float("nan")])
+def test_images_without_a_usable_size(
+    width: Any, content: Content, check: Callable[..., CheckReport]
+) -> None:
     """The record goes, and with it whoever is in it."""
     of_it = [e for e in content["annotations"] if e["image_id"] == content["images"][0]["id"]]
     before = told(check(content))
-    set_key("width", "wide", "images")(content)
+    set_key("width", width, "images")(content)
     assert told(check(content)) - before == {
         ("image size", "error"): 1,
         ("unlisted image", "error"): len(of_it),
