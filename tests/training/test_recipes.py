@@ -74,7 +74,7 @@ def test_a_row_of_the_tables(name):
     settings = get_recipe(name)
     assert (settings.model, settings.input_size, settings.skeleton) == (model, input_size, skeleton)
     assert (settings.options.get("stride"), settings.unbiased) == (stride, unbiased)
-    modern = "dark" in name or "vitpose" in name
+    modern = any(method in name for method in ("dark", "vitpose", "tokenpose", "transpose"))
     assert settings.decode == ("dark" if modern else "quarter")
     heatmaps_of_old = not name.startswith("diffusionpose") and not modern
     assert settings.options.get("quantise", False) == heatmaps_of_old
@@ -126,6 +126,22 @@ def test_every_model_of_a_recipe_can_be_made():
                 **settings.options,
             )
     assert {settings.model for settings in made.values()} <= set(MODELS)
+
+
+def test_what_the_publications_train_with_against_overfitting():
+    """Drop path and drop-out of the authors' configurations."""
+    rates = {
+        "hrformer_b_256x192_coco": 0.2,
+        "hrformer_b_384x288_coco": 0.3,
+        "hrformer_b_256x192_crowdpose": 0.2,
+        "hrformer_s_256x192_aic": 0.1,
+        "vitpose_b_256x192_coco": 0.3,
+        "vitpose_l_256x192_coco": 0.5,
+        "vitpose_h_256x192_coco": 0.55,
+    }
+    assert {name: get_recipe(name).options["encoder"]["drop_path_rate"] for name in rates} == rates
+    for name in ("transpose_h_256x192_coco", "transpose_h_256x192_crowdpose"):
+        assert get_recipe(name).options == {"dropout": 0.1}
 
 
 def test_an_unknown_recipe_is_answered_with_its_neighbours():

@@ -2,7 +2,8 @@
 
 Each transformer is trained as its own publication does it, since the paper takes their numbers from there:
 their optimisers and augmentation differ, and a vision transformer under plain Adam is not the yardstick it
-can be. Boxes, crops, decoders and evaluation are those of all other recipes.
+can be, and so do their targets and decoders. Boxes, crops and evaluation are those of all other recipes, and
+the persons in a step are the paper's 256 where nothing else is said.
 """
 
 from __future__ import annotations
@@ -18,12 +19,14 @@ WIDER = {"scale": 0.5, "rotation": 40.0}  # augmentation of the mmpose generatio
 def tokenpose_l_256x192_coco() -> TrainingSettings:
     """``diffusionpose train tokenpose_l_256x192_coco --devices 8 ...``: TokenPose-L/D24 on three stages of
     HRNet-W48. Paper: 75.8 AP (28 M, 11 G). As published: Adam 1e-3, divided by 10 after 200 and 260 of
-    300 epochs.
+    300 epochs (with 16 persons on each of 4 GPUs); DARK's decoder, targets at fractions of pixels.
     """
     return replace(
         hrnet_w32_256x192_coco(),
         recipe="tokenpose_l_256x192_coco",
         model="tokenpose_l",
+        options={},
+        decode="dark",
         epochs=300,
         learning_rate=1e-3,
         drops=(200, 260),
@@ -32,13 +35,16 @@ def tokenpose_l_256x192_coco() -> TrainingSettings:
 
 def transpose_h_256x192_coco() -> TrainingSettings:
     """``diffusionpose train transpose_h_256x192_coco --devices 8 ...``: TransPose-H/A6 on three stages of
-    HRNet-W48. Paper: 75.8 AP (18 M, 22 G). As published: Adam 1e-4 along a cosine over 240 epochs (theirs
-    ends at a tenth of the rate, ours at a hundredth).
+    HRNet-W48. Paper: 75.8 AP (18 M, 22 G). As published: drop-out 0.1, Adam 1e-4 along a cosine over 240
+    epochs (theirs ends at a tenth of the rate, ours at a hundredth; theirs has 14 persons on each of 4
+    GPUs); DARK's decoder, targets at fractions of pixels.
     """
     return replace(
         hrnet_w32_256x192_coco(),
         recipe="transpose_h_256x192_coco",
         model="transpose_h",
+        options={"dropout": 0.1},
+        decode="dark",
         epochs=240,
         learning_rate=1e-4,
         schedule="cosine",
@@ -47,7 +53,8 @@ def transpose_h_256x192_coco() -> TrainingSettings:
 
 def hrformer_b_256x192_coco() -> TrainingSettings:
     """``diffusionpose train hrformer_b_256x192_coco --devices 8 ...``: HRFormer-B. Paper: 75.6 AP (43 M,
-    14 G). As published: AdamW 5e-4, weight decay 0.01, 500 steps of warm-up, drop path 0.2.
+    14 G). As published: AdamW 5e-4, weight decay 0.01, 500 steps of warm-up, drop path 0.2; HRNet's decoder
+    and targets.
     """
     return replace(
         hrnet_w32_256x192_coco(),
@@ -63,9 +70,14 @@ def hrformer_b_256x192_coco() -> TrainingSettings:
 
 def hrformer_b_384x288_coco() -> TrainingSettings:
     """``diffusionpose train hrformer_b_384x288_coco --devices 8 ...``: HRFormer-B at 384x288. Paper: 77.2 AP
-    (43 M, 29 G).
+    (43 M, 29 G). As published: drop path 0.3.
     """
-    return replace(hrformer_b_256x192_coco(), recipe="hrformer_b_384x288_coco", input_size=(288, 384))
+    return replace(
+        hrformer_b_256x192_coco(),
+        recipe="hrformer_b_384x288_coco",
+        input_size=(288, 384),
+        options={"quantise": True, "encoder": {"drop_path_rate": 0.3}},
+    )
 
 
 def vitpose_b_256x192_coco() -> TrainingSettings:
@@ -94,7 +106,8 @@ def vitpose_b_256x192_coco() -> TrainingSettings:
 def vitpose_s_256x192_coco() -> TrainingSettings:
     """``diffusionpose train vitpose_s_256x192_coco --encoder-weights FILE --devices 8 ...``: ViTPose-S. Its
     own repository: 73.8 AP. Its MAE weights are its authors' (12 heads); timm has none that fit, so give
-    the file.
+    the file. Drop path and the rates of the blocks are mmpose's and those of the authors' simple decoder (0.1
+    and 0.8); their file for the classic one has 0.3 and 0.9.
     """
     return replace(
         vitpose_b_256x192_coco(),
