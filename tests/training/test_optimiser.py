@@ -76,3 +76,14 @@ def test_a_training_step_moves_each_group_at_its_rate(vit):
         assert moved.item() == pytest.approx(
             1e-3 * rate, rel=1e-2
         )  # Adam's first step has the size of the rate
+
+
+def test_position_biases_of_windows_do_not_shrink():
+    model = create_model("diffusionpose_hrformer_s", input_size=(64, 96), width=16)
+    groups = by_name(model, parameter_groups(model, 0.1))
+    biases = [name for name in groups if name.endswith("attention.bias")]
+    # two blocks on each branch: one module of two branches, four of three, two of four
+    assert len(biases) == 2 * (1 * 2 + 4 * 3 + 2 * 4)
+    assert all(model.get_parameter(name).ndim == 2 for name in biases)
+    assert {groups[name]["weight_decay"] for name in biases} == {0}
+    assert groups[biases[0].replace("bias", "qkv.weight")]["weight_decay"] == 0.1

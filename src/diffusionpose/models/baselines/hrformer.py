@@ -179,6 +179,10 @@ class HRFormer(nn.Module):
             self.stages.append(nn.Sequential(*modules))
         self.apply(_begin)
 
+    def no_weight_decay(self) -> set[str]:
+        """Names of the position biases, which do not shrink in the published training (as timm calls it)."""
+        return {name for name, _ in self.named_parameters() if name.endswith("attention.bias")}
+
     def forward(self, x: Tensor) -> Tensor:
         """(b, 3, H, W) normalised -> (b, c, H / 4, W / 4)."""
         coarsest = self.stem(x)
