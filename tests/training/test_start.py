@@ -82,3 +82,20 @@ def test_diffusionpose_starts_from_a_heatmap_model_on_its_encoder(tiny, tmp_path
     crops = torch.randint(0, 256, (2, 3, 96, 64), dtype=torch.uint8)
     with torch.no_grad():
         assert torch.allclose(model(crops, steps=0), given(crops), atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [(96, 128), (96, 64)])  # the second has as many patches, placed otherwise
+@pytest.mark.parametrize("target", ["vitpose_s", "diffusionpose_vit_s"])
+def test_positions_follow_the_input_size(tiny, tmp_path, target, size):
+    """A table that rises linearly across the picture still does so on another grid."""
+    given = starting_model(replace(tiny, model="vitpose_s", options={"encoder": SHALLOW}))
+    rise = torch.linspace(0, 1, 4).expand(6, 4).flatten()
+    given.encoder.backbone.pos_embed.data[:] = rise[None, :, None]
+    save_model(given, tmp_path / "source.safetensors")
+    settings = replace(tiny, model=target, options={"encoder": SHALLOW}, input_size=size)
+    model = starting_model(settings, weights=tmp_path / "source.safetensors")
+    encoder = getattr(model.encoder, "inner", model.encoder)
+    table = encoder.backbone.pos_embed.detach().unflatten(1, encoder.grid)[0, :, :, 0]
+    assert table.shape == (size[1] // 16, size[0] // 16)
+    assert torch.allclose(table, table[0].expand_as(table), atol=1e-5)
+    assert (table[0].diff() > 0.1).all()

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from diffusionpose.errors import InputError
+from diffusionpose.models.baselines.vitpose import ViTEncoder
 from diffusionpose.models.diffusion_pose import DiffusionPose
-from diffusionpose.models.encoders import RaisedEncoder
+from diffusionpose.models.encoders import Encoder, RaisedEncoder
 from diffusionpose.models.heatmap_model import HeatmapModel
 from diffusionpose.models.pose_model import PoseModel
 from diffusionpose.models.weights import load_model
@@ -65,8 +66,15 @@ def starting_model(
 
 
 def _take_weights(model: PoseModel, source: PoseModel, name: Path | str) -> None:
-    """Copy every weight of the same name and shape; the rest (another skeleton's output) stays as it is."""
+    """Copy every weight of the same name and shape; the rest (another skeleton's output) stays as it is.
+
+    A vision transformer's positions are resampled to the model's input size.
+    """
     own, given = model.state_dict(), renamed(source, model)
+    old, new = _innermost(source), _innermost(model)
+    if isinstance(old, ViTEncoder) and isinstance(new, ViTEncoder):
+        for key in [key for key in given if key.endswith("backbone.pos_embed")]:
+            given[key] = new.positions(given[key], old.grid)
     fitting = {key: value for key, value in given.items() if key in own and own[key].shape == value.shape}
     if not any(key.startswith("encoder.") for key in fitting):
         raise InputError(
@@ -76,6 +84,11 @@ def _take_weights(model: PoseModel, source: PoseModel, name: Path | str) -> None
     model.load_state_dict(fitting, strict=False)
     if left := sorted(own.keys() - fitting.keys()):
         tqdm.write(f"{name}: {len(fitting)} of {len(own)} weights taken; new: {', '.join(left[:4])} ...")
+
+
+def _innermost(model: PoseModel) -> Encoder:
+    """The encoder that holds the backbone."""
+    return model.encoder.inner if isinstance(model.encoder, RaisedEncoder) else model.encoder
 
 
 def renamed(source: PoseModel, model: PoseModel) -> dict[str, Tensor]:

@@ -115,3 +115,18 @@ def test_diffusionpose_on_a_transformer_contains_vitpose():
     crops = torch.randint(0, 256, (2, 3, 96, 64), dtype=torch.uint8)
     with torch.no_grad():
         assert torch.allclose(pose(crops, steps=0), vitpose(crops), atol=1e-6)
+
+
+def test_positions_of_no_square_picture_are_refused(tmp_path):
+    """Nothing tells of which shape they are; those of a model here are resampled when training starts."""
+    source = ViTEncoder(NAME, (64, 96), **SHALLOW)
+    save_file(source.backbone.state_dict(), tmp_path / "vit.safetensors")
+    with pytest.raises(InputError, match=r"does not fit the backbone.*pos_embed"):
+        ViTEncoder(NAME, (96, 96), **SHALLOW).load_backbone(tmp_path / "vit.safetensors")
+
+
+def test_square_positions_are_resampled_to_a_grid_of_as_many_patches():
+    encoder = ViTEncoder(NAME, (64, 144), **SHALLOW)  # 9 x 4 patches
+    rise = torch.linspace(0, 1, 6).expand(6, 6).reshape(1, 36, 1).expand(1, 36, 48)
+    table = encoder.fit({"pos_embed": rise})["pos_embed"].unflatten(1, (9, 4))[0, :, :, 0]
+    assert torch.allclose(table, table[0].expand(9, 4), atol=1e-5)

@@ -6,6 +6,7 @@ deconvolutions; the simple one is below.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import timm
@@ -74,14 +75,21 @@ class ViTEncoder(Encoder):
         if (positions := fitted.get("pos_embed")) is not None:
             if "cls_token" in weights:
                 positions = positions[:, 1:] + positions[:, :1]
-            if positions.shape[1] != self.grid[0] * self.grid[1]:
-                positions = resample_abs_pos_embed(positions, list(self.grid), num_prefix_tokens=0)
+            side = math.isqrt(positions.shape[1])
+            if side**2 == positions.shape[1]:  # else of no square picture: the shape decides whether it fits
+                positions = self.positions(positions, (side, side))
             fitted["pos_embed"] = positions
         if (kernel := fitted.get("patch_embed.proj.weight")) is not None and kernel.shape[-1] < PATCH:
             before = (PATCH - kernel.shape[-1]) // 2
             after = PATCH - kernel.shape[-1] - before
             fitted["patch_embed.proj.weight"] = F.pad(kernel, (before, after, before, after))
         return fitted
+
+    def positions(self, table: Tensor, grid: tuple[int, int]) -> Tensor:
+        """Positions (1, h w, c) of patches on a grid of (h, w), resampled to this input size's grid."""
+        if grid == self.grid:
+            return table
+        return resample_abs_pos_embed(table, list(self.grid), old_size=list(grid), num_prefix_tokens=0)
 
     def forward(self, x: Tensor) -> Tensor:
         """(b, 3, H, W) normalised -> (b, c, H / 16, W / 16)."""
