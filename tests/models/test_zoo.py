@@ -53,8 +53,8 @@ def test_forward_loss_step_save_load(name, tmp_path):
     with torch.no_grad():
         assert torch.equal(again(images), before)
         single = torch.cat([model(images[i : i + 1]) for i in range(2)])
-    # untrained networks give heatmaps of any height
-    assert (single - before).abs().max() < 5e-5 * before.abs().max()
+    # untrained networks give heatmaps of any height; another order of sums changes them by up to 6e-5 of it
+    assert (single - before).abs().max() < 5e-4 * before.abs().max()
 
 
 @pytest.mark.parametrize("name", ["diffusionpose_tiny", "tiny"])
@@ -93,6 +93,9 @@ def test_names_and_options_that_are_none_are_errors():
         create_model("resnet")
     with pytest.raises(InputError, match="cannot be made with options"):
         create_model("tiny", widht=3)
+    for wrong in ({"embed_dim": 50}, {"deth": 2}, "vit"):
+        with pytest.raises(InputError, match="cannot be made with options"):
+            create_model("vitpose_s", encoder=wrong)
     with pytest.raises(InputError, match="features, keypoints, full"):
         create_model("diffusionpose_tiny", conditions="everything", **SMALL)
     with pytest.raises(InputError, match="multiple of heatmap stride"):

@@ -208,7 +208,8 @@ def _made(
     refused = f"model {name!r} cannot be made with options {options}"
     try:
         encoder = make_encoder(size, pretrained, **encoder_options)
-    except TypeError as error:  # no ValueError: a download that fails is one, and no fault of the options
+    # no ValueError: a download that fails is one, and no fault of the options; timm asserts that heads fit
+    except (TypeError, AssertionError) as error:
         raise InputError(f"{refused}: {error}") from error
     if encoder_weights is not None:
         encoder.load_backbone(encoder_weights)
