@@ -118,13 +118,28 @@ def test_debug_shows_the_traceback(run: Run, monkeypatch: pytest.MonkeyPatch) ->
     assert run("predict", "a.jpg", "--output", "o")[0] == 1
 
 
-def test_a_closed_pipe_ends_quietly() -> None:
+def printing(characters: int, stdout: int) -> tuple[int, str]:
+    """Exit status and stderr of a command that prints so much, buffered as Python does it by itself."""
+    code = "from diffusionpose.app import cli, demo\n"
+    code += f"demo.DemoCommand.run = lambda self: print('x' * {characters}) or 0\n"
+    code += "raise SystemExit(cli.main(['demo']))"
+    variables = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    ended = subprocess.run(
+        [sys.executable, "-c", code], stdout=stdout, stderr=subprocess.PIPE, text=True, env=variables
+    )
+    return ended.returncode, ended.stderr
+
+
+@pytest.mark.parametrize("characters", [10, 100_000])  # less and more than Python's buffer
+def test_a_closed_pipe_ends_quietly(characters: int) -> None:
     reader, writer = os.pipe()
     os.close(reader)
-    code = "from diffusionpose.app import cli, demo\n"
-    code += "demo.DemoCommand.run = lambda self: print('x' * 100_000, flush=True) or 0\n"
-    code += "raise SystemExit(cli.main(['demo']))"
-    ended = subprocess.run([sys.executable, "-c", code], stdout=writer, stderr=subprocess.PIPE, text=True)
+    assert printing(characters, writer) == (1, "")
     os.close(writer)
-    assert ended.returncode == 1
-    assert ended.stderr == ""
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+@pytest.mark.parametrize("characters", [10, 100_000])
+def test_a_full_disk_is_one_message(characters: int) -> None:
+    with open("/dev/full", "w") as full:
+        assert printing(characters, full.fileno()) == (1, "diffusionpose: No space left on device\n")

@@ -115,3 +115,9 @@ def test_json_has_the_same_rows(run: Run) -> None:
     assert [entry["name"] for entry in entries] == [row.name for row in models.rows()]
     assert entries[0]["multiply_adds"] == 12.345
     assert entries[0]["paper_parameters"] == 38
+
+
+def test_two_forms_at_once_exit_with_2(run: Run) -> None:
+    status, out, err = run("models", "--json", "--markdown")
+    assert (status, out) == (2, "")
+    assert "--json and --markdown" in err

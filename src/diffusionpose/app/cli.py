@@ -69,18 +69,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # commands report themselves what the data floor logs; unhandled, it would come a second time
     logging.getLogger("diffusionpose").addHandler(logging.NullHandler())
     try:
-        return _parse(words).run()
+        status = _parse(words).run()
+        sys.stdout.flush()  # here, where a full disk or a closed pipe still gets an answer
+        return status
     except KeyboardInterrupt:
         print("\ndiffusionpose: stopped", file=sys.stderr)
         return 130  # 128 + SIGINT, as shells count
     except BrokenPipeError:  # `diffusionpose models | head` has read enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except Exception as error:
         if debug:
             raise
         print(f"diffusionpose: {_explain(error)}", file=sys.stderr)
         return 1
+    finally:
+        _give_up_output()
+
+
+def _give_up_output() -> None:
+    """Drop what stdout does not take, at which the interpreter would complain on its way out."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _parse(words: Sequence[str]) -> Command:

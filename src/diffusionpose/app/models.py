@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import cache
 from typing import Any
 
+from diffusionpose.app.output import say
 from diffusionpose.skeletons import AIC, COCO, CROWDPOSE, SKELETONS, Skeleton, get_skeleton
 
 HEADER = "{:46}    input  joints  params  mult-adds   its own publication   paper (Table 2)"
@@ -60,7 +61,10 @@ class ModelsCommand:
     """Print Tables 2, 3 and 4 of the paper in Markdown instead, its accuracies and our costs side by side."""
 
     def run(self) -> int:
-        """Print; 0."""
+        """Print; 0, or 2 if two forms are asked for at once."""
+        if self.json and self.markdown:
+            say("models: --json and --markdown are two forms of the list; give one of them")
+            return 2
         if self.markdown:
             from diffusionpose.app.tables import markdown
 

@@ -30,6 +30,8 @@ class Overrides:
     """At its height; it is not scaled with the number of processes."""
     weight_decay: float | None = None
     """On weights, not on norms and biases."""
+    layer_decay: float | None = None
+    """Share of the rate of the block above that each block of a vision transformer learns at."""
     warmup_steps: int | None = None
     """First steps over which the learning rate rises."""
     optimiser: Literal["adam", "adamw"] | None = None
