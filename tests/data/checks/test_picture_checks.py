@@ -145,6 +145,33 @@ def test_one_file_under_two_ids_is_told_once(sets: Sets) -> None:
     only(sets, "file under two ids", "warning")
 
 
+def test_a_missing_picture_of_somebody_under_another_id_is_an_error(sets: Sets) -> None:
+    sets.first().unlink()
+
+    def list_another_id_first(content: Any) -> None:
+        (first,) = [image for image in content["images"] if image["file_name"] == "000001.jpg"]
+        content["images"].insert(0, {**first, "id": 999})
+
+    sets.change("train", list_another_id_first)
+    found = {(finding.check, finding.severity) for finding in sets.found()}
+    assert found == {("file under two ids", "warning"), ("missing picture", "error")}
+
+
+@pytest.mark.parametrize(
+    ("name", "check", "reason"),
+    [
+        (300 * "x" + ".jpg", "unreadable picture", "File name too long"),
+        ("a\0b.jpg", "missing picture", "null"),
+    ],
+)
+def test_names_that_no_file_can_have(name: str, check: str, reason: str, sets: Sets) -> None:
+    def rename(content: Any) -> None:
+        content["images"][0]["file_name"] = name
+
+    sets.change("train", rename)
+    assert reason in only(sets, check, "error").message
+
+
 def test_validating_on_the_training_set(sets: Sets) -> None:
     report = Sets(sets.train, sets.train).check()
     assert [f.check for f in report.findings if f.severity == "error"] == ["picture in train and val"] * 6

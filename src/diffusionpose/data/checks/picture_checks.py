@@ -69,15 +69,17 @@ def check_pictures(sources: Sequence[Source], facts: dict[Request, PictureFacts]
 
 def _unusable(source: Source, facts: dict[Request, PictureFacts]) -> Iterator[Finding]:
     labelled = source.listing.labelled()
-    used = {number for number, good in zip(source.listing.image_ids, labelled, strict=True) if good}
+    ids = {number for number, good in zip(source.listing.image_ids, labelled, strict=True) if good}
+    records = list(zip(source.requests(), source.listing.records, strict=True))
+    used = {request for request, record in records if record.id in ids}  # perhaps under another id
     told = set()
-    for request, record in zip(source.requests(), source.listing.records, strict=True):
+    for request, record in records:
         fact = facts[request]
         if not fact.fault or request in told:
             continue
         told.add(request)
         check, cure = FAULTS[fact.fault]
-        severity: Severity = "error" if record.id in used else "warning"
+        severity: Severity = "error" if request in used else "warning"
         message = fact.message.removesuffix(f"; {cure}")
         if severity == "warning":
             cure = f"{cure}; it has no labelled person"

@@ -102,7 +102,7 @@ def facts_of(request: Request) -> PictureFacts:
         image = read_recorded_image(request.path, request.width, request.height)
     except InputError as error:
         message = str(error)
-        fault = "unreadable" if request.path.exists() else "missing"
+        fault = "unreadable" if _exists(request.path) else "missing"
     if fault == "unreadable" and (request.width, request.height) != (0, 0):
         try:
             image = read_recorded_image(request.path, 0, 0)
@@ -117,11 +117,18 @@ def facts_of(request: Request) -> PictureFacts:
     return PictureFacts(fault, message, file_digest, pixels, look, mirrored)
 
 
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # a name longer than any file's, or a folder that may not be entered: nobody can tell
+        return True
+
+
 def _file_digest(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").digest()
-    except OSError:  # said already by the reader of pictures
+    except (OSError, ValueError):  # said already by the reader of pictures
         return b""
 
 
