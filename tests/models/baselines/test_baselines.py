@@ -1,4 +1,4 @@
-"""The transformers of Table 2 as whole models: costs as their authors print them, sizes, gradients."""
+"""The transformers of Table 2 as whole models: costs, sizes, layouts (gradients and batches: test_zoo.py)."""
 
 import pytest
 import torch
@@ -40,42 +40,32 @@ def crops(count: int, size: tuple[int, int] = (64, 96)) -> torch.Tensor:
     return torch.randint(0, 256, (count, 3, size[1], size[0]), dtype=torch.uint8, generator=generator)
 
 
-SMALL, LARGE = (192, 256), (288, 384)
-PUBLISHED = [
-    # method, options, input size, rule; millions of parameters and GFLOPs printed; true multiply-adds, 10^9
-    # TokenPose's abstract: 56.8 % fewer parameters and 24.7 % fewer GFLOPs than HRNet-W48's 63.6 and 14.6
-    ("tokenpose", {}, SMALL, "hrnet", 27.5, 11.0, 12.2),
-    # README of yangsenius/TransPose; its parameters include the fixed table of positions
-    ("transpose", {"depth": 4}, SMALL, "detr", 17.3, 17.5, 17.2),
-    ("transpose", {}, SMALL, "detr", 17.5, 21.8, 21.3),
-    # HRFormer's paper, comparison on COCO val; its code calls the output projections of the attention as
-    # functions, so that the tool misses them
-    ("hrformer", {"variant": "small"}, SMALL, "mmcv", 7.8, 2.8, 3.2),
-    ("hrformer", {"variant": "small"}, LARGE, "mmcv", 7.8, 6.2, 7.1),
-    ("hrformer", {"variant": "base"}, SMALL, "mmcv", 43.2, 12.2, 13.9),
-    ("hrformer", {"variant": "base"}, LARGE, "mmcv", 43.2, 26.8, 30.5),
-]
-
-
-@pytest.mark.parametrize(("method", "options", "size", "rule", "parameters", "gflops", "true"), PUBLISHED)
-def test_costs_are_as_published(method, options, size, rule, parameters, gflops, true):
+@pytest.mark.parametrize(
+    ("method", "options", "size", "giga"),
+    [
+        ("tokenpose", {}, (192, 256), 12.2),
+        ("transpose", {}, (192, 256), 21.3),
+        ("hrformer", {"variant": "small"}, (192, 256), 3.2),
+        ("hrformer", {"variant": "small"}, (288, 384), 7.1),
+        ("hrformer", {"variant": "base"}, (192, 256), 13.9),
+        ("hrformer", {"variant": "base"}, (288, 384), 30.5),
+    ],
+)
+def test_true_multiply_adds(method, options, size, giga):
+    """Larger than published (tests/models/test_publications.py) where the authors' tools miss attention."""
     with torch.device("meta"):
-        model = make(method, size, **options)
-        counted = count_as_published(model, rule, unseen=("out",) if method == "hrformer" else ())
-        multiply_adds = count_multiply_adds(model)
-    own = count_parameters(model)
-    assert own / 1e6 == pytest.approx(parameters, rel=0.02)
-    if method == "transpose":
-        assert (own + model.head.positions.numel()) / 1e6 == pytest.approx(parameters, abs=0.05)
+        assert count_multiply_adds(make(method, size, **options)) / 1e9 == pytest.approx(giga, abs=0.05)
+
+
+@pytest.mark.parametrize(("depth", "parameters", "gflops"), [(4, 17.3, 17.5), (6, 17.5, 21.8)])
+def test_both_published_depths_of_transpose(depth, parameters, gflops):
+    """README of yangsenius/TransPose; its parameters include the fixed table of positions."""
+    with torch.device("meta"):
+        model = make("transpose", (192, 256), depth=depth)
+        counted = count_as_published(model, "detr")
+    with_table = count_parameters(model) + model.head.positions.numel()
+    assert with_table / 1e6 == pytest.approx(parameters, abs=0.05)
     assert counted == pytest.approx(gflops, rel=0.02)
-    assert multiply_adds / 1e9 == pytest.approx(true, abs=0.05)
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_every_parameter_gets_a_gradient(method):
-    model = make_small(method)
-    model(crops(2)).square().sum().backward()
-    assert [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None] == []
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -87,16 +77,14 @@ def test_input_sizes(method, size):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_batch_equals_its_items_in_any_layout(method):
+def test_any_layout_gives_the_same(method):
     model, images = make_small(method).eval(), crops(3)
     with torch.no_grad():
-        together = model(images)
-        single = torch.cat([model(image[None]) for image in images])
+        plain = model(images)
         packed = model.to(memory_format=torch.channels_last)(images.to(memory_format=torch.channels_last))
-    tolerance = 1e-5 * together.abs().max()
-    assert (together - single).abs().max() < tolerance
-    assert (together - packed).abs().max() < tolerance
-    assert not torch.allclose(together[0], together[1], atol=tolerance)
+    tolerance = 1e-5 * plain.abs().max()
+    assert (plain - packed).abs().max() < tolerance
+    assert not torch.allclose(plain[0], plain[1], atol=tolerance)
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -130,3 +130,14 @@ def test_square_positions_are_resampled_to_a_grid_of_as_many_patches():
     rise = torch.linspace(0, 1, 6).expand(6, 6).reshape(1, 36, 1).expand(1, 36, 48)
     table = encoder.fit({"pos_embed": rise})["pos_embed"].unflatten(1, (9, 4))[0, :, :, 0]
     assert torch.allclose(table, table[0].expand(9, 4), atol=1e-5)
+
+
+def test_the_normalisation_of_a_weights_file_is_that_of_the_model_around_it(tmp_path):
+    weights = ViTEncoder(NAME, (64, 64), **SHALLOW).backbone.state_dict()
+    save_file(weights, tmp_path / "vit.safetensors", {"mean": "0.5", "std": "0.25"})
+    for name in ("vitpose_s", "diffusionpose_vit_s"):
+        model = create_model(
+            name, input_size=(64, 64), encoder=SHALLOW, encoder_weights=tmp_path / "vit.safetensors"
+        )
+        assert model.mean.flatten().tolist() == [127.5] * 3
+        assert model.std.flatten().tolist() == [63.75] * 3
