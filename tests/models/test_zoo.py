@@ -10,13 +10,17 @@ from diffusionpose.models.zoo import MODELS, create_model
 from diffusionpose.skeletons import COCO, CROWDPOSE
 
 SMALL = {"input_size": (64, 96)}
-# the large ones are walked over at their smallest input and width, which is the same code
-NARROW = {"diffusionpose_hrnet_w32": {"width": 32}, "diffusionpose_hrnet_w48": {"width": 32}}
+
+
+def narrow(name: str) -> dict:
+    """The large ones are walked over at their smallest width and depth, which is the same code."""
+    width = {"width": 32} if name.startswith("diffusionpose") and "tiny" not in name else {}
+    return {**width, "encoder": {"depth": 2}} if "vit" in name else width
 
 
 def make(name: str, **options):
     torch.manual_seed(0)
-    return create_model(name, CROWDPOSE, **SMALL, **NARROW.get(name, {}), **options)
+    return create_model(name, CROWDPOSE, **SMALL, **narrow(name), **options)
 
 
 def batch(count: int):

@@ -52,16 +52,6 @@ def coarse_head(channels: int, joints: int) -> nn.Conv2d:
     return nearly_zero(nn.Conv2d(channels, joints, 1))
 
 
-def deconvolution_head(channels: int, joints: int, layers: int = 3, width: int = 256) -> nn.Sequential:
-    """SimpleBaseline's head: ``layers`` doublings by 4x4 deconvolutions, then a 1x1 convolution."""
-    parts: list[nn.Module] = []
-    for i in range(layers):
-        deconvolution = nn.ConvTranspose2d(channels if i == 0 else width, width, 4, 2, padding=1, bias=False)
-        nn.init.normal_(deconvolution.weight, std=1e-3)
-        parts += [deconvolution, nn.BatchNorm2d(width), nn.ReLU(inplace=True)]
-    return nn.Sequential(*parts, coarse_head(width, joints))
-
-
 def count_parameters(model: nn.Module) -> int:
     """Trainable numbers of a model."""
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
