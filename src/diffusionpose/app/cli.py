@@ -29,6 +29,11 @@ COMMANDS = {
         "EvaluateCommand",
         "Measure a model on an annotated data set.",
     ),
+    "import-weights": (
+        "diffusionpose.app.import_weights",
+        "ImportWeightsCommand",
+        "Turn weights of other projects (HRNet, mmpose, ViTPose, timm) into files of this one.",
+    ),
     "models": ("diffusionpose.app.models", "ModelsCommand", "List models and recipes with their cost."),
     "demo": ("diffusionpose.app.demo", "DemoCommand", "Pose a photograph that is always at hand."),
 }

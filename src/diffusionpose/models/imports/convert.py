@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from diffusionpose.errors import InputError
-from diffusionpose.models.imports import hrnet, simplebaseline, training_facts
+from diffusionpose.models.encoders import RaisedEncoder
+from diffusionpose.models.imports import hrnet, simplebaseline, training_facts, vitpose
 from diffusionpose.models.imports.joints import (
     OFFSETS_UNSUPPORTED,
     choose_skeleton,
@@ -26,9 +27,12 @@ from diffusionpose.models.pose_model import PoseModel
 from diffusionpose.models.zoo import MODELS, create_model
 from diffusionpose.skeletons import Skeleton
 
-LAYOUTS = (*hrnet.LAYOUTS, *simplebaseline.LAYOUTS)
+LAYOUTS = (*hrnet.LAYOUTS, *simplebaseline.LAYOUTS, *vitpose.LAYOUTS)
 DEFAULT_SIZE = (192, 256)
-FIRST_LAYER = "encoder.backbone.conv1.weight"
+FIRST_LAYERS = ("encoder.backbone.conv1.weight", "encoder.backbone.patch_embed.proj.weight")
+SAID = "the file's settings say so"
+# red, green, blue in [0, 1]: all these projects normalise by them
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True)
@@ -94,21 +98,29 @@ def import_weights(
     names = [known for known in MODELS if re.fullmatch(layout.models, known)]
     if name not in names:
         raise InputError(f"{path}: is {layout.title}; --as must be one of {', '.join(names)}, not {name!r}")
-    placed = place(checkpoint.tensors, layout)
-    notes = [f"left out {len(which)} weights: {reason}" for reason, which in placed.left_out.items()]
     if layout.encoder:
-        wishes = {"--skeleton": skeleton, "--input-size": input_size, "--unbiased": unbiased, "--bgr": bgr}
-        if given := [option for option, value in wishes.items() if value is not None]:
-            raise InputError(f"{path}: is {layout.title}, without a pose head: {given[0]} means nothing here")
-        return _encoder(checkpoint, layout, placed, name, notes)
+        _refuse_wishes(checkpoint, layout, skeleton, input_size, unbiased, bgr)
+        return _encoder(checkpoint, layout, name)
+    facts, notes = _facts(checkpoint, layout, input_size, unbiased)
+    placed = place(checkpoint.tensors, layout, facts["input_size"])
     kind, known = choose_skeleton(checkpoint, count_outputs(placed), skeleton)
-    notes.append(f"joints: {kind.name} ({known})")
+    notes += [f"joints: {kind.name} ({known})", *_left_out(placed)]
     if order_joints(placed, checkpoint.joints, kind, checkpoint):
         notes.append("outputs brought into the skeleton's order of joints")
-    facts = _facts(checkpoint, layout, input_size, unbiased, notes)
     model = create_model(name, kind, **facts, **options)
     _fill(model, placed, checkpoint, name, layout.bgr if bgr is None else bgr, notes)
     return ImportedModel(model.eval(), layout.title, notes)
+
+
+def _refuse_wishes(checkpoint: Checkpoint, layout: Layout, *wishes: object) -> None:
+    """InputError where an option is given that only a pose model has."""
+    options = ("--skeleton", "--input-size", "--unbiased", "--colours")
+    for option, value in zip(options, wishes, strict=True):
+        if value is not None:
+            raise InputError(
+                f"{checkpoint.path}: is {layout.title}, without a pose head: leave out {option}, which means "
+                "nothing for it"
+            )
 
 
 def find_layout(checkpoint: Checkpoint) -> Layout:
@@ -118,6 +130,9 @@ def find_layout(checkpoint: Checkpoint) -> Layout:
         InputError: none, or a network that is known and not supported.
     """
     names = list(checkpoint.tensors)
+    for pattern, reason in vitpose.UNSUPPORTED:
+        if any(re.match(pattern, name) for name in names):
+            raise InputError(f"{checkpoint.path}: is {reason}")
     fitting = [layout for layout in LAYOUTS if layout.fits(names)]
     if len(fitting) == 1:
         return fitting[0]
@@ -128,59 +143,66 @@ def find_layout(checkpoint: Checkpoint) -> Layout:
 
 
 def _facts(
-    checkpoint: Checkpoint,
-    layout: Layout,
-    input_size: tuple[int, int] | None,
-    unbiased: bool | None,
-    notes: list[str],
-) -> dict[str, Any]:
-    """Options of the model that its weights do not show: what is asked for, else what the file says."""
-    settings = checkpoint.settings
+    checkpoint: Checkpoint, layout: Layout, input_size: tuple[int, int] | None, unbiased: bool | None
+) -> tuple[dict[str, Any], list[str]]:
+    """Options of the model that its weights do not show, asked for or said by the file; and notes on them."""
+    settings, notes = checkpoint.settings, []
     if training_facts.with_offsets(settings):
         raise InputError(f"{checkpoint.path}: {OFFSETS_UNSUPPORTED}")
     size, stated = training_facts.input_size(settings), training_facts.unbiased(settings)
     if input_size is None:
-        notes.append(
-            f"input size: {size[0]}x{size[1]}, as the file's settings say"
-            if size
-            else "input size: 192x256; the file does not say, --input-size W H takes another"
-        )
+        width, height = size or DEFAULT_SIZE
+        known = SAID if size else "the file does not say; --input-size W H takes another"
+        notes.append(f"input size: {width}x{height} ({known})")
     geometry = layout.unbiased if stated is None else stated
     if unbiased is None:
-        said = "as the file's settings say"
-        if stated is None:
-            flag = "--no-unbiased" if geometry else "--unbiased"
-            said = f"as its project trains this network; the file does not say, {flag} takes the other"
-        notes.append(f"geometry: {'unbiased (UDP)' if geometry else 'HRNet`s'}, {said}".replace("`", "'"))
+        other = "--no-unbiased" if geometry else "--unbiased"
+        known = SAID if stated is not None else f"as its project trains it; the file does not say; or {other}"
+        notes.append(f"geometry: {'unbiased (UDP)' if geometry else 'that of HRNet, not UDP'} ({known})")
     elif stated is not None and stated != unbiased:
         notes.append("geometry: as asked for, although the file's settings say otherwise")
-    return {
-        "input_size": input_size or size or DEFAULT_SIZE,
-        "unbiased": geometry if unbiased is None else unbiased,
-    }
+    unbiased = geometry if unbiased is None else unbiased
+    return {"input_size": input_size or size or DEFAULT_SIZE, "unbiased": unbiased}, notes
+
+
+def _left_out(placed: Placed) -> list[str]:
+    return [f"left out: {len(names)} weights, {reason}" for reason, names in placed.left_out.items()]
 
 
 def _fill(
     model: PoseModel, placed: Placed, checkpoint: Checkpoint, name: str, bgr: bool, notes: list[str]
 ) -> None:
-    """Load the weights into the model; what was trained on BGR is turned to take RGB."""
+    """Load weights and normalisation into the model; what was trained on BGR is turned to take RGB."""
     own = {key: value for key, value in model.state_dict().items() if key not in ("mean", "std")}
     tensors = fit(placed, own, checkpoint.path, name)
+    mean, std = (255 * torch.tensor(values)[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_STD))
     if bgr:
-        tensors[FIRST_LAYER] = tensors[FIRST_LAYER].flip(1)
-        tensors |= {"mean": model.mean.flip(0), "std": model.std.flip(0)}
+        for first in tensors.keys() & set(FIRST_LAYERS):
+            tensors[first] = tensors[first].flip(1)
+        mean, std = mean.flip(0), std.flip(0)  # the means of red were taken off blue
         notes.append("trained on BGR pictures: first layer and normalisation turned to take RGB")
-    model.load_state_dict(tensors, strict=False)  # `fit` was strict; the rest are mean, std and counters
+    # `fit` was strict already; only BatchNorm's counters may be absent
+    model.load_state_dict({**tensors, "mean": mean, "std": std}, strict=False)
 
 
-def _encoder(
-    checkpoint: Checkpoint, layout: Layout, placed: Placed, name: str, notes: list[str]
-) -> ImportedEncoder:
+def _encoder(checkpoint: Checkpoint, layout: Layout, name: str) -> ImportedEncoder:
     with torch.device("meta"):
         encoder = create_model(name).encoder
-    tensors = fit(placed, encoder.backbone.state_dict(), checkpoint.path, f"the encoder of {name}")
-    mean, std = encoder.mean, encoder.std
+    encoder = encoder.inner if isinstance(encoder, RaisedEncoder) else encoder
+    placed = place(checkpoint.tensors, layout, DEFAULT_SIZE)
+    taken = {ours: value for ours, (_, value) in placed.tensors.items()}
+    # what the encoder makes of them must be all it needs; written is what it makes that of
+    names = {ours: theirs for ours, (theirs, _) in placed.tensors.items()}
+    fitted = {ours: (names[ours], value) for ours, value in encoder.fit(taken).items()}
+    fit(
+        replace(placed, tensors=fitted),
+        encoder.backbone.state_dict(),
+        checkpoint.path,
+        f"the encoder of {name}",
+    )
+    notes, mean, std = _left_out(placed), IMAGENET_MEAN, IMAGENET_STD
     if found := beside_timm_weights(checkpoint.path):
         mean, std = found
-        notes.append(f"normalisation: mean {mean}, std {std}, from config.json beside the file")
+        notes.append(f"normalisation: mean {mean}, std {std} (config.json beside the file)")
+    tensors = {ours: value.float().clone() for ours, value in taken.items()}
     return ImportedEncoder(tensors, mean, std, layout.title, notes)

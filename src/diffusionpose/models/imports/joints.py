@@ -13,7 +13,7 @@ from diffusionpose.models.imports.reading import Checkpoint
 from diffusionpose.skeletons import COCO, SKELETONS, Skeleton, get_skeleton
 
 ALIASES = {"top_head": "head"}  # mmpose's name of CrowdPose's joint 12 -> ours
-OUTPUT = r"head\.(?:(\d+)\.)?weight"
+OUTPUT = r"head\.(?:(\d+)\.|conv\.)?weight"  # of a sequence, of the simple decoder, of HRNet
 OFFSETS_UNSUPPORTED = (
     "has UDP's combined target, three maps for each joint (a heatmap and two offsets), which is not "
     "supported here; give a model trained on Gaussian heatmaps"
@@ -56,7 +56,8 @@ def choose_skeleton(
             )
         return skeleton, "as given"
     names = {ALIASES.get(name, name) for name in checkpoint.joints}
-    fitting = [s for s in SKELETONS.values() if s.num_joints == outputs and (not names or names == {*s.joints})]
+    alike = [s for s in SKELETONS.values() if s.num_joints == outputs]
+    fitting = [s for s in alike if not names or names == {*s.joints}]
     if len(fitting) == 1:
         known = "the file names its joints" if names else f"the only one here of {outputs} joints"
         return fitting[0], known

@@ -18,6 +18,14 @@ from diffusionpose.errors import InputError
 
 SHOWN = 12  # names listed of each kind of misfit
 Tensors = Mapping[str, Tensor]
+Size = tuple[int, int]  # (width, height) of the network input, pixels
+Rules = tuple[tuple[str, str], ...]  # (pattern, replacement or reason)
+Prepare = Callable[[Tensors, Size], Tensors]
+
+
+def as_it_is(given: Tensors, size: Size) -> Tensors:
+    """What most layouts need to be done to their weights before they are renamed: nothing."""
+    return given
 
 
 @dataclass(frozen=True)
@@ -40,10 +48,10 @@ class Layout:
     title: str
     models: str
     marks: tuple[str, ...]
-    names: tuple[tuple[str, str], ...]
+    names: Rules
     without: tuple[str, ...] = ()
-    left_out: tuple[tuple[str, str], ...] = ()
-    prepare: Callable[[Tensors], Tensors] = dict
+    left_out: Rules = ()
+    prepare: Prepare = as_it_is
     unbiased: bool = False
     bgr: bool = False
     encoder: bool = False
@@ -74,10 +82,10 @@ class Placed:
     twice: list[str] = field(default_factory=list)
 
 
-def place(given: Tensors, layout: Layout) -> Placed:
-    """Rename weights of a file by the rules of its layout."""
+def place(given: Tensors, layout: Layout, size: Size) -> Placed:
+    """Rename weights of a file by the rules of its layout, for a network input of a size."""
     placed = Placed()
-    for name, value in layout.prepare(given).items():
+    for name, value in layout.prepare(given, size).items():
         reason = next((why for pattern, why in layout.left_out if re.fullmatch(pattern, name)), None)
         rule = next((rule for rule in layout.names if re.fullmatch(rule[0], name)), None)
         if reason is not None:

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from diffusionpose.errors import InputError
 
+SUFFIXES = {".safetensors", ".pth", ".pt", ".bin"}
 WRAPPERS = ("state_dict", "model")  # keys under which checkpoints hold their weights
 WRAPPED = "module."  # what torch's DataParallel puts before every name
 PAGE_STARTS = (b"<!doctype", b"<html", b"<?xml", b"<head")
@@ -58,10 +59,12 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     path = Path(path)
     start = _start(path)
     content: Any
-    if start.startswith((ZIP_START, PICKLE_START)):
-        content = _unpickle(path)
-    elif start[8:9] == b"{" or path.suffix == ".safetensors":  # its length, then a JSON header
+    # safetensors: 8 bytes of length, of which no header fills the upper 4, then a JSON object; first, as
+    # the length may begin with the byte that pickles begin with
+    if start[4:9] == b"\0\0\0\0{":
         content = _read_safetensors(path)
+    elif start.startswith((ZIP_START, PICKLE_START)):
+        content = _unpickle(path)
     else:
         raise InputError(f"{path}: neither a PyTorch checkpoint nor safetensors; is it another file?")
     weights = _weights(path, content)
@@ -72,8 +75,8 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
 def _start(path: Path) -> bytes:
     """The first bytes of a file, having looked at what needs no reading of it."""
     if path.is_dir():
-        inside = sorted(f.name for f in path.iterdir() if f.suffix in {".safetensors", ".pth", ".pt", ".bin"})
-        raise InputError(f"{path}: a folder; name the file in it" + (f" ({', '.join(inside)})" * bool(inside)))
+        inside = ", ".join(sorted(file.name for file in path.iterdir() if file.suffix in SUFFIXES))
+        raise InputError(f"{path}: a folder; name the file in it" + (f" ({inside})" if inside else ""))
     try:
         with path.open("rb") as file:
             start = file.read(64)
