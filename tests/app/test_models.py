@@ -48,7 +48,7 @@ def test_the_papers_numbers_belong_to_recipes() -> None:
 
 
 def test_costs_counted_without_numbers_equal_those_with() -> None:
-    from diffusionpose.models.heatmap_model import count_multiply_adds, count_parameters
+    from diffusionpose.models.costs import count_multiply_adds, count_parameters
 
     model = create_model("diffusionpose_tiny", "crowdpose", input_size=(48, 64))
     counted = models._cost("diffusionpose_tiny", model.skeleton, json.dumps({"input_size": [48, 64]}))
