@@ -32,7 +32,7 @@ COMMANDS = {
     "import-weights": (
         "diffusionpose.app.import_weights",
         "ImportWeightsCommand",
-        "Turn weights of other projects (HRNet, mmpose, ViTPose, timm) into files of this one.",
+        "Turn weights of other projects into ours.",
     ),
     "models": ("diffusionpose.app.models", "ModelsCommand", "List models and recipes with their cost."),
     "demo": ("diffusionpose.app.demo", "DemoCommand", "Pose a photograph that is always at hand."),

@@ -95,9 +95,7 @@ def import_weights(
         raise InputError(f"--as: no model {name!r}; there are {', '.join(MODELS)}")
     checkpoint = read_checkpoint(path)
     layout = find_layout(checkpoint)
-    names = [known for known in MODELS if re.fullmatch(layout.models, known)]
-    if name not in names:
-        raise InputError(f"{path}: is {layout.title}; --as must be one of {', '.join(names)}, not {name!r}")
+    _check_model(name, layout, checkpoint)
     if layout.encoder:
         _refuse_wishes(checkpoint, layout, skeleton, input_size, unbiased, bgr)
         return _encoder(checkpoint, layout, name)
@@ -110,6 +108,15 @@ def import_weights(
     model = create_model(name, kind, **facts, **options)
     _fill(model, placed, checkpoint, name, layout.bgr if bgr is None else bgr, notes)
     return ImportedModel(model.eval(), layout.title, notes)
+
+
+def _check_model(name: str, layout: Layout, checkpoint: Checkpoint) -> None:
+    """InputError where weights of a layout cannot become a model of ours."""
+    names = [known for known in MODELS if re.fullmatch(layout.models, known)]
+    if name not in names:
+        raise InputError(
+            f"{checkpoint.path}: is {layout.title}; --as must be one of {', '.join(names)}, not {name!r}"
+        )
 
 
 def _refuse_wishes(checkpoint: Checkpoint, layout: Layout, *wishes: object) -> None:

@@ -50,7 +50,7 @@ MMPOSE_1 = Layout(
 )
 IMAGENET = Layout(
     title="ResNet trained on ImageNet (timm, torchvision)",
-    models=MODELS,
+    models=rf"{MODELS}|diffusionpose_resnet\d+",
     marks=(r"layer4\.",),
     without=(r"deconv_layers\.", r"final_layer\."),
     names=((BACKBONE, r"\1"),),
