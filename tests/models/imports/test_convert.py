@@ -173,8 +173,8 @@ def test_mmposes_order_of_joints_is_ours():
             "geometry: unbiased (UDP) (as its project trains it; the file does not say; or --no-unb",
         ),
         ({}, False, False, None),
-        ({"cfg": UDP_1}, None, True, "geometry: unbiased (UDP) (the file's settings say so)"),
-        ({"config": DARK_0}, None, False, "geometry: that of HRNet, not UDP (the file's settings say so)"),
+        ({"cfg": UDP_1}, None, True, "geometry: unbiased (UDP) (the file's settings, or"),
+        ({"config": DARK_0}, None, False, "geometry: that of HRNet, not UDP (the file's settings, or"),
         (
             {"config": DARK_0},
             True,

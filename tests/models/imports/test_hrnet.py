@@ -147,6 +147,8 @@ def test_normalisation_comes_from_timms_config(published, saved, tmp_path):
     save_encoder(imported, tmp_path / "encoder.safetensors")
     encoder = create_model("hrnet_w32", encoder_weights=tmp_path / "encoder.safetensors").encoder
     assert (encoder.mean, encoder.std) == ((0.5, 0.4, 0.3), (0.1, 0.2, 0.3))
+    (tmp_path / "config.json").write_text(config.replace("hrnet_w32", "resnet50"))
+    assert import_weights(tmp_path / "weights.pth", "hrnet_w32").mean == (0.485, 0.456, 0.406)
     (tmp_path / "config.json").write_text(config.replace("0.4, 0.3]", "0.4]"))
     with pytest.raises(InputError, match=r"config.json: mean and std of pretrained_cfg must be three"):
         import_weights(tmp_path / "weights.pth", "hrnet_w32")

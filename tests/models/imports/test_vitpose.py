@@ -128,6 +128,7 @@ MMPOSE_1 = names_of(
 def test_hugging_faces_weights_give_its_heatmaps(tmp_path, simple):
     network = hugging_face(simple)
     network.save_pretrained(tmp_path)
+    (tmp_path / "config.json").rename(tmp_path / "other.json")
     with pytest.raises(InputError, match=r"a folder; name the file in it \(model.safetensors\)"):
         import_weights(tmp_path, "vitpose_b")
     name = "vitpose_b_simple" if simple else "vitpose_b"
@@ -168,6 +169,17 @@ def test_mmpose_1_cuts_off_a_class_tokens_position(published, saved):
     assert any("1 weights, the position of a class token" in note for note in imported.notes)
 
 
+def test_config_json_beside_says_input_size_and_heads(tmp_path):
+    hugging_face(True).save_pretrained(tmp_path)
+    imported = import_weights(tmp_path / "model.safetensors", "vitpose_b_simple", encoder=SHALLOW)
+    assert imported.model.input_size == SIZE
+    assert any("64x96 (the file's settings, or config.json" in note for note in imported.notes)
+    with pytest.raises(InputError, match=r"has 3 attention heads \(config.json .*; vitpose_b_simple has 6"):
+        import_weights(
+            tmp_path / "model.safetensors", "vitpose_b_simple", encoder={**SHALLOW, "num_heads": 6}
+        )
+
+
 def test_a_missing_key_layer_leaves_its_fellows_over(tmp_path):
     weights = {n: v.contiguous() for n, v in hugging_face(True).state_dict().items()}
     del weights["backbone.encoder.layer.1.attention.attention.key.bias"]
@@ -189,7 +201,9 @@ def test_vitpose_plus_is_refused_by_name(tmp_path):
         {n: v.contiguous() for n, v in hugging_face(True, experts=3).state_dict().items()},
         tmp_path / "model.safetensors",
     )
-    with pytest.raises(InputError, match=r"is ViTPose\+, .* not supported"):
+    with pytest.raises(
+        InputError, match=r"is ViTPose for several data sets at once \(ViTPose\+\), which is not supported"
+    ):
         import_weights(tmp_path / "model.safetensors", "vitpose_b_simple", input_size=SIZE, encoder=SHALLOW)
 
 

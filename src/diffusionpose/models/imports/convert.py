@@ -14,6 +14,7 @@ from torch import Tensor
 from diffusionpose.errors import InputError
 from diffusionpose.models.encoders import RaisedEncoder
 from diffusionpose.models.imports import hrnet, simplebaseline, training_facts, vitpose
+from diffusionpose.models.imports.config_beside import timm_normalisation, vitpose_facts
 from diffusionpose.models.imports.joints import (
     OFFSETS_UNSUPPORTED,
     choose_skeleton,
@@ -21,7 +22,6 @@ from diffusionpose.models.imports.joints import (
     order_joints,
 )
 from diffusionpose.models.imports.layouts import Layout, Placed, fit, place
-from diffusionpose.models.imports.normalisation import beside_timm_weights
 from diffusionpose.models.imports.reading import Checkpoint, read_checkpoint
 from diffusionpose.models.pose_model import PoseModel
 from diffusionpose.models.zoo import MODELS, create_model
@@ -30,7 +30,7 @@ from diffusionpose.skeletons import Skeleton
 LAYOUTS = (*hrnet.LAYOUTS, *simplebaseline.LAYOUTS, *vitpose.LAYOUTS)
 DEFAULT_SIZE = (192, 256)
 FIRST_LAYERS = ("encoder.backbone.conv1.weight", "encoder.backbone.patch_embed.proj.weight")
-SAID = "the file's settings say so"
+SAID = "the file's settings, or config.json beside it, say so"
 # red, green, blue in [0, 1]: all these projects normalise by them
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -100,14 +100,29 @@ def import_weights(
         _refuse_wishes(checkpoint, layout, skeleton, input_size, unbiased, bgr)
         return _encoder(checkpoint, layout, name)
     facts, notes = _facts(checkpoint, layout, input_size, unbiased)
-    placed = place(checkpoint.tensors, layout, facts["input_size"])
+    bgr = layout.bgr if bgr is None else bgr
+    model = _pose_model(checkpoint, layout, name, skeleton, bgr, {**facts, **options}, notes)
+    return ImportedModel(model, layout.title, notes)
+
+
+def _pose_model(
+    checkpoint: Checkpoint,
+    layout: Layout,
+    name: str,
+    skeleton: Skeleton | str | None,
+    bgr: bool,
+    options: dict[str, Any],
+    notes: list[str],
+) -> PoseModel:
+    placed = place(checkpoint.tensors, layout, options["input_size"])
     kind, known = choose_skeleton(checkpoint, count_outputs(placed), skeleton)
     notes += [f"joints: {kind.name} ({known})", *_left_out(placed)]
     if order_joints(placed, checkpoint.joints, kind, checkpoint):
         notes.append("outputs brought into the skeleton's order of joints")
-    model = create_model(name, kind, **facts, **options)
-    _fill(model, placed, checkpoint, name, layout.bgr if bgr is None else bgr, notes)
-    return ImportedModel(model.eval(), layout.title, notes)
+    model = create_model(name, kind, **options)
+    _check_heads(model, checkpoint, layout)
+    _fill(model, placed, checkpoint, name, bgr, notes)
+    return model.eval()
 
 
 def _check_model(name: str, layout: Layout, checkpoint: Checkpoint) -> None:
@@ -117,6 +132,18 @@ def _check_model(name: str, layout: Layout, checkpoint: Checkpoint) -> None:
         raise InputError(
             f"{checkpoint.path}: is {layout.title}; --as must be one of {', '.join(names)}, not {name!r}"
         )
+
+
+def _check_heads(model: PoseModel, checkpoint: Checkpoint, layout: Layout) -> None:
+    """InputError where a transformer has another number of heads, which weights alone do not show."""
+    theirs = vitpose_facts(checkpoint.path)[1]
+    if layout in vitpose.HUGGING_FACE and theirs is not None:
+        ours: int = model.encoder.backbone.blocks[0].attn.num_heads
+        if theirs != ours:
+            raise InputError(
+                f"{checkpoint.path}: has {theirs} attention heads (config.json beside it); "
+                f"{model.config['name']} has {ours}"
+            )
 
 
 def _refuse_wishes(checkpoint: Checkpoint, layout: Layout, *wishes: object) -> None:
@@ -156,7 +183,10 @@ def _facts(
     settings, notes = checkpoint.settings, []
     if training_facts.with_offsets(settings):
         raise InputError(f"{checkpoint.path}: {OFFSETS_UNSUPPORTED}")
-    size, stated = training_facts.input_size(settings), training_facts.unbiased(settings)
+    stated = training_facts.unbiased(settings)
+    size = training_facts.input_size(settings)
+    if layout in vitpose.HUGGING_FACE:
+        size, _ = vitpose_facts(checkpoint.path)
     if input_size is None:
         width, height = size or DEFAULT_SIZE
         known = SAID if size else "the file does not say; --input-size W H takes another"
@@ -208,7 +238,7 @@ def _encoder(checkpoint: Checkpoint, layout: Layout, name: str) -> ImportedEncod
         f"the encoder of {name}",
     )
     notes, mean, std = _left_out(placed), IMAGENET_MEAN, IMAGENET_STD
-    if found := beside_timm_weights(checkpoint.path):
+    if found := timm_normalisation(checkpoint.path, encoder.backbone.pretrained_cfg["architecture"]):
         mean, std = found
         notes.append(f"normalisation: mean {mean}, std {std} (config.json beside the file)")
     tensors = {ours: value.float().clone() for ours, value in taken.items()}

@@ -7,6 +7,8 @@ containers and, allowed here on top, NumPy numbers and arrays, and refuses every
 from __future__ import annotations
 
 import pickle
+import re
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -118,13 +120,13 @@ def harmless_globals() -> list[Any]:
 
 def _unpickle(path: Path) -> Any:
     try:
-        with torch.serialization.safe_globals(harmless_globals()):
+        with torch.serialization.safe_globals(harmless_globals()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what torch warns of here ends in one of the errors below
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        what = torch.serialization.get_unsafe_globals_in_checkpoint(path) if _is_zip(path) else []
-        named = [name for name in what if not name.startswith("numpy.")]
-        kind = f"{', '.join(sorted(named)[:5])}" if named else "more than weights and numbers"
-        raise InputError(RESAVE.format(path=path, name=path.name, what=kind)) from error
+        named = re.search(r"GLOBAL (\S+) was not an allowed", str(error))
+        what = named[1] if named else "(if it is not damaged) more than weights and numbers"
+        raise InputError(RESAVE.format(path=path, name=path.name, what=what)) from error
     except RuntimeError as error:
         if "TorchScript" in str(error):
             raise InputError(
@@ -133,11 +135,6 @@ def _unpickle(path: Path) -> Any:
         raise InputError(f"{path}: cut short or damaged; {AGAIN} ({_first_line(error)})") from error
     except (EOFError, IndexError, KeyError, ValueError, TypeError, AttributeError, OSError) as error:
         raise InputError(f"{path}: cut short or damaged; {AGAIN} ({_first_line(error)})") from error
-
-
-def _is_zip(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(4) == ZIP_START
 
 
 def _first_line(error: Exception) -> str:

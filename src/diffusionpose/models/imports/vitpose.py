@@ -22,8 +22,8 @@ CLASS_POSITION = "backbone.pos_embed of the class token"
 UNSUPPORTED = (
     (
         r".*\.experts\.|associate_keypoint_heads\.",
-        "ViTPose+, whose layers hold parts for several data sets, which is not supported; give the file of "
-        "one data set, as ViTPose's tools/model_split.py makes it",
+        "ViTPose for several data sets at once (ViTPose+), which is not supported; give the file of one data "
+        "set, as ViTPose's tools/model_split.py makes it",
     ),
 )
 
@@ -159,6 +159,20 @@ IMAGENET = Layout(
     ),
     encoder=True,
 )
+HUGGING_FACE = _decoders(
+    Layout(
+        title="ViTPose of Hugging Face transformers",
+        models="",
+        marks=(r"backbone\.encoder\.layer\.", r"head\."),
+        names=HUGGING_FACE_NAMES,
+        left_out=CLASS_TOKEN,
+        prepare=fuse_attention,
+        unbiased=True,
+    ),
+    r"head\.deconv1\.",
+    HUGGING_FACE_CLASSIC,
+    rf"head\.conv\.{WB}",
+)
 LAYOUTS = (
     *_mmpose(
         "ViTPose of its own repository or mmpose 0.x",
@@ -174,19 +188,6 @@ LAYOUTS = (
         MMPRETRAIN_NAMES,
         partial(drop_class_position, "backbone.pos_embed"),
     ),
-    *_decoders(
-        Layout(
-            title="ViTPose of Hugging Face transformers",
-            models="",
-            marks=(r"backbone\.encoder\.layer\.", r"head\."),
-            names=HUGGING_FACE_NAMES,
-            left_out=CLASS_TOKEN,
-            prepare=fuse_attention,
-            unbiased=True,
-        ),
-        r"head\.deconv1\.",
-        HUGGING_FACE_CLASSIC,
-        rf"head\.conv\.{WB}",
-    ),
+    *HUGGING_FACE,
     IMAGENET,
 )
