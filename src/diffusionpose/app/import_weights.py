@@ -53,7 +53,7 @@ class ImportWeightsCommand:
             raise InputError("--unbiased and --no-unbiased: give one of them")
         make_folder(self.output.parent)
         from diffusionpose.models.imports.convert import ImportedModel, import_weights
-        from diffusionpose.models.imports.saving import save_encoder
+        from diffusionpose.models.imports.encoder_weights import save_encoder
         from diffusionpose.models.weights import save_model
 
         imported = import_weights(

@@ -7,8 +7,8 @@ from safetensors.torch import save_file
 from torch.nn import functional as F
 
 from diffusionpose.errors import InputError
-from diffusionpose.models.imports.convert import ImportedEncoder, ImportedModel, import_weights
-from diffusionpose.models.imports.saving import save_encoder
+from diffusionpose.models.imports.convert import ImportedModel, import_weights
+from diffusionpose.models.imports.encoder_weights import ImportedEncoder, save_encoder
 from diffusionpose.models.weights import load_model, save_model
 from diffusionpose.models.zoo import create_model
 

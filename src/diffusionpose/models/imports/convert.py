@@ -3,36 +3,39 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from diffusionpose.errors import InputError
-from diffusionpose.models.encoders import RaisedEncoder
 from diffusionpose.models.imports import hrnet, simplebaseline, training_facts, vitpose
-from diffusionpose.models.imports.config_beside import timm_normalisation, vitpose_facts
+from diffusionpose.models.imports.config_beside import vitpose_facts
+from diffusionpose.models.imports.encoder_weights import ImportedEncoder, import_encoder
 from diffusionpose.models.imports.joints import (
     OFFSETS_UNSUPPORTED,
     choose_skeleton,
     count_outputs,
     order_joints,
 )
-from diffusionpose.models.imports.layouts import Layout, Placed, fit, place
+from diffusionpose.models.imports.layouts import (
+    DEFAULT_SIZE,
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    Layout,
+    Placed,
+    fit,
+    place,
+)
 from diffusionpose.models.imports.reading import Checkpoint, read_checkpoint
 from diffusionpose.models.pose_model import PoseModel
 from diffusionpose.models.zoo import MODELS, create_model
 from diffusionpose.skeletons import Skeleton
 
 LAYOUTS = (*hrnet.LAYOUTS, *simplebaseline.LAYOUTS, *vitpose.LAYOUTS)
-DEFAULT_SIZE = (192, 256)
 FIRST_LAYERS = ("encoder.backbone.conv1.weight", "encoder.backbone.patch_embed.proj.weight")
 SAID = "the file's settings, or config.json beside it, say so"
-# red, green, blue in [0, 1]: all these projects normalise by them
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True)
@@ -46,23 +49,6 @@ class ImportedModel:
     """
 
     model: PoseModel
-    layout: str
-    notes: list[str] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class ImportedEncoder:
-    """Weights of an encoder, in timm's names, for ``create_model(.., encoder_weights=..)``.
-
-    Attributes:
-        tensors: of the encoder's backbone.
-        mean, std: by which the pictures it was trained on were normalised, of RGB in [0, 1].
-        layout, notes: as in :class:`ImportedModel`.
-    """
-
-    tensors: Mapping[str, Tensor]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
     layout: str
     notes: list[str] = field(default_factory=list)
 
@@ -98,7 +84,7 @@ def import_weights(
     _check_model(name, layout, checkpoint)
     if layout.encoder:
         _refuse_wishes(checkpoint, layout, skeleton, input_size, unbiased, bgr)
-        return _encoder(checkpoint, layout, name)
+        return import_encoder(checkpoint, layout, name)
     facts, notes = _facts(checkpoint, layout, input_size, unbiased)
     bgr = layout.bgr if bgr is None else bgr
     model = _pose_model(checkpoint, layout, name, skeleton, bgr, {**facts, **options}, notes)
@@ -116,7 +102,7 @@ def _pose_model(
 ) -> PoseModel:
     placed = place(checkpoint.tensors, layout, options["input_size"])
     kind, known = choose_skeleton(checkpoint, count_outputs(placed), skeleton)
-    notes += [f"joints: {kind.name} ({known})", *_left_out(placed)]
+    notes += [f"joints: {kind.name} ({known})", *placed.reasons()]
     if order_joints(placed, checkpoint.joints, kind, checkpoint):
         notes.append("outputs brought into the skeleton's order of joints")
     model = create_model(name, kind, **options)
@@ -202,10 +188,6 @@ def _facts(
     return {"input_size": input_size or size or DEFAULT_SIZE, "unbiased": unbiased}, notes
 
 
-def _left_out(placed: Placed) -> list[str]:
-    return [f"left out: {len(names)} weights, {reason}" for reason, names in placed.left_out.items()]
-
-
 def _fill(
     model: PoseModel, placed: Placed, checkpoint: Checkpoint, name: str, bgr: bool, notes: list[str]
 ) -> None:
@@ -220,26 +202,3 @@ def _fill(
         notes.append("trained on BGR pictures: first layer and normalisation turned to take RGB")
     # `fit` was strict already; only BatchNorm's counters may be absent
     model.load_state_dict({**tensors, "mean": mean, "std": std}, strict=False)
-
-
-def _encoder(checkpoint: Checkpoint, layout: Layout, name: str) -> ImportedEncoder:
-    with torch.device("meta"):
-        encoder = create_model(name).encoder
-    encoder = encoder.inner if isinstance(encoder, RaisedEncoder) else encoder
-    placed = place(checkpoint.tensors, layout, DEFAULT_SIZE)
-    taken = {ours: value for ours, (_, value) in placed.tensors.items()}
-    # what the encoder makes of them must be all it needs; written is what it makes that of
-    names = {ours: theirs for ours, (theirs, _) in placed.tensors.items()}
-    fitted = {ours: (names[ours], value) for ours, value in encoder.fit(taken).items()}
-    fit(
-        replace(placed, tensors=fitted),
-        encoder.backbone.state_dict(),
-        checkpoint.path,
-        f"the encoder of {name}",
-    )
-    notes, mean, std = _left_out(placed), IMAGENET_MEAN, IMAGENET_STD
-    if found := timm_normalisation(checkpoint.path, encoder.backbone.pretrained_cfg["architecture"]):
-        mean, std = found
-        notes.append(f"normalisation: mean {mean}, std {std} (config.json beside the file)")
-    tensors = {ours: value.float().clone() for ours, value in taken.items()}
-    return ImportedEncoder(tensors, mean, std, layout.title, notes)

@@ -16,6 +16,9 @@ from torch import Tensor
 
 from diffusionpose.errors import InputError
 
+DEFAULT_SIZE = (192, 256)  # (width, height) of the network input, pixels: what most files are for
+# red, green, blue in [0, 1]: all these projects normalise by them
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 SHOWN = 12  # names listed of each kind of misfit
 Tensors = Mapping[str, Tensor]
 Size = tuple[int, int]  # (width, height) of the network input, pixels
@@ -80,6 +83,10 @@ class Placed:
     left_out: dict[str, list[str]] = field(default_factory=dict)
     left_over: list[str] = field(default_factory=list)
     twice: list[str] = field(default_factory=list)
+
+    def reasons(self) -> list[str]:
+        """What was left out and why, one line for each reason."""
+        return [f"left out: {len(names)} weights, {reason}" for reason, names in self.left_out.items()]
 
 
 def place(given: Tensors, layout: Layout, size: Size) -> Placed:
