@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import takewhile
 
 from diffusionpose.app.models import Row, rows
 from diffusionpose.training.recipes.tables import NOT_YET, TABLES, TableRow
@@ -17,9 +18,9 @@ NOT_MEASURED = "not measured"
 
 def markdown() -> Iterator[str]:
     """The lines of the three tables."""
-    costs = {row.name: row for row in rows() if row.kind == "recipe"}
+    costs = {row.name: row for row in takewhile(lambda row: row.kind == "recipe", rows())}
     for number, table in TABLES.items():
-        names = list(dict.fromkeys(name for row in table for name in row.accuracy))
+        names = list(max(table, key=lambda row: len(row.accuracy)).accuracy)
         costly = number == 2
         heads = ["method", "backbone", "input", "parameters, M", "multiply-adds, G"]
         heads += [f"{name}, paper" for name in names] + ["AP, ours", "recipe"]

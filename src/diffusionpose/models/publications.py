@@ -1,20 +1,13 @@
 """What the publications of the compared methods say of their size: for the list of models, and for tests.
 
-Papers count the same network differently, so a number is only comparable with one counted its way:
-
-``multiply-adds``
-    what the network computes, in 1e9.
-``hrnet``
-    as HRNet's own tool prints it, ``count_as_published``: deconvolutions at their output positions (4 times
-    what they compute), attention's products not at all, in units of 2 ** 30.
+Papers count the same network differently; ``counting`` names the rule of
+:func:`diffusionpose.models.costs.count_as_published` under which a number comes out.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
-Counting = Literal["multiply-adds", "hrnet"]
 SMALL, LARGE = (192, 256), (288, 384)
 
 
@@ -27,8 +20,9 @@ class Publication:
         input_size: (width, height), pixels.
         parameters: millions.
         multiply_adds: billions in the publication's way of counting; None where it states none.
-        counting: that way.
+        counting: that way, one of ``costs.RULES``.
         source: where it is stated.
+        unseen: last names of layers that its way of counting misses.
         backbone_only: the parameters are those of the backbone without head.
     """
 
@@ -36,13 +30,17 @@ class Publication:
     input_size: tuple[int, int]
     parameters: float
     multiply_adds: float | None
-    counting: Counting
+    counting: str | None
     source: str
+    unseen: tuple[str, ...] = ()
     backbone_only: bool = False
 
 
 SIMPLEBASELINE = "Xiao et al., ECCV 2018, and its repository"
 HRNET = "Sun et al., CVPR 2019, Table 1"
+TOKENPOSE = "Li et al., ICCV 2021: 56.8 % fewer parameters, 24.7 % fewer GFLOPs than HRNet-W48"
+TRANSPOSE = "README of its repository (Yang et al., ICCV 2021)"
+HRFORMER = "Yuan et al., NeurIPS 2021, comparison on COCO val"
 VITPOSE = "Xu et al., NeurIPS 2022, comparison on COCO val (backbone)"
 
 PUBLICATIONS = (
@@ -53,9 +51,15 @@ PUBLICATIONS = (
     Publication("hrnet_w32", LARGE, 28.5, 16.0, "hrnet", HRNET),
     Publication("hrnet_w48", SMALL, 63.6, 14.6, "hrnet", HRNET),
     Publication("hrnet_w48", LARGE, 63.6, 32.9, "hrnet", HRNET),
-    Publication("vitpose_b", SMALL, 86, None, "multiply-adds", VITPOSE, backbone_only=True),
-    Publication("vitpose_l", SMALL, 307, None, "multiply-adds", VITPOSE, backbone_only=True),
-    Publication("vitpose_h", SMALL, 632, None, "multiply-adds", VITPOSE, backbone_only=True),
+    Publication("tokenpose_l", SMALL, 27.5, 11.0, "hrnet", TOKENPOSE),
+    Publication("transpose_h", SMALL, 17.5, 21.8, "detr", TRANSPOSE),
+    Publication("hrformer_s", SMALL, 7.8, 2.8, "mmcv", HRFORMER, unseen=("out",)),
+    Publication("hrformer_s", LARGE, 7.8, 6.2, "mmcv", HRFORMER, unseen=("out",)),
+    Publication("hrformer_b", SMALL, 43.2, 12.2, "mmcv", HRFORMER, unseen=("out",)),
+    Publication("hrformer_b", LARGE, 43.2, 26.8, "mmcv", HRFORMER, unseen=("out",)),
+    Publication("vitpose_b", SMALL, 86, None, None, VITPOSE, backbone_only=True),
+    Publication("vitpose_l", SMALL, 307, None, None, VITPOSE, backbone_only=True),
+    Publication("vitpose_h", SMALL, 632, None, None, VITPOSE, backbone_only=True),
 )
 
 

@@ -7,7 +7,6 @@ it and notes name, skeleton and options in ``model.config``, so that a checkpoin
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,10 @@ from torch import nn
 
 from diffusionpose.errors import InputError
 from diffusionpose.geometry.codec import HeatmapCodec
+from diffusionpose.models.baselines.hrformer import HRFormerEncoder
 from diffusionpose.models.baselines.simplebaseline import deconvolution_head
+from diffusionpose.models.baselines.tokenpose import TokenPoseHead
+from diffusionpose.models.baselines.transpose import TransPoseHead
 from diffusionpose.models.baselines.vitpose import SimpleDecoder, ViTEncoder
 from diffusionpose.models.condition import Condition, FeatureCondition, KeypointCondition, StructureCondition
 from diffusionpose.models.diffusion_pose import DiffusionPose
@@ -27,6 +29,7 @@ from diffusionpose.models.encoders import (
     RaisedEncoder,
 )
 from diffusionpose.models.heatmap_model import HeatmapModel, coarse_head
+from diffusionpose.models.hrnet_stage3 import HRNetStage3Encoder
 from diffusionpose.models.pose_model import PoseModel
 from diffusionpose.models.sgdd import StructureGuidedDecoder
 from diffusionpose.skeletons import CROWDPOSE, Skeleton, get_skeleton
@@ -66,13 +69,14 @@ def _diffusion_pose(
     return DiffusionPose(encoder, condition, decoder, skeleton, codec, zeta)
 
 
-def _heatmap_model(head: Callable[[int, int], nn.Module]) -> Builder:
-    """A heatmap model whose head is made from the encoder's channels and the number of joints."""
+def _heatmap_model(head: Callable[..., nn.Module]) -> Builder:
+    """A heatmap model; its head is made from the encoder's channels, the number of joints and the codec."""
 
-    def build(encoder: Encoder, skeleton: Skeleton, codec: HeatmapCodec) -> HeatmapModel:
+    def build(encoder: Encoder, skeleton: Skeleton, codec: HeatmapCodec, **options: Any) -> HeatmapModel:
         if codec.stride != HEAD_STRIDE:
-            raise InputError(f"stride {codec.stride}: this head's heatmaps have stride {HEAD_STRIDE}")
-        return HeatmapModel(encoder, head(encoder.channels, skeleton.num_joints), skeleton, codec)
+            raise InputError(f"stride {codec.stride}: this model's heatmaps have stride {HEAD_STRIDE}")
+        made = head(encoder.channels, skeleton.num_joints, codec, **options)
+        return HeatmapModel(encoder, made, skeleton, codec)
 
     return build
 
@@ -98,6 +102,8 @@ def _raised(encoder: EncoderMaker) -> EncoderMaker:
 
 HRNET_W32 = _encoder(HRNetEncoder, "hrnet_w32")
 HRNET_W48 = _encoder(HRNetEncoder, "hrnet_w48")
+HRNET_STAGE_3 = _encoder(HRNetStage3Encoder, "hrnet_w48")
+HRFORMER = {size[0]: _encoder(HRFormerEncoder, size) for size in ("small", "base")}
 RESNET = {depth: _encoder(LastStageEncoder, f"resnet{depth}") for depth in (50, 101, 152)}
 VIT = {
     # heads and patches as ViTPose publishes them; timm's own ViT-S has 6 heads, its ViT-H patches of 14
@@ -112,15 +118,25 @@ MOBILENETV2 = _encoder(PyramidEncoder, "mobilenetv2_100", 64, pad_type="same")
 # maps of odd width and gives NaN.
 TINY = _encoder(PyramidEncoder, "test_convnext", 32)
 
-PLAIN = _heatmap_model(coarse_head)
-CLASSIC = _heatmap_model(partial(deconvolution_head, layers=2))
-SIMPLE = _heatmap_model(SimpleDecoder)
+PLAIN = _heatmap_model(lambda channels, joints, codec: coarse_head(channels, joints))
+DECONVOLUTIONS = _heatmap_model(lambda channels, joints, codec: deconvolution_head(channels, joints))
+CLASSIC = _heatmap_model(lambda channels, joints, codec: deconvolution_head(channels, joints, layers=2))
+SIMPLE = _heatmap_model(lambda channels, joints, codec: SimpleDecoder(channels, joints))
+TOKENPOSE = _heatmap_model(
+    lambda channels, joints, codec, **options: TokenPoseHead(
+        channels, joints, codec.size, codec.size, **options
+    )
+)
+TRANSPOSE = _heatmap_model(
+    lambda channels, joints, codec, **options: TransPoseHead(channels, joints, codec.size, **options)
+)
 
 MODELS: dict[str, tuple[Builder, EncoderMaker, dict[str, Any]]] = {
     # name: (builder, encoder, defaults of the builder)
     "diffusionpose_hrnet_w32": (_diffusion_pose, HRNET_W32, {}),
     "diffusionpose_hrnet_w48": (_diffusion_pose, HRNET_W48, {}),
     **{f"diffusionpose_vit_{size}": (_diffusion_pose, _raised(vit), {}) for size, vit in VIT.items()},
+    **{f"diffusionpose_hrformer_{size}": (_diffusion_pose, made, {}) for size, made in HRFORMER.items()},
     "diffusionpose_resnet50": (_diffusion_pose, _encoder(PyramidEncoder, "resnet50", 128), {}),
     "diffusionpose_convnext_tiny": (_diffusion_pose, _encoder(PyramidEncoder, "convnext_tiny", 128), {}),
     "diffusionpose_convnext_base": (_diffusion_pose, _encoder(PyramidEncoder, "convnext_base", 128), {}),
@@ -130,10 +146,10 @@ MODELS: dict[str, tuple[Builder, EncoderMaker, dict[str, Any]]] = {
     "hrnet_w48": (PLAIN, HRNET_W48, {}),
     "mobilenetv2": (PLAIN, MOBILENETV2, {}),
     "tiny": (PLAIN, TINY, {"input_size": (64, 96)}),
-    **{
-        f"simplebaseline_r{depth}": (_heatmap_model(deconvolution_head), resnet, {})
-        for depth, resnet in RESNET.items()
-    },
+    **{f"simplebaseline_r{depth}": (DECONVOLUTIONS, resnet, {}) for depth, resnet in RESNET.items()},
+    "tokenpose_l": (TOKENPOSE, HRNET_STAGE_3, {}),
+    "transpose_h": (TRANSPOSE, HRNET_STAGE_3, {}),
+    **{f"hrformer_{size}": (PLAIN, hrformer, {}) for size, hrformer in HRFORMER.items()},
     **{f"vitpose_{size}": (CLASSIC, vit, {}) for size, vit in VIT.items()},
     **{f"vitpose_{size}_simple": (SIMPLE, vit, {}) for size, vit in VIT.items()},
 }
@@ -157,32 +173,48 @@ def create_model(
         options: of the heatmaps: ``input_size`` (width, height; 192x256), ``stride`` (the paper's s;
             4), ``unbiased`` (False), ``quantise`` (False). Of DiffusionPose: ``width`` (C; 128),
             ``zeta`` (0.05), ``conditions`` ("full", "keypoints", "features"), ``time_input`` (False). Of the
-            encoder: ``encoder``, a dict of what its timm backbone takes (``{"drop_path_rate": 0.3}``).
+            encoder: ``encoder``, a dict of what its backbone takes (``{"drop_path_rate": 0.3}``). Of
+            TokenPose and TransPose what their heads take, such as ``patch`` and ``dropout``.
 
     Raises:
         InputError: an unknown name or option, or encoder weights that do not fit.
     """
     if name not in MODELS:
         raise InputError(f"no model {name!r}; there are {', '.join(MODELS)}")
-    builder, make_encoder, defaults = MODELS[name]
     skeleton = get_skeleton(skeleton)
-    given = {"input_size": (192, 256), **defaults, **options}
-    width, height = (int(side) for side in given.pop("input_size"))
-    codec_options = {key: given.pop(key) for key in ("stride", "unbiased", "quantise") if key in given}
-    encoder_options = given.pop("encoder", {})
+    given = {"input_size": (192, 256), **MODELS[name][2], **options}
+    width, height = given["input_size"] = tuple(int(side) for side in given["input_size"])
+    model = _made(name, skeleton, given, pretrained, encoder_weights)
+    model.config = {
+        "name": name,
+        "skeleton": skeleton.to_dict(),
+        "options": {**options, "input_size": [width, height]},
+    }
+    return model
+
+
+def _made(
+    name: str,
+    skeleton: Skeleton,
+    options: dict[str, Any],
+    pretrained: bool,
+    encoder_weights: str | Path | None,
+) -> PoseModel:
+    """The model of all its options, sorted out among encoder, codec and builder."""
+    builder, make_encoder, _ = MODELS[name]
+    rest = dict(options)
+    size, encoder_options = rest.pop("input_size"), rest.pop("encoder", {})
+    codec_options = {key: rest.pop(key) for key in ("stride", "unbiased", "quantise") if key in rest}
     refused = f"model {name!r} cannot be made with options {options}"
     try:
-        encoder = make_encoder((width, height), pretrained, **encoder_options)
+        encoder = make_encoder(size, pretrained, **encoder_options)
     except TypeError as error:  # no ValueError: a download that fails is one, and no fault of the options
         raise InputError(f"{refused}: {error}") from error
     if encoder_weights is not None:
         encoder.load_backbone(encoder_weights)
     try:
-        model = builder(encoder, skeleton, HeatmapCodec((width, height), **codec_options), **given)
+        return builder(encoder, skeleton, HeatmapCodec(size, **codec_options), **rest)
     except InputError:
         raise
     except (TypeError, ValueError) as error:
         raise InputError(f"{refused}: {error}") from error
-    options["input_size"] = [width, height]
-    model.config = {"name": name, "skeleton": skeleton.to_dict(), "options": options}
-    return model

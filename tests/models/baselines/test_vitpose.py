@@ -88,12 +88,19 @@ def test_the_simple_decoder():
     assert expected.shape == (2, 3, 16, 12)
 
 
-# Parameters by mmpose's model zoo for the classic decoder (17 joints), multiply-adds counted there
-@pytest.mark.parametrize(("size", "parameters"), [("s", 24.29), ("b", 89.99), ("l", 308.54), ("h", 637.21)])
-def test_sizes(size, parameters):
+@pytest.mark.parametrize(
+    ("size", "d", "layers", "heads"),
+    [("s", 384, 12, 12), ("b", 768, 12, 12), ("l", 1024, 24, 16), ("h", 1280, 32, 16)],
+)
+def test_sizes(size, d, layers, heads):
+    """Widths, depths and heads of the publication; parameters by a formula."""
     with torch.device("meta"):
         model = create_model(f"vitpose_{size}", "coco")
-    assert sum(p.numel() for p in model.parameters()) / 1e6 == pytest.approx(parameters, rel=1e-4)
+    block = 4 * d * d + 4 * d + 8 * d * d + 5 * d + 4 * d  # attention, feed-forward, two norms
+    backbone = (3 * 16 * 16 + 1) * d + 16 * 12 * d + layers * block + 2 * d
+    decoder = 16 * 256 * (d + 256) + 4 * 256 + 17 * (256 + 1)
+    assert sum(p.numel() for p in model.parameters()) == backbone + decoder
+    assert model.encoder.backbone.blocks[0].attn.num_heads == heads
 
 
 def test_diffusionpose_on_a_transformer_contains_vitpose():
