@@ -120,6 +120,16 @@ def test_cut_files(tmp_path, kind, kept):
     assert "download or copy it again" in message
 
 
+def test_cut_anywhere_in_the_pickle(tmp_path):
+    """The old format begins with it, so a cut can fall into every kind of entry."""
+    file = tmp_path / "a.pth"
+    torch.save(WEIGHTS, file, _use_new_zipfile_serialization=False)
+    whole = file.read_bytes()
+    for kept in range(1, len(whole)):
+        file.write_bytes(whole[:kept])
+        assert "cut short" in fault(file), kept
+
+
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [
