@@ -100,7 +100,7 @@ def test_the_cure_cures(tmp_path, monkeypatch):
     torch.save({"state_dict": WEIGHTS, "log": collections.defaultdict(list)}, "a.pth")
     with pytest.raises(InputError) as caught:
         read_checkpoint("a.pth")
-    exec("\n".join(line.strip() for line in str(caught.value).splitlines()[2:]), {})
+    exec("\n".join(line.strip() for line in str(caught.value).splitlines()[3:]), {})
     assert read_checkpoint("weights_only.pth").tensors.keys() == WEIGHTS.keys()
 
 

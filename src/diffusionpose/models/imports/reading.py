@@ -28,7 +28,8 @@ PAGE_STARTS = (b"<!doctype", b"<html", b"<?xml", b"<head")
 LFS_START = b"version https://git-lfs"
 ZIP_START, PICKLE_START = b"PK\x03\x04", b"\x80"
 AGAIN = "download or copy it again"
-RESAVE = """{path}: holds {what}, which is not opened: making it could run any code. (A file cut short can look like this.)
+RESAVE = """{path}: holds {what}, which is not opened: making it could run any code.
+(A file that was cut short can look like this, too.)
 If you trust the file, save its weights alone, where the project that wrote it is installed:
     import torch
     torch.save(torch.load({name!r}, "cpu", weights_only=False)["state_dict"], "weights_only.pth")"""
