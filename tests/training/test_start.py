@@ -84,6 +84,15 @@ def test_diffusionpose_starts_from_a_heatmap_model_on_its_encoder(tiny, tmp_path
         assert torch.allclose(model(crops, steps=0), given(crops), atol=1e-6)
 
 
+def test_diffusionpose_takes_the_encoder_of_a_head_it_does_not_have(tiny, tmp_path):
+    given = starting_model(replace(tiny, model="vitpose_s_simple", options={"encoder": SHALLOW}, seed=1))
+    save_model(given, tmp_path / "source.safetensors")
+    settings = replace(tiny, model="diffusionpose_vit_s", options={"width": 16, "encoder": SHALLOW}, seed=2)
+    model = starting_model(settings, weights=tmp_path / "source.safetensors")
+    for name, value in given.encoder.state_dict().items():
+        assert torch.equal(model.encoder.inner.state_dict()[name], value), name
+
+
 @pytest.mark.parametrize("size", [(96, 128), (96, 64)])  # the second has as many patches, placed otherwise
 @pytest.mark.parametrize("target", ["vitpose_s", "diffusionpose_vit_s"])
 def test_positions_follow_the_input_size(tiny, tmp_path, target, size):

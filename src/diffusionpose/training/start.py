@@ -95,7 +95,8 @@ def renamed(source: PoseModel, model: PoseModel) -> dict[str, Tensor]:
     """Weights of ``source`` under the names of ``model``.
 
     A heatmap model lies inside DiffusionPose on the same encoder: its head is conv (Eq. 10) on x_fea, and
-    deconvolutions before that (ViTPose's) are the neck that raises the encoder to stride 4.
+    deconvolutions before that (ViTPose's) are the neck that raises the encoder to stride 4. Of ViTPose with
+    the simple decoder only the encoder is the same.
     """
     weights = source.state_dict()
     if not (isinstance(source, HeatmapModel) and isinstance(model, DiffusionPose)):
@@ -103,9 +104,10 @@ def renamed(source: PoseModel, model: PoseModel) -> dict[str, Tensor]:
     moves: dict[str, str] = {}
     if isinstance(source.head, nn.Conv2d):
         moves = {"head.": "conv."}
-    elif isinstance(source.head, nn.Sequential) and isinstance(model.encoder, RaisedEncoder):
-        last = f"head.{len(source.head) - 1}."
-        moves = {"encoder.": "encoder.inner.", last: "conv.", "head.": "encoder.neck."}
+    elif isinstance(model.encoder, RaisedEncoder):
+        moves = {"encoder.": "encoder.inner."}
+        if isinstance(source.head, nn.Sequential):
+            moves |= {f"head.{len(source.head) - 1}.": "conv.", "head.": "encoder.neck."}
     return {_moved(name, moves): value for name, value in weights.items()}
 
 
