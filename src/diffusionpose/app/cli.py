@@ -29,6 +29,7 @@ COMMANDS = {
         "EvaluateCommand",
         "Measure a model on an annotated data set.",
     ),
+    "reproduce": ("diffusionpose.app.reproduce", "ReproduceCommand", "Reproduce the paper's ablations."),
     "models": ("diffusionpose.app.models", "ModelsCommand", "List models and recipes with their cost."),
     "demo": ("diffusionpose.app.demo", "DemoCommand", "Pose a photograph that is always at hand."),
 }
