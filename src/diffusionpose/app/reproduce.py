@@ -7,7 +7,7 @@ import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 from tyro.conf import Positional
@@ -16,6 +16,9 @@ from diffusionpose.app.output import say
 from diffusionpose.errors import InputError
 from diffusionpose.training.settings import ImageSet, Machine
 from diffusionpose.training.studies import BUDGETS, STUDIES
+
+if TYPE_CHECKING:
+    from diffusionpose.training.reproduction.reproduce import Request
 
 StudyName = Literal["table5", "table6", "table7", "figure4", "figure5"]
 FROM_FILE = "(default: that of the training annotations)"
@@ -80,20 +83,25 @@ class ReproduceCommand:
             if number is not None and number < 1:
                 raise InputError(f"--{name} is {number}; it must be 1 or more")
 
+        from diffusionpose.training.reproduction.reproduce import reproduce
+
+        outcome = reproduce(self._request(), lambda line: print(line, flush=True))
+        print(*outcome.files, sep="\n")
+        for failure in outcome.failures:
+            say(failure)
+        return 1 if outcome.failures else 0
+
+    def _request(self) -> Request:
         from diffusionpose.training.reproduction.job import Data
-        from diffusionpose.training.reproduction.reproduce import Request, reproduce
+        from diffusionpose.training.reproduction.reproduce import Request
 
         parallel, threads = self._shares()
-        sets = [ImageSet(*pair) for pair in zip(self.images, self.annotations, strict=True)]
-        request = Request(
+        sets = tuple(ImageSet(*pair) for pair in zip(self.images, self.annotations, strict=True))
+        val = ImageSet(self.val_images, self.val_annotations)
+        return Request(
             study=STUDIES[self.study],
             budget=BUDGETS[self.budget],
-            data=Data(
-                tuple(sets),
-                ImageSet(self.val_images, self.val_annotations),
-                self.boxes,
-                self.encoder_weights,
-            ),
+            data=Data(sets, val, self.boxes, self.encoder_weights),
             output=self.output,
             skeleton=self.skeleton,
             seeds=self.seeds,
@@ -103,11 +111,6 @@ class ReproduceCommand:
             pictures=self.pictures,
             command=shlex.join(["diffusionpose", *sys.argv[1:]]),
         )
-        outcome = reproduce(request, lambda line: print(line, flush=True))
-        print(*outcome.files, sep="\n")
-        for failure in outcome.failures:
-            say(failure)
-        return 1 if outcome.failures else 0
 
     def _shares(self) -> tuple[int, int]:
         """How many trainings side by side, and threads of each.

@@ -11,7 +11,7 @@ from diffusionpose.data.annotations import Annotations, read_annotations
 from diffusionpose.errors import InputError
 from diffusionpose.files import make_writable
 from diffusionpose.skeletons import SKELETONS, get_skeleton
-from diffusionpose.training.reproduction.job import Data
+from diffusionpose.training.reproduction.job import Data, complete_settings
 from diffusionpose.training.reproduction.written import write_json
 from diffusionpose.training.studies import Budget
 
@@ -60,7 +60,8 @@ def _same(file: Path, key: dict[str, Any], skeleton: str | None) -> dict[str, An
     try:
         entries = json.loads(file.read_text())
         before, found = entries["key"], entries["facts"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        before["budget"] = complete_settings(before["budget"])
+    except (OSError, ValueError, KeyError, TypeError, InputError) as error:
         raise InputError(
             f"{file}: cannot be read, so what lies in this folder cannot be trusted; give another "
             "--output, or delete this file if data and budget are still the same"

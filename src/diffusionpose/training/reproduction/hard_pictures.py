@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +17,7 @@ from diffusionpose.models.pose_model import PoseModel
 from diffusionpose.models.weights import load_model
 from diffusionpose.training.data import read_persons, worker_count
 from diffusionpose.training.reproduction.machine import device_for
+from diffusionpose.training.reproduction.picture_plot import Shown, View, plot_pictures
 from diffusionpose.training.reproduction.rows import Measured
 
 if TYPE_CHECKING:
@@ -31,40 +31,6 @@ RULE = (
     "of {persons}) are ordered by the mean error over both models; of the worst fifth ({hard}), {shown} are "
     "drawn at random (seed {seed})."
 )
-
-
-@dataclass(frozen=True, eq=False)
-class View:
-    """What one model makes of one picture.
-
-    Attributes:
-        name: above the picture.
-        heatmaps: (J, h, w), of the plain picture, no flip test.
-        keypoints: (J, 2) input pixels, decoded from them.
-        pixel: (width, height) in input pixels from one heatmap pixel to the next.
-    """
-
-    name: str
-    heatmaps: np.ndarray
-    keypoints: np.ndarray
-    pixel: tuple[float, float]
-
-
-@dataclass(frozen=True, eq=False)
-class Shown:
-    """A picture of the figure.
-
-    Attributes:
-        image: (H, W, 3) uint8 RGB crop.
-        truth: (J, 2) input pixels.
-        visible: (J,).
-        views: one for each model and number of steps.
-    """
-
-    image: np.ndarray
-    truth: np.ndarray
-    visible: np.ndarray
-    views: Sequence[View]
 
 
 def show_hard_pictures(
@@ -83,17 +49,15 @@ def show_hard_pictures(
         before: what this gave the last time; it and the PNG are kept where nothing has changed.
         seed: of the draw among the hard ones.
     """
-    from diffusionpose.training.reproduction.picture_plot import plot_pictures
-
     first = [(planned, job) for planned, job, results in measured if planned.seed == 0 and results]
     if len(first) < len(request.study.variants):
         return None
     key = {"pictures": request.pictures, "seed": seed, **{job.name: job.key(1) for _, job in first}}
-    if before is not None and before["key"] == key and path.exists():
+    if before is not None and before.get("key") == key and path.exists():
         return before
     device = device_for(request.machine.accelerator)
     models = {planned.variant.run: load_model(job.model_file, device) for planned, job in first}
-    settings = first[0][1].settings
+    names, settings = list(models), first[0][1].settings
     data = _data(request, next(iter(models.values())))
     how = Inference(settings.decode, settings.flip, 1, 2 * settings.batch_size, worker_count(request.machine))
     rows = [predict_persons(model, data, how)[0] for model in models.values()]
@@ -104,12 +68,9 @@ def show_hard_pictures(
     return {
         "key": key,
         "rule": rule,
-        "models": list(models),
-        "mean_error": dict(zip(models, np.nanmean(errors, axis=1).tolist(), strict=True)),
-        "shown": [
-            {**_origin(data, index), "errors": dict(zip(models, errors[:, index].tolist(), strict=True))}
-            for index in chosen
-        ],
+        "models": names,
+        "mean_error": dict(zip(names, np.nanmean(errors, axis=1).tolist(), strict=True)),
+        "shown": [_entry(data, index, dict(zip(names, errors[:, index], strict=True))) for index in chosen],
     }
 
 
@@ -118,9 +79,13 @@ def _data(request: Request, model: PoseModel) -> PersonDataset:
     return PersonDataset(truth, request.data.val.images, model.input_size, model.unbiased, skip_missing=True)
 
 
-def _origin(data: PersonDataset, index: int) -> dict[str, Any]:
+def _entry(data: PersonDataset, index: int, errors: Mapping[str, np.floating]) -> dict[str, Any]:
     person = data.persons[index]
-    return {"file_name": data.annotations.images[person.image_id].file_name, "annotation": person.id}
+    return {
+        "file_name": data.annotations.images[person.image_id].file_name,
+        "annotation": person.id,
+        "errors": {name: float(error) for name, error in errors.items()},
+    }
 
 
 def _choose(data: PersonDataset, errors: np.ndarray, count: int, seed: int) -> tuple[list[int], str]:

@@ -86,8 +86,9 @@ class Job:
         """The measurement with so many steps, None where it has still to be made."""
         try:
             found: dict[str, Any] = json.loads(self.result_file(steps).read_text())
-            return found if found["key"] == _as_json(self.key(steps)) else None
-        except (OSError, ValueError, KeyError, TypeError):
+            key = {**found["key"], "settings": complete_settings(found["key"]["settings"])}
+            return found if key == _as_json(self.key(steps)) else None
+        except (OSError, ValueError, KeyError, TypeError, InputError):
             return None
 
     @property
@@ -134,6 +135,17 @@ def file_digest(path: Path) -> str:
 def _digest(path: Path, _changed: int, _size: int) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def complete_settings(before: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings as an older version wrote them, with what has been added since at its default.
+
+    Raises:
+        InputError: one of them is no setting any more.
+        TypeError, KeyError: they are none at all.
+    """
+    complete: dict[str, Any] = _as_json(TrainingSettings.from_dict(before).to_dict())
+    return complete
 
 
 def _image_set(entries: Mapping[str, str]) -> ImageSet:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import colorsys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from diffusionpose.skeletons import Skeleton
-from diffusionpose.training.reproduction.hard_pictures import Shown, View
 from diffusionpose.training.reproduction.written import write_file
 
 if TYPE_CHECKING:
@@ -19,6 +19,40 @@ if TYPE_CHECKING:
 DIMMED = 0.45  # brightness of the picture below the heatmaps
 STRONGEST = 0.95  # opacity of a heatmap at its height of 1
 COLUMN = 1.9  # inches
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """What one model makes of one picture.
+
+    Attributes:
+        name: above the picture.
+        heatmaps: (J, h, w), of the plain picture, no flip test.
+        keypoints: (J, 2) input pixels, decoded from them.
+        pixel: (width, height) in input pixels from one heatmap pixel to the next.
+    """
+
+    name: str
+    heatmaps: np.ndarray
+    keypoints: np.ndarray
+    pixel: tuple[float, float]
+
+
+@dataclass(frozen=True, eq=False)
+class Shown:
+    """A picture of the figure.
+
+    Attributes:
+        image: (H, W, 3) uint8 RGB crop.
+        truth: (J, 2) input pixels.
+        visible: (J,).
+        views: one for each model and number of steps.
+    """
+
+    image: np.ndarray
+    truth: np.ndarray
+    visible: np.ndarray
+    views: Sequence[View]
 
 
 def plot_pictures(title: str, skeleton: Skeleton, pictures: Sequence[Shown], path: Path) -> None:

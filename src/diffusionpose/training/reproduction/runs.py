@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import subprocess
 import sys
@@ -73,37 +72,58 @@ def do_all(jobs: Sequence[Job], weights: Mapping[str, float], parallel: int, say
     Raises:
         KeyboardInterrupt: the jobs have been ended, and can be resumed.
     """
-    clock, lock = Clock(jobs, weights, parallel), threading.Lock()
-    running: list[subprocess.Popen[str]] = []
-
-    def run(numbered: tuple[int, Job]) -> str | None:
-        number, job = numbered
-        start = f"[{number}/{len(jobs)} {job.name}]"
-        with lock:
-            clock.start(job.name)
-            process = _start(job)
-            running.append(process)
-            say(f"{start} begins")
-        last = ""
-        for line in _lines(process):
-            last = line
-            with lock:
-                say(f"{start} {line}{_time_left(clock, job, line)}")
-        status = process.wait()
-        with lock:
-            clock.job_done(job.name)
-        if status == 0:
-            return None
-        return last if status == 1 and last else f"ended with status {status}: {last or 'no message'}"
-
-    with ThreadPoolExecutor(max_workers=parallel) as pool, _ended(running):
-        answers = [pool.submit(run, each) for each in enumerate(jobs, start=1)]
+    crew = _Crew(Clock(jobs, weights, parallel), len(jobs), say)
+    with ThreadPoolExecutor(max_workers=parallel) as pool, crew:
+        answers = [pool.submit(crew.do, *each) for each in enumerate(jobs, start=1)]
         try:
             results = [answer.result() for answer in answers]
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
     return {job.name: text for job, text in zip(jobs, results, strict=True) if text is not None}
+
+
+class _Crew:
+    """The processes at work; none is left behind, whatever happens.
+
+    Args:
+        clock: of all jobs.
+        total: how many jobs there are.
+        say: takes lines.
+    """
+
+    def __init__(self, clock: Clock, total: int, say: Say) -> None:
+        self.clock, self.total, self.say = clock, total, say
+        self.lock = threading.Lock()
+        self.running: list[subprocess.Popen[str]] = []
+
+    def do(self, number: int, job: Job) -> str | None:
+        """Do a job, in a thread of its own; why it failed, or None."""
+        start = f"[{number}/{self.total} {job.name}]"
+        with self.lock:
+            self.clock.start(job.name)
+            process = _start(job)
+            self.running.append(process)
+            self.say(f"{start} begins")
+        last = ""
+        for last in _lines(process):
+            with self.lock:
+                self.say(f"{start} {last}{_time_left(self.clock, job, last)}")
+        status = process.wait()
+        with self.lock:
+            self.clock.job_done(job.name)
+        if status == 0:
+            return None
+        return last if status == 1 and last else f"ended with status {status}: {last or 'no message'}"
+
+    def __enter__(self) -> _Crew:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for process in self.running:
+            if process.poll() is None:
+                process.terminate()
+                process.wait()
 
 
 def _start(job: Job) -> subprocess.Popen[str]:
@@ -132,15 +152,3 @@ def _time_left(clock: Clock, job: Job, line: str) -> str:
     done, _, epochs = line.split()[1].partition("/")
     clock.epoch_done(job.name, int(epochs) - int(done))
     return f", {clock.left()} of all"
-
-
-@contextlib.contextmanager
-def _ended(running: Sequence[subprocess.Popen[str]]) -> Iterator[None]:
-    """Whatever happens, no process is left behind."""
-    try:
-        yield
-    finally:
-        for process in running:
-            if process.poll() is None:
-                process.terminate()
-                process.wait()
