@@ -10,7 +10,7 @@ from diffusionpose.diffusion import NoiseSchedule, diffuse_keypoints
 from diffusionpose.geometry.codec import HeatmapCodec
 from diffusionpose.geometry.masks import keypoint_mask, skeleton_mask
 from diffusionpose.models.condition import FeatureCondition, KeypointCondition, StructureCondition
-from diffusionpose.models.heatmap_model import count_multiply_adds, count_parameters
+from diffusionpose.models.costs import count_multiply_adds, count_parameters
 from diffusionpose.models.pose_model import heatmap_loss
 from diffusionpose.models.sgdd import StructureGuidedDecoder
 from diffusionpose.models.zoo import create_model

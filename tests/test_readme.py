@@ -86,3 +86,12 @@ def test_make_targets_exist():
 def test_local_links_lead_somewhere(page):
     links = re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text(encoding="utf-8"))
     assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+def test_the_page_of_the_tables_is_what_the_command_prints():
+    from diffusionpose.app.tables import markdown
+
+    page = (ROOT / "docs" / "tables.md").read_text(encoding="utf-8").splitlines()
+    printed = [line for line in markdown() if line]
+    assert [line for line in printed if line not in page] == []
+    assert page.count(printed[0]) == 1

@@ -10,13 +10,19 @@ from diffusionpose.models.zoo import MODELS, create_model
 from diffusionpose.skeletons import COCO, CROWDPOSE
 
 SMALL = {"input_size": (64, 96)}
-# the large ones are walked over at their smallest input and width, which is the same code
-NARROW = {"diffusionpose_hrnet_w32": {"width": 32}, "diffusionpose_hrnet_w48": {"width": 32}}
+
+
+def narrow(name: str) -> dict:
+    """The large ones are walked over at their smallest width and depth, which is the same code."""
+    width = {"width": 32} if name.startswith("diffusionpose") and "tiny" not in name else {}
+    if "vit" in name:
+        return {**width, "encoder": {"depth": 2}}
+    return {"patch": (4, 4), "depth": 3} if name == "tokenpose_l" else width
 
 
 def make(name: str, **options):
     torch.manual_seed(0)
-    return create_model(name, CROWDPOSE, **SMALL, **NARROW.get(name, {}), **options)
+    return create_model(name, CROWDPOSE, **SMALL, **narrow(name), **options)
 
 
 def batch(count: int):
@@ -48,7 +54,7 @@ def test_forward_loss_step_save_load(name, tmp_path):
         assert torch.equal(again(images), before)
         single = torch.cat([model(images[i : i + 1]) for i in range(2)])
     # untrained networks give heatmaps of any height
-    assert (single - before).abs().max() < 1e-5 * before.abs().max()
+    assert (single - before).abs().max() < 5e-5 * before.abs().max()
 
 
 @pytest.mark.parametrize("name", ["diffusionpose_tiny", "tiny"])

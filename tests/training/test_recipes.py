@@ -1,4 +1,6 @@
-"""Every row of Tables 2, 3 and 4 for DiffusionPose, HRNet and SimpleBaseline is a recipe."""
+"""Every row of Tables 2, 3 and 4, but for those that see more than one person, is a recipe."""
+
+import json
 
 import pytest
 import torch
@@ -7,6 +9,7 @@ from diffusionpose.data.augmentation import Augmentation
 from diffusionpose.errors import InputError
 from diffusionpose.models.zoo import MODELS, create_model
 from diffusionpose.training.recipes import RECIPES, get_recipe
+from diffusionpose.training.recipes.tables import TABLES
 
 # recipe: model, (width, height), skeleton, s, unbiased, the paper's AP
 ROWS = {
@@ -51,17 +54,43 @@ ROWS = {
     "diffusionpose_w48_256x192_s2_aic": ("diffusionpose_hrnet_w48", (192, 256), "aic", 2, False, "35.6"),
 }  # fmt: skip
 
+# the same for those that are trained as their own publications do it
+TRANSFORMERS = {
+    "tokenpose_l_256x192_coco": ("tokenpose_l", (192, 256), "coco", None, False, "75.8"),
+    "transpose_h_256x192_coco": ("transpose_h", (192, 256), "coco", None, False, "75.8"),
+    "hrformer_b_256x192_coco": ("hrformer_b", (192, 256), "coco", None, False, "75.6"),
+    "hrformer_b_384x288_coco": ("hrformer_b", (288, 384), "coco", None, False, "77.2"),
+    "vitpose_b_256x192_coco": ("vitpose_b", (192, 256), "coco", None, True, "75.8"),
+    "transpose_h_256x192_crowdpose": ("transpose_h", (192, 256), "crowdpose", None, False, "71.8"),
+    "hrformer_b_256x192_crowdpose": ("hrformer_b", (192, 256), "crowdpose", None, False, "72.4"),
+    "hrformer_s_256x192_aic": ("hrformer_s", (192, 256), "aic", None, False, "31.6"),
+    "hrformer_b_256x192_aic": ("hrformer_b", (192, 256), "aic", None, False, "34.4"),
+}
 
-@pytest.mark.parametrize("name", ROWS)
+
+@pytest.mark.parametrize("name", [*ROWS, *TRANSFORMERS])
 def test_a_row_of_the_tables(name):
-    model, input_size, skeleton, stride, unbiased, paper_ap = ROWS[name]
+    model, input_size, skeleton, stride, unbiased, paper_ap = {**ROWS, **TRANSFORMERS}[name]
     settings = get_recipe(name)
     assert (settings.model, settings.input_size, settings.skeleton) == (model, input_size, skeleton)
     assert (settings.options.get("stride"), settings.unbiased) == (stride, unbiased)
-    assert settings.decode == ("dark" if "dark" in name else "quarter")
-    heatmaps_of_old = not name.startswith("diffusionpose") and "dark" not in name
+    modern = "dark" in name or "vitpose" in name
+    assert settings.decode == ("dark" if modern else "quarter")
+    heatmaps_of_old = not name.startswith("diffusionpose") and not modern
     assert settings.options.get("quantise", False) == heatmaps_of_old
     assert f"{paper_ap} AP" in (RECIPES[name].__doc__ or "")
+
+
+def test_the_tables_name_these_recipes_and_no_others():
+    rows = {row.recipe: row for table in TABLES.values() for row in table if row.recipe}
+    assert set(rows) == {name for name in {**ROWS, **TRANSFORMERS} if "_s2_" not in name}
+    for name, row in rows.items():
+        _, input_size, skeleton, _, _, paper_ap = {**ROWS, **TRANSFORMERS}[name]
+        assert (row.input_size, f"{row.accuracy['AP']:.1f}") == (input_size, paper_ap), name
+        assert {2: "coco", 3: "crowdpose", 4: "aic"}[row.table] == skeleton
+    assert [len(table) for table in TABLES.values()] == [19, 8, 9]
+    without = [(row.method, row.table) for table in TABLES.values() for row in table if not row.recipe]
+    assert without == [("PoseFix", 2), ("OPEC-Net", 3), ("I2R-Net", 3), ("I2R-Net", 3)]
 
 
 @pytest.mark.parametrize("name", ROWS)
@@ -86,7 +115,7 @@ def test_every_model_of_a_recipe_can_be_made():
     made = {}
     for name in RECIPES:
         settings = get_recipe(name)
-        made[settings.model, settings.skeleton, *sorted(settings.options.items())] = settings
+        made[settings.model, settings.skeleton, json.dumps(settings.options, sort_keys=True)] = settings
     with torch.device("meta"):
         for settings in made.values():
             create_model(

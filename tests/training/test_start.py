@@ -61,3 +61,24 @@ def test_imagenet_weights_that_cannot_be_fetched_name_the_options(tiny, monkeypa
     monkeypatch.setattr(timm, "create_model", no_network)
     with pytest.raises(InputError, match=r"no route to host.*--encoder-weights"):
         starting_model(replace(tiny, pretrained=True))
+
+
+SHALLOW = {"depth": 2, "embed_dim": 48, "num_heads": 3}
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "options"),
+    [
+        ("tiny", "diffusionpose_tiny", {}),
+        ("vitpose_s", "diffusionpose_vit_s", {"encoder": SHALLOW}),
+    ],
+)
+def test_diffusionpose_starts_from_a_heatmap_model_on_its_encoder(tiny, tmp_path, source, target, options):
+    """Its coarse heatmaps are then that model's heatmaps."""
+    given = starting_model(replace(tiny, model=source, options=options, seed=1)).eval()
+    save_model(given, tmp_path / "source.safetensors")
+    settings = replace(tiny, model=target, options={"width": 16, **options}, seed=2)
+    model = starting_model(settings, weights=tmp_path / "source.safetensors").eval()
+    crops = torch.randint(0, 256, (2, 3, 96, 64), dtype=torch.uint8)
+    with torch.no_grad():
+        assert torch.allclose(model(crops, steps=0), given(crops), atol=1e-6)

@@ -4,29 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from typing import Any
 
-from diffusionpose.skeletons import COCO, SKELETONS, Skeleton, get_skeleton
+from diffusionpose.skeletons import AIC, COCO, CROWDPOSE, SKELETONS, Skeleton, get_skeleton
 
-# (million parameters, giga multiply-adds) as Table 2 prints them; Table 3 and 4 give no cost
-PAPER = {
-    "diffusionpose_w32_256x192_coco": (38, 14),
-    "diffusionpose_w32_384x288_coco": (38, 31),
-    "diffusionpose_w48_256x192_coco": (74, 22),
-    "diffusionpose_w48_384x288_coco": (74, 49),
-    "hrnet_w32_256x192_coco": (29, 8),
-    "hrnet_w32_384x288_coco": (29, 18),
-    "hrnet_w48_256x192_coco": (64, 16),
-    "hrnet_w48_384x288_coco": (64, 36),
-    "hrnet_w32_dark_384x288_coco": (29, 18),
-    "hrnet_w48_dark_384x288_coco": (64, 36),
-    "hrnet_w32_udp_dark_384x288_coco": (29, 16),
-    "hrnet_w48_udp_dark_384x288_coco": (64, 36),
-    "simplebaseline_r152_256x192_coco": (68, 29),
-}
-HEADER = "{:46}    input  joints  params  mult-adds   paper (Table 2)"
+HEADER = "{:46}    input  joints  params  mult-adds   its own publication   paper (Table 2)"
+NOTES = """
+Own publications count multiply-adds in their own ways (diffusionpose/models/publications.py), ours are what
+the network computes. Give a recipe to `diffusionpose train`, a bundled model to --weights."""
 
 
 @dataclass(frozen=True)
@@ -34,12 +21,14 @@ class Row:
     """A model or recipe and its cost.
 
     Attributes:
-        kind: "recipe", "model" or "bundled".
+        kind: "recipe", "model", "bundled", or "not yet" for a row of the paper without a recipe.
         name: as the command line takes it.
         input_size: (width, height), pixels.
         joints: how many heatmaps.
-        parameters: in millions.
+        parameters: in millions; None where there is no model.
         multiply_adds: in billions, of one person: one pass, one diffusion step, no flip test.
+        own_parameters, own_multiply_adds: what the method's own publication states, and ``own_counting``
+            how it counts (``diffusionpose.models.publications``).
         paper_parameters, paper_multiply_adds: what Table 2 prints, in the same units.
     """
 
@@ -47,15 +36,19 @@ class Row:
     name: str
     input_size: tuple[int, int]
     joints: int
-    parameters: float
-    multiply_adds: float
+    parameters: float | None
+    multiply_adds: float | None
+    own_parameters: float | None = None
+    own_multiply_adds: float | None = None
+    own_counting: str | None = None
     paper_parameters: float | None = None
     paper_multiply_adds: float | None = None
 
 
 @dataclass(frozen=True)
 class ModelsCommand:
-    """List every recipe, model and bundled model: parameters and multiply-adds, beside the paper's.
+    """List every recipe, model and bundled model: parameters and multiply-adds, beside those that the
+    method's own publication and Table 2 of the DiffusionPose paper state.
 
     Multiply-adds are those of one person: one pass through the network with one diffusion step and
     without the flip test, which doubles them.
@@ -63,9 +56,16 @@ class ModelsCommand:
 
     json: bool = False
     """Print a JSON list instead of the table."""
+    markdown: bool = False
+    """Print Tables 2, 3 and 4 of the paper in Markdown instead, its accuracies and our costs side by side."""
 
     def run(self) -> int:
         """Print; 0."""
+        if self.markdown:
+            from diffusionpose.app.tables import markdown
+
+            print("\n".join(markdown()).rstrip())
+            return 0
         if self.json:
             print(json.dumps([asdict(row) for row in rows()], indent=2))
             return 0
@@ -75,12 +75,12 @@ class ModelsCommand:
                 kind = row.kind
                 print(("" if kind == "recipe" else "\n") + HEADER.format(f"{kind.upper()}"))
             print(_line(row), flush=True)
-        print("\nGive a recipe to `diffusionpose train`, a bundled model to --weights.")
+        print(NOTES)
         return 0
 
 
 def rows() -> Iterator[Row]:
-    """Recipes, then models with their default options, then bundled models."""
+    """Recipes, rows of the paper without one, models with their default options, bundled models."""
     from diffusionpose.models.weights import bundled_models, load_model
     from diffusionpose.models.zoo import MODELS
     from diffusionpose.training.recipes import RECIPES
@@ -89,6 +89,7 @@ def rows() -> Iterator[Row]:
         made = recipe()
         options = {**made.options, "unbiased": made.unbiased, "input_size": made.input_size}
         yield _row("recipe", name, made.model, get_skeleton(made.skeleton), options)
+    yield from _not_yet()
     for name in MODELS:
         yield _row("model", name, name, COCO, {"input_size": (192, 256)})
     for name in bundled_models():
@@ -96,14 +97,49 @@ def rows() -> Iterator[Row]:
         yield _row("bundled", name, config["name"], Skeleton.from_dict(config["skeleton"]), config["options"])
 
 
+def _not_yet() -> Iterator[Row]:
+    """Rows of the paper that nothing here trains."""
+    from diffusionpose.training.recipes.tables import TABLES
+
+    skeletons = {2: COCO, 3: CROWDPOSE, 4: AIC}
+    for number, table in TABLES.items():
+        for row in table:
+            if row.recipe is None:
+                name = f"{row.method} on {row.backbone}, Table {number}"
+                yield Row(
+                    "not yet",
+                    name,
+                    row.input_size,
+                    skeletons[number].num_joints,
+                    None,
+                    None,
+                    paper_parameters=row.parameters,
+                    paper_multiply_adds=row.multiply_adds,
+                )
+
+
 def _row(kind: str, name: str, model: str, skeleton: Skeleton, options: dict[str, Any]) -> Row:
+    from diffusionpose.models.publications import publication_of
+    from diffusionpose.training.recipes.tables import row_of
+
     width, height = options["input_size"]
     # limbs, sigmas and the geometry of crops and targets cost nothing: rows that differ so share an answer
     alike = next((known for known in SKELETONS.values() if known.num_joints == skeleton.num_joints), skeleton)
     given = {"stride": 4, **options, "unbiased": False, "quantise": False}
+    backbone = {name: value for name, value in given.pop("encoder", {}).items() if name != "drop_path_rate"}
+    given |= {"encoder": backbone} if backbone else {}  # drop path costs nothing either
     parameters, multiply_adds = _cost(model, alike, json.dumps(given, sort_keys=True))
-    paper = PAPER.get(name, (None, None))
-    return Row(kind, name, (width, height), skeleton.num_joints, parameters, multiply_adds, *paper)
+    row = Row(kind, name, (width, height), skeleton.num_joints, parameters, multiply_adds)
+    if (own := publication_of(model, (width, height))) and skeleton.num_joints == COCO.num_joints:
+        row = replace(
+            row,
+            own_parameters=own.parameters,
+            own_multiply_adds=own.multiply_adds,
+            own_counting=own.counting,
+        )
+    if (paper := row_of(name)) is not None:
+        row = replace(row, paper_parameters=paper.parameters, paper_multiply_adds=paper.multiply_adds)
+    return row
 
 
 @cache
@@ -111,7 +147,7 @@ def _cost(model_name: str, skeleton: Skeleton, options: str) -> tuple[float, flo
     """Million parameters and giga multiply-adds, on the meta device: shapes without numbers, so quick."""
     import torch
 
-    from diffusionpose.models.heatmap_model import count_multiply_adds, count_parameters
+    from diffusionpose.models.costs import count_multiply_adds, count_parameters
     from diffusionpose.models.zoo import create_model
 
     with torch.device("meta"):
@@ -121,9 +157,17 @@ def _cost(model_name: str, skeleton: Skeleton, options: str) -> tuple[float, flo
 
 def _line(row: Row) -> str:
     width, height = row.input_size
-    digits = 1 if row.multiply_adds >= 1 else 2
-    size, cost = f"{height}x{width}", f"{row.parameters:.1f} M{row.multiply_adds:9.{digits}f} G"
-    paper = ""
-    if row.paper_parameters is not None:
-        paper = f"{row.paper_parameters:.0f} M {row.paper_multiply_adds:3.0f} G"
-    return f"{row.name:46}{size:>9}{row.joints:>8}{cost:>20}   {paper}".rstrip()
+    ours = _cost_text(row.parameters, row.multiply_adds, 1)
+    own = _cost_text(row.own_parameters, row.own_multiply_adds, 1)
+    paper = _cost_text(row.paper_parameters, row.paper_multiply_adds, 0)
+    return f"{row.name:46}{f'{height}x{width}':>9}{row.joints:>8}{ours:>20}{own:>20}{paper:>16}".rstrip()
+
+
+def _cost_text(parameters: float | None, multiply_adds: float | None, digits: int) -> str:
+    """Such as ``38.9 M     13.8 G``; nothing where there is no number."""
+    if parameters is None:
+        return ""
+    if multiply_adds is None:
+        return f"{parameters:.{digits}f} M{'-':>9}  "
+    more = 1 if multiply_adds < 1 else 0
+    return f"{parameters:.{digits}f} M{multiply_adds:9.{digits + more}f} G"

@@ -12,70 +12,104 @@ from typing import Any
 
 import numpy as np
 
-from diffusionpose.data.json_files import entries_with
-from diffusionpose.data.persons import Annotations, ImageRecord, Person
+from diffusionpose.data.faults import Fault, Faults
+from diffusionpose.data.json_files import complete_entries
+from diffusionpose.data.listing import LARGEST, Listing
+from diffusionpose.data.persons import ImageRecord
 from diffusionpose.errors import InputError
 from diffusionpose.skeletons import AIC, Skeleton
 
 VISIBLE_OF_FLAG = np.asarray([0, 2, 1, 0])
+KEYS = ("image_id", "keypoint_annotations", "human_annotations")
 
 
-def annotations_from_aic(path: Path, content: list[Any], skeleton: Skeleton | None) -> Annotations:
-    """Annotations from the native list; see :func:`diffusionpose.data.annotations.read_annotations`."""
+class _FaultyPersonError(Exception):
+    """A person that cannot be used: the kind of fault, what is wrong, the cure."""
+
+
+def listing_from_aic(path: Path, content: list[Any], skeleton: Skeleton | None, faults: Faults) -> Listing:
+    """What the native list lists; see :func:`diffusionpose.data.annotations.read_listing`."""
     if skeleton not in (None, AIC):
         raise InputError(
             f"{path}: AI Challenger's native format, whose skeleton is always 'aic'; leave out --skeleton"
         )
-    entries = entries_with(
-        path, "the list", content, ("image_id", "keypoint_annotations", "human_annotations")
-    )
-    images: dict[int | str, ImageRecord] = {}
-    persons: list[Person] = []
-    dropped: list[str] = []
-    for entry in entries:
+    records: dict[int | str, ImageRecord] = {}
+    names: list[str] = []
+    image_ids: list[int | str] = []
+    boxes, triplets = [], []
+    for entry in complete_entries(path, "the list", content, KEYS, faults):
         image_id = str(entry["image_id"])
-        if image_id in images:
-            raise InputError(f"{path}: the image {image_id} is listed twice; keep one of the two")
-        images[image_id] = ImageRecord(image_id, f"{image_id}.jpg", 0, 0)
-        for name, numbers in entry["keypoint_annotations"].items():
-            where = f"{path}: image {image_id}, {name}"
-            box = _box(where, entry["human_annotations"].get(name))
-            if not (box[2:] > box[:2]).all():
-                dropped.append(f"{where}: its box {box.tolist()} has no area")
-                continue
-            keypoints, visible = _keypoints(where, numbers)
-            area = float(np.prod(box[2:] - box[:2]))
-            persons.append(Person(image_id, len(persons) + 1, box, keypoints, visible, area))
-    return Annotations(path, AIC, images, persons, dropped=dropped)
+        if image_id in records:
+            twice = Fault(f"the image {image_id} is listed twice", image_id)
+            faults.add("image id twice", [twice], "keep one of the two")
+            continue
+        records[image_id] = ImageRecord(image_id, f"{image_id}.jpg", 0, 0)
+        for name, box, keypoints in _persons(image_id, entry, faults):
+            names.append(f"image {image_id}, {name}")
+            image_ids.append(image_id)
+            boxes.append(box)
+            triplets.append(keypoints)
+    count = len(names)
+    return Listing(
+        path,
+        AIC,
+        list(records.values()),
+        names,
+        list(range(1, count + 1)),
+        image_ids,
+        np.asarray(boxes, dtype=np.float64).reshape(count, 4),
+        np.asarray(triplets, dtype=np.float64).reshape(count, AIC.num_joints, 3),
+        areas=np.full(count, np.nan),
+        crowd=np.zeros(count, dtype=bool),
+    )
 
 
-def _box(where: str, corners: Any) -> np.ndarray:
+def _persons(
+    image_id: str, entry: dict[str, Any], faults: Faults
+) -> list[tuple[str, np.ndarray, np.ndarray]]:
+    """Name, (4,) x, y, width, height and (14, 3) x, y, visible of an entry's persons."""
+    people, boxes = entry["keypoint_annotations"], entry["human_annotations"]
+    if not (isinstance(people, dict) and isinstance(boxes, dict)):
+        message = f"image {image_id}: its keypoint_annotations or human_annotations are no objects"
+        faults.add("not an entry", [Fault(message, image_id)], "every entry is an object in braces")
+        return []
+    found = []
+    for name, numbers in people.items():
+        try:
+            found.append((name, _box(boxes.get(name)), _keypoints(numbers)))
+        except _FaultyPersonError as error:
+            kind, what, cure = error.args
+            faults.add(kind, [Fault(f"image {image_id}, {name}: {what}", image_id, name)], cure)
+    return found
+
+
+def _box(corners: Any) -> np.ndarray:
     if corners is None:
-        raise InputError(f"{where}: has keypoints but no box in 'human_annotations'; add it")
-    box = _numbers(where, corners)
+        raise _FaultyPersonError("missing key", "has keypoints but no box in 'human_annotations'", "add it")
+    box = _numbers(corners, "box numbers", "a box is x0, y0, x1, y1")
     if box.shape != (4,):
-        raise InputError(f"{where}: a box is x0, y0, x1, y1, not {corners}")
-    return box
+        raise _FaultyPersonError("box numbers", f"its box is {corners}", "a box is x0, y0, x1, y1")
+    return np.concatenate([box[:2], box[2:] - box[:2]])
 
 
-def _keypoints(where: str, numbers: Any) -> tuple[np.ndarray, np.ndarray]:
-    triplets = _numbers(where, numbers)
+def _keypoints(numbers: Any) -> np.ndarray:
+    triplets = _numbers(numbers, "keypoint numbers", "write 0, 0, 3 for a joint that is not labelled")
     if triplets.shape != (3 * AIC.num_joints,):
-        raise InputError(f"{where}: {triplets.size} keypoint numbers; the 14 joints need 42")
+        what = f"has {triplets.size} keypoint numbers"
+        raise _FaultyPersonError("keypoint count", what, "the 14 joints need 42")
     triplets = triplets.reshape(-1, 3)
-    flags = triplets[:, 2]
-    if not np.isin(flags, (0, 1, 2, 3)).all():
-        raise InputError(f"{where}: a flag other than 1 (visible), 2 (hidden), 3 (not labelled)")
-    return triplets[:, :2].copy(), VISIBLE_OF_FLAG[flags.astype(np.int64)]
+    if not np.isin(triplets[:, 2], (0, 1, 2, 3)).all():
+        what = "a flag other than 1 (visible), 2 (hidden), 3 (not labelled)"
+        raise _FaultyPersonError("visibility", what, "give every joint one of the three")
+    triplets[:, 2] = VISIBLE_OF_FLAG[triplets[:, 2].astype(np.int64)]
+    return triplets
 
 
-def _numbers(where: str, values: Any) -> np.ndarray:
+def _numbers(values: Any, kind: str, cure: str) -> np.ndarray:
     try:
-        array = np.asarray(values, dtype=np.float32)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{where}: holds something that is no number ({error})") from error
-    if not np.isfinite(array).all():
-        raise InputError(
-            f"{where}: a number is not finite (NaN); write 0, 0, 3 for a joint that is not labelled"
-        )
+        array = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise _FaultyPersonError(kind, f"holds something that is no number ({error})", cure) from error
+    if not np.all(np.abs(array) < LARGEST):  # NaN is not
+        raise _FaultyPersonError(kind, "a number is not finite (NaN) or huge", cure)
     return array

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from diffusionpose.data.aic_native import annotations_from_aic
-from diffusionpose.data.coco_format import annotations_from_coco
+from diffusionpose.data.aic_native import listing_from_aic
+from diffusionpose.data.coco_format import listing_from_coco
+from diffusionpose.data.faults import Faults, RefuseFaults
 from diffusionpose.data.json_files import read_json
+from diffusionpose.data.listing import Listing
 from diffusionpose.data.persons import Annotations, ImageRecord, Person
 from diffusionpose.errors import InputError
 from diffusionpose.skeletons import Skeleton
 
-__all__ = ["Annotations", "ImageRecord", "Person", "read_annotations"]
+__all__ = ["Annotations", "ImageRecord", "Person", "read_annotations", "read_listing"]
 
 
 def read_annotations(path: str | Path, skeleton: Skeleton | None = None) -> Annotations:
@@ -29,12 +31,22 @@ def read_annotations(path: str | Path, skeleton: Skeleton | None = None) -> Anno
         InputError: the file is not JSON, lacks a key, lists an annotation of an unknown image, has a
             wrong number of keypoints or one that is not finite, or its skeleton is not known.
     """
+    return read_listing(path, skeleton, RefuseFaults(Path(path))).annotations()
+
+
+def read_listing(path: str | Path, skeleton: Skeleton | None, faults: Faults) -> Listing:
+    """What an annotation file lists, unchanged; every entry that cannot be used goes to ``faults``.
+
+    Raises:
+        InputError: nothing of the file can be used: not JSON, no lists of images and annotations, a
+            file of results, or a skeleton that is not known.
+    """
     path = Path(path)
     content = read_json(path)
     if isinstance(content, dict):
-        return annotations_from_coco(path, content, skeleton)
+        return listing_from_coco(path, content, skeleton, faults)
     if isinstance(content, list):
         if content and isinstance(content[0], dict) and "score" in content[0]:
             raise InputError(f"{path}: a file of boxes or results, not of annotations; boxes go to --boxes")
-        return annotations_from_aic(path, content, skeleton)
+        return listing_from_aic(path, content, skeleton, faults)
     raise InputError(f"{path}: neither a COCO dict nor an AI Challenger list of annotations")

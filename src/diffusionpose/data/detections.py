@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from diffusionpose.data.json_files import entries_with, read_json, refuse
+from diffusionpose.data.faults import refuse
+from diffusionpose.data.json_files import entries_with, read_json
 from diffusionpose.data.persons import Annotations, Person, boxes_inside
 from diffusionpose.errors import InputError
 

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from diffusionpose.data.faults import Fault, Faults, RefuseFaults
 from diffusionpose.errors import InputError
 
-FAULTS_SHOWN = 3
+ID_KEYS = ("id", "image_id")
 
 
 def read_json(path: str | Path) -> Any:
@@ -32,23 +33,40 @@ def entries_with(path: Path, what: str, entries: Any, keys: Sequence[str]) -> li
     """``entries`` itself, once it is known to be a list of dicts that all have ``keys``.
 
     Raises:
-        InputError: names the file, the first entry at fault and the key.
+        InputError: names the file, the first entries at fault and what they lack.
+    """
+    return complete_entries(path, what, entries, keys, RefuseFaults(path))
+
+
+def complete_entries(
+    path: Path, what: str, entries: Any, keys: Sequence[str], faults: Faults
+) -> list[dict[str, Any]]:
+    """Those of ``entries`` that are dicts with all ``keys``; the others go to ``faults``.
+
+    Raises:
+        InputError: ``entries`` is no list.
     """
     if not isinstance(entries, list):
         raise InputError(f"{path}: {what!r} must be a list")
+    good, others, lacking, ids = [], [], [], []
     for number, entry in enumerate(entries):
         if not isinstance(entry, dict):
-            raise InputError(f"{path}: entry {number} of {what!r} is not an object")
-        for key in keys:
-            if key not in entry:
-                name = f"with id {entry['id']}" if "id" in entry else f"number {number}"
-                raise InputError(f"{path}: the entry {name} of {what!r} has no key {key!r}; add it")
-    return entries
+            others.append(Fault(f"entry {number} of {what!r} is not an object"))
+            continue
+        missing = next((key for key in keys if key not in entry), None)
+        strange = next((k for k in keys if k in ID_KEYS and not _is_id(entry.get(k))), None)
+        name = f"with id {entry['id']}" if "id" in entry else f"number {number}"
+        if missing is not None:
+            lacking.append(Fault(f"the entry {name} of {what!r} has no key {missing!r}"))
+        elif strange is not None:
+            ids.append(Fault(f"the entry {name} of {what!r} has an {strange!r} that is no number or text"))
+        else:
+            good.append(entry)
+    faults.add("not an entry", others, "every entry is an object in braces")
+    faults.add("missing key", lacking, "add it")
+    faults.add("unusable id", ids, "give it a number of its own")
+    return good
 
 
-def refuse(path: Path, faults: Sequence[str], cure: str) -> None:
-    """InputError with the first few faults of a file and their number, if there are any."""
-    if faults:
-        shown = "; ".join(faults[:FAULTS_SHOWN])
-        more = f"; and {len(faults) - FAULTS_SHOWN} more" if len(faults) > FAULTS_SHOWN else ""
-        raise InputError(f"{path}: {shown}{more}; {cure}")
+def _is_id(value: Any) -> bool:
+    return isinstance(value, (int, float, str)) and value == value  # NaN is not itself

@@ -92,9 +92,9 @@ class SpatialChannelCrossAttention(nn.Module):
         fill = (0, -width % side, 0, -height % side)
         padded = [F.pad(feature, fill) for feature in (query, key, value)]
         rows, columns = padded[0].shape[2] // side, padded[0].shape[3] // side
-        windows = [_tokens(_cut_windows(feature, side)) for feature in padded]
+        windows = [_tokens(cut_windows(feature, side)) for feature in padded]
         attended = _feature_map(self.spatial(*windows), side, side)
-        return _join_windows(attended, rows, columns)[..., :height, :width]
+        return join_windows(attended, rows, columns)[..., :height, :width]
 
 
 def _tokens(feature: Tensor) -> Tensor:
@@ -107,13 +107,13 @@ def _feature_map(tokens: Tensor, height: int, width: int) -> Tensor:
     return tokens.mT.unflatten(2, (height, width))
 
 
-def _cut_windows(feature: Tensor, side: int) -> Tensor:
+def cut_windows(feature: Tensor, side: int) -> Tensor:
     """(b, c, rows side, columns side) -> (b rows columns, c, side, side)."""
     split = feature.unflatten(3, (-1, side)).unflatten(2, (-1, side))
     return split.permute(0, 2, 4, 1, 3, 5).flatten(0, 2)
 
 
-def _join_windows(windows: Tensor, rows: int, columns: int) -> Tensor:
-    """The inverse of :func:`_cut_windows`."""
+def join_windows(windows: Tensor, rows: int, columns: int) -> Tensor:
+    """The inverse of :func:`cut_windows`."""
     split = windows.unflatten(0, (-1, rows, columns))
     return split.permute(0, 3, 1, 4, 2, 5).flatten(4, 5).flatten(2, 3)

@@ -6,6 +6,7 @@ by which an RGB picture in [0, 1] is normalised.
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -47,7 +48,7 @@ class Encoder(nn.Module):
                 facts = file.metadata() or {}
         except (OSError, SafetensorError) as error:
             raise InputError(f"{path}: not a readable safetensors file ({error})") from error
-        own = self.backbone.state_dict()
+        weights, own = self.fit(weights), self.backbone.state_dict()
         missing = [
             name
             for name, value in own.items()
@@ -62,6 +63,10 @@ class Encoder(nn.Module):
         self.backbone.load_state_dict({n: v for n, v in weights.items() if n in own}, strict=False)
         if "mean" in facts and "std" in facts:
             self.mean, self.std = 3 * (float(facts["mean"]),), 3 * (float(facts["std"]),)
+
+    def fit(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Weights of a classification network as this backbone takes them: here as they are."""
+        return weights
 
 
 class HRNetEncoder(Encoder):
@@ -86,8 +91,10 @@ class HRNetEncoder(Encoder):
 class LastStageEncoder(Encoder):
     """The deepest feature of a classification network: stride 32 for ResNets (SimpleBaseline)."""
 
-    def __init__(self, name: str, pretrained: bool = False) -> None:
-        backbone: Any = timm.create_model(name, pretrained=pretrained, features_only=True, out_indices=(-1,))
+    def __init__(self, name: str, pretrained: bool = False, **options: Any) -> None:
+        backbone: Any = timm.create_model(
+            name, pretrained=pretrained, features_only=True, out_indices=(-1,), **options
+        )
         info = backbone.feature_info
         super().__init__(backbone, info.channels()[0], info.reduction()[0])
 
@@ -127,6 +134,46 @@ class PyramidEncoder(Encoder):
         for lateral, smooth in zip(reversed(finer), self.smooths, strict=True):
             y = smooth(lateral + F.interpolate(y, size=lateral.shape[2:], mode="nearest"))
         return y
+
+
+class RaisedEncoder(Encoder):
+    """An encoder's feature brought to stride 4 by deconvolutions, as ViTPose's and SimpleBaseline's heads do.
+
+    For DiffusionPose on backbones that end at stride 16 or 32: its conv (Eq. 10) on this feature is then
+    the whole of that method, and the decoder improves on it.
+
+    Args:
+        inner: the encoder, of stride 8, 16 or 32.
+        channels: of the feature map.
+    """
+
+    def __init__(self, inner: Encoder, channels: int = 256) -> None:
+        super().__init__(inner.backbone, channels, stride=4)
+        del self.backbone  # it is the inner encoder's, and a checkpoint names it once
+        self.inner = inner
+        self.mean, self.std = inner.mean, inner.std
+        self.neck = nn.Sequential(
+            *deconvolutions(inner.channels, channels, int(math.log2(inner.stride // 4)))
+        )
+
+    def load_backbone(self, path: str | Path) -> None:
+        """As the inner encoder does it."""
+        self.inner.load_backbone(path)
+        self.mean, self.std = self.inner.mean, self.inner.std
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(b, 3, H, W) normalised -> (b, channels, H / 4, W / 4)."""
+        return self.neck(self.inner(x))
+
+
+def deconvolutions(channels: int, width: int, layers: int) -> list[nn.Module]:
+    """``layers`` doublings by 4x4 deconvolution, BatchNorm and ReLU (SimpleBaseline, ViTPose)."""
+    parts: list[nn.Module] = []
+    for i in range(layers):
+        deconvolution = nn.ConvTranspose2d(channels if i == 0 else width, width, 4, 2, padding=1, bias=False)
+        nn.init.normal_(deconvolution.weight, std=1e-3)
+        parts += [deconvolution, nn.BatchNorm2d(width), nn.ReLU(inplace=True)]
+    return parts
 
 
 def _smooth(channels: int) -> nn.Sequential:

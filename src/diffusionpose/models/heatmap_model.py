@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from diffusionpose.geometry.codec import HeatmapCodec
@@ -50,32 +49,3 @@ def nearly_zero(conv: nn.Conv2d) -> nn.Conv2d:
 def coarse_head(channels: int, joints: int) -> nn.Conv2d:
     """HRNet's head and the paper's conv (Eq. 10): a 1x1 convolution that begins near zero."""
     return nearly_zero(nn.Conv2d(channels, joints, 1))
-
-
-def deconvolution_head(channels: int, joints: int, layers: int = 3, width: int = 256) -> nn.Sequential:
-    """SimpleBaseline's head: ``layers`` doublings by 4x4 deconvolutions, then a 1x1 convolution."""
-    parts: list[nn.Module] = []
-    for i in range(layers):
-        deconvolution = nn.ConvTranspose2d(channels if i == 0 else width, width, 4, 2, padding=1, bias=False)
-        nn.init.normal_(deconvolution.weight, std=1e-3)
-        parts += [deconvolution, nn.BatchNorm2d(width), nn.ReLU(inplace=True)]
-    return nn.Sequential(*parts, coarse_head(width, joints))
-
-
-def count_parameters(model: nn.Module) -> int:
-    """Trainable numbers of a model."""
-    return sum(p.numel() for p in model.parameters() if p.requires_grad)
-
-
-def count_multiply_adds(model: PoseModel, **options: Any) -> int:
-    """Multiply-adds of one forward pass of one person, without the flip test (what papers call FLOPs)."""
-    from torch.utils.flop_counter import FlopCounterMode
-
-    width, height = model.input_size
-    parameter = next(model.parameters())
-    images = torch.zeros(1, 3, height, width, dtype=torch.uint8, device=parameter.device)
-    training = model.training
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        model.eval()(images, **options)
-    model.train(training)
-    return counter.get_total_flops() // 2

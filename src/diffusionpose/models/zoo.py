@@ -10,12 +10,26 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from diffusionpose.errors import InputError
 from diffusionpose.geometry.codec import HeatmapCodec
+from diffusionpose.models.baselines.hrformer import HRFormerEncoder
+from diffusionpose.models.baselines.simplebaseline import deconvolution_head
+from diffusionpose.models.baselines.tokenpose import TokenPoseHead
+from diffusionpose.models.baselines.transpose import TransPoseHead
+from diffusionpose.models.baselines.vitpose import SimpleDecoder, ViTEncoder
 from diffusionpose.models.condition import Condition, FeatureCondition, KeypointCondition, StructureCondition
 from diffusionpose.models.diffusion_pose import DiffusionPose
-from diffusionpose.models.encoders import Encoder, HRNetEncoder, LastStageEncoder, PyramidEncoder
-from diffusionpose.models.heatmap_model import HeatmapModel, coarse_head, deconvolution_head
+from diffusionpose.models.encoders import (
+    Encoder,
+    HRNetEncoder,
+    LastStageEncoder,
+    PyramidEncoder,
+    RaisedEncoder,
+)
+from diffusionpose.models.heatmap_model import HeatmapModel, coarse_head
+from diffusionpose.models.hrnet_stage3 import HRNetStage3Encoder
 from diffusionpose.models.pose_model import PoseModel
 from diffusionpose.models.sgdd import StructureGuidedDecoder
 from diffusionpose.skeletons import CROWDPOSE, Skeleton, get_skeleton
@@ -23,7 +37,10 @@ from diffusionpose.skeletons import CROWDPOSE, Skeleton, get_skeleton
 CONDITIONS = ("features", "keypoints", "full")  # the rows of Table 5
 MASK_WIDTH = 2.0  # delta_kps and delta_ske in units of the heatmaps' sigma
 
+HEAD_STRIDE = 4  # input pixels per pixel of a heatmap model's output
+
 Builder = Callable[..., PoseModel]
+EncoderMaker = Callable[..., Encoder]  # of input_size, pretrained and the backbone's own options
 
 
 def make_condition(kind: str, feature_channels: int, skeleton: Skeleton, sigma: float) -> Condition:
@@ -52,47 +69,89 @@ def _diffusion_pose(
     return DiffusionPose(encoder, condition, decoder, skeleton, codec, zeta)
 
 
-def _heatmap_model(encoder: Encoder, skeleton: Skeleton, codec: HeatmapCodec) -> HeatmapModel:
-    return HeatmapModel(encoder, coarse_head(encoder.channels, skeleton.num_joints), skeleton, codec)
+def _heatmap_model(head: Callable[..., nn.Module]) -> Builder:
+    """A heatmap model; its head is made from the encoder's channels, the number of joints and the codec."""
+
+    def build(encoder: Encoder, skeleton: Skeleton, codec: HeatmapCodec, **options: Any) -> HeatmapModel:
+        if codec.stride != HEAD_STRIDE:
+            raise InputError(f"stride {codec.stride}: this model's heatmaps have stride {HEAD_STRIDE}")
+        made = head(encoder.channels, skeleton.num_joints, codec, **options)
+        return HeatmapModel(encoder, made, skeleton, codec)
+
+    return build
 
 
-def _simple_baseline(encoder: Encoder, skeleton: Skeleton, codec: HeatmapCodec) -> HeatmapModel:
-    head = deconvolution_head(encoder.channels, skeleton.num_joints)
-    return HeatmapModel(encoder, head, skeleton, codec)
+def _encoder(kind: Callable[..., Encoder], *arguments: Any, **defaults: Any) -> EncoderMaker:
+    """An encoder that takes pictures of any size."""
+    return lambda input_size, pretrained, **options: kind(
+        *arguments, pretrained=pretrained, **{**defaults, **options}
+    )
 
 
-def _hrnet(width: int) -> Callable[[bool], Encoder]:
-    return lambda pretrained: HRNetEncoder(f"hrnet_w{width}", pretrained)
+def _vit(name: str, **defaults: Any) -> EncoderMaker:
+    """A vision transformer, whose positions are made for one input size."""
+    return lambda input_size, pretrained, **options: ViTEncoder(
+        name, input_size, pretrained, **{**defaults, **options}
+    )
 
 
-def _resnet(depth: int) -> Callable[[bool], Encoder]:
-    return lambda pretrained: LastStageEncoder(f"resnet{depth}", pretrained)
+def _raised(encoder: EncoderMaker) -> EncoderMaker:
+    """The same encoder brought to stride 4."""
+    return lambda input_size, pretrained, **options: RaisedEncoder(encoder(input_size, pretrained, **options))
 
 
-def _mobilenetv2(pretrained: bool) -> Encoder:
-    # pad_type "same" is how the bundled ImageNet weights were trained
-    return PyramidEncoder("mobilenetv2_100", 64, pretrained, pad_type="same")
+HRNET_W32 = _encoder(HRNetEncoder, "hrnet_w32")
+HRNET_W48 = _encoder(HRNetEncoder, "hrnet_w48")
+HRNET_STAGE_3 = _encoder(HRNetStage3Encoder, "hrnet_w48")
+HRFORMER = {size[0]: _encoder(HRFormerEncoder, size) for size in ("small", "base")}
+RESNET = {depth: _encoder(LastStageEncoder, f"resnet{depth}") for depth in (50, 101, 152)}
+VIT = {
+    # heads and patches as ViTPose publishes them; timm's own ViT-S has 6 heads, its ViT-H patches of 14
+    "s": _vit("vit_small_patch16_224.dino", num_heads=12),
+    "b": _vit("vit_base_patch16_224.mae"),
+    "l": _vit("vit_large_patch16_224.mae"),
+    "h": _vit("vit_huge_patch14_224.mae"),
+}
+# pad_type "same" is how the ImageNet weights at hand for MobileNetV2 were trained
+MOBILENETV2 = _encoder(PyramidEncoder, "mobilenetv2_100", 64, pad_type="same")
+# Input sides in multiples of 32: on CPU in bf16, torch 2.15's 2x2 convolution of stride 2 reads beyond
+# maps of odd width and gives NaN.
+TINY = _encoder(PyramidEncoder, "test_convnext", 32)
 
+PLAIN = _heatmap_model(lambda channels, joints, codec: coarse_head(channels, joints))
+DECONVOLUTIONS = _heatmap_model(lambda channels, joints, codec: deconvolution_head(channels, joints))
+CLASSIC = _heatmap_model(lambda channels, joints, codec: deconvolution_head(channels, joints, layers=2))
+SIMPLE = _heatmap_model(lambda channels, joints, codec: SimpleDecoder(channels, joints))
+TOKENPOSE = _heatmap_model(
+    lambda channels, joints, codec, **options: TokenPoseHead(
+        channels, joints, codec.size, codec.size, **options
+    )
+)
+TRANSPOSE = _heatmap_model(
+    lambda channels, joints, codec, **options: TransPoseHead(channels, joints, codec.size, **options)
+)
 
-def _tiny(pretrained: bool) -> Encoder:
-    # Input sides in multiples of 32: on CPU in bf16, torch 2.15's 2x2 convolution of stride 2 reads
-    # beyond maps of odd width and gives NaN.
-    return PyramidEncoder("test_convnext", 32, pretrained)
-
-
-MODELS: dict[str, tuple[Builder, Callable[[bool], Encoder], dict[str, Any]]] = {
+MODELS: dict[str, tuple[Builder, EncoderMaker, dict[str, Any]]] = {
     # name: (builder, encoder, defaults of the builder)
-    "diffusionpose_hrnet_w32": (_diffusion_pose, _hrnet(32), {}),
-    "diffusionpose_hrnet_w48": (_diffusion_pose, _hrnet(48), {}),
-    "diffusionpose_mobilenetv2": (_diffusion_pose, _mobilenetv2, {"width": 64}),
-    "diffusionpose_tiny": (_diffusion_pose, _tiny, {"width": 16, "input_size": (64, 96)}),
-    "hrnet_w32": (_heatmap_model, _hrnet(32), {}),
-    "hrnet_w48": (_heatmap_model, _hrnet(48), {}),
-    "mobilenetv2": (_heatmap_model, _mobilenetv2, {}),
-    "tiny": (_heatmap_model, _tiny, {"input_size": (64, 96)}),
-    "simplebaseline_r50": (_simple_baseline, _resnet(50), {}),
-    "simplebaseline_r101": (_simple_baseline, _resnet(101), {}),
-    "simplebaseline_r152": (_simple_baseline, _resnet(152), {}),
+    "diffusionpose_hrnet_w32": (_diffusion_pose, HRNET_W32, {}),
+    "diffusionpose_hrnet_w48": (_diffusion_pose, HRNET_W48, {}),
+    **{f"diffusionpose_vit_{size}": (_diffusion_pose, _raised(vit), {}) for size, vit in VIT.items()},
+    **{f"diffusionpose_hrformer_{size}": (_diffusion_pose, made, {}) for size, made in HRFORMER.items()},
+    "diffusionpose_resnet50": (_diffusion_pose, _encoder(PyramidEncoder, "resnet50", 128), {}),
+    "diffusionpose_convnext_tiny": (_diffusion_pose, _encoder(PyramidEncoder, "convnext_tiny", 128), {}),
+    "diffusionpose_convnext_base": (_diffusion_pose, _encoder(PyramidEncoder, "convnext_base", 128), {}),
+    "diffusionpose_mobilenetv2": (_diffusion_pose, MOBILENETV2, {"width": 64}),
+    "diffusionpose_tiny": (_diffusion_pose, TINY, {"width": 16, "input_size": (64, 96)}),
+    "hrnet_w32": (PLAIN, HRNET_W32, {}),
+    "hrnet_w48": (PLAIN, HRNET_W48, {}),
+    "mobilenetv2": (PLAIN, MOBILENETV2, {}),
+    "tiny": (PLAIN, TINY, {"input_size": (64, 96)}),
+    **{f"simplebaseline_r{depth}": (DECONVOLUTIONS, resnet, {}) for depth, resnet in RESNET.items()},
+    "tokenpose_l": (TOKENPOSE, HRNET_STAGE_3, {}),
+    "transpose_h": (TRANSPOSE, HRNET_STAGE_3, {}),
+    **{f"hrformer_{size}": (PLAIN, hrformer, {}) for size, hrformer in HRFORMER.items()},
+    **{f"vitpose_{size}": (CLASSIC, vit, {}) for size, vit in VIT.items()},
+    **{f"vitpose_{size}_simple": (SIMPLE, vit, {}) for size, vit in VIT.items()},
 }
 
 
@@ -113,25 +172,49 @@ def create_model(
         encoder_weights: safetensors file of ImageNet weights of the encoder, in timm's names.
         options: of the heatmaps: ``input_size`` (width, height; 192x256), ``stride`` (the paper's s;
             4), ``unbiased`` (False), ``quantise`` (False). Of DiffusionPose: ``width`` (C; 128),
-            ``zeta`` (0.05), ``conditions`` ("full", "keypoints", "features"), ``time_input`` (False).
+            ``zeta`` (0.05), ``conditions`` ("full", "keypoints", "features"), ``time_input`` (False). Of the
+            encoder: ``encoder``, a dict of what its backbone takes (``{"drop_path_rate": 0.3}``). Of
+            TokenPose and TransPose what their heads take, such as ``patch`` and ``dropout``.
 
     Raises:
         InputError: an unknown name or option, or encoder weights that do not fit.
     """
     if name not in MODELS:
         raise InputError(f"no model {name!r}; there are {', '.join(MODELS)}")
-    builder, make_encoder, defaults = MODELS[name]
     skeleton = get_skeleton(skeleton)
-    given = {"input_size": (192, 256), **defaults, **options}
-    width, height = (int(side) for side in given.pop("input_size"))
-    codec_options = {key: given.pop(key) for key in ("stride", "unbiased", "quantise") if key in given}
-    encoder = make_encoder(pretrained)
+    given = {"input_size": (192, 256), **MODELS[name][2], **options}
+    width, height = given["input_size"] = tuple(int(side) for side in given["input_size"])
+    model = _made(name, skeleton, given, pretrained, encoder_weights)
+    model.config = {
+        "name": name,
+        "skeleton": skeleton.to_dict(),
+        "options": {**options, "input_size": [width, height]},
+    }
+    return model
+
+
+def _made(
+    name: str,
+    skeleton: Skeleton,
+    options: dict[str, Any],
+    pretrained: bool,
+    encoder_weights: str | Path | None,
+) -> PoseModel:
+    """The model of all its options, sorted out among encoder, codec and builder."""
+    builder, make_encoder, _ = MODELS[name]
+    rest = dict(options)
+    size, encoder_options = rest.pop("input_size"), rest.pop("encoder", {})
+    codec_options = {key: rest.pop(key) for key in ("stride", "unbiased", "quantise") if key in rest}
+    refused = f"model {name!r} cannot be made with options {options}"
+    try:
+        encoder = make_encoder(size, pretrained, **encoder_options)
+    except TypeError as error:  # no ValueError: a download that fails is one, and no fault of the options
+        raise InputError(f"{refused}: {error}") from error
     if encoder_weights is not None:
         encoder.load_backbone(encoder_weights)
     try:
-        model = builder(encoder, skeleton, HeatmapCodec((width, height), **codec_options), **given)
+        return builder(encoder, skeleton, HeatmapCodec(size, **codec_options), **rest)
+    except InputError:
+        raise
     except (TypeError, ValueError) as error:
-        raise InputError(f"model {name!r} cannot be made with options {options}: {error}") from error
-    options["input_size"] = [width, height]
-    model.config = {"name": name, "skeleton": skeleton.to_dict(), "options": options}
-    return model
+        raise InputError(f"{refused}: {error}") from error

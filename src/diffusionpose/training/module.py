@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from diffusionpose.errors import InputError
 from diffusionpose.models.pose_model import PoseModel
 from diffusionpose.training.ema import averaged_copy, update_average
+from diffusionpose.training.optimiser import make_optimiser
 from diffusionpose.training.schedule import learning_rate
 from diffusionpose.training.settings import TrainingSettings
 
@@ -59,7 +60,7 @@ class PoseTraining(pl.LightningModule):
         """Set the step's learning rate and the seed of whatever draws inside the network (drop-out)."""
         rate = learning_rate(self.settings, self.global_step, self.steps_per_epoch)
         for group in self.trainer.optimizers[0].param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group.get("lr_scale", 1.0)
         torch.manual_seed(step_seed(self.settings.seed, self.global_step, self.global_rank))
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
@@ -113,14 +114,8 @@ class PoseTraining(pl.LightningModule):
             nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Adam or AdamW; no weight decay on norms and biases."""
-        trained = [p for p in self.model.parameters() if p.requires_grad]
-        groups = [
-            {"params": [p for p in trained if p.ndim > 1], "weight_decay": self.settings.weight_decay},
-            {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
-        ]
-        kind = torch.optim.AdamW if self.settings.optimiser == "adamw" else torch.optim.Adam
-        return kind([g for g in groups if g["params"]], lr=self.settings.learning_rate, fused=True)
+        """By the settings."""
+        return make_optimiser(self.model, self.settings)
 
 
 def step_seed(seed: int, step: int, rank: int = 0) -> int:

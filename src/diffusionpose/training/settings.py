@@ -32,6 +32,8 @@ class TrainingSettings:
         optimiser: "adam" or "adamw".
         learning_rate: at its height, after the warm-up; not scaled with the number of processes.
         weight_decay: on weights of two or more dimensions (not on norms and biases).
+        layer_decay: each block of the backbone learns at this share of the rate of the block above it; 1
+            for one rate. For vision transformers.
         warmup_steps: the rate rises linearly over this many first steps.
         schedule: "steps" (divided by 10 after each of ``drops``, in epochs) or "cosine" (to 1 % at the end).
         clip_norm: largest norm of the gradient, 0 for no clipping.
@@ -61,6 +63,7 @@ class TrainingSettings:
     optimiser: str = "adam"
     learning_rate: float = 5e-4
     weight_decay: float = 0.0
+    layer_decay: float = 1.0
     warmup_steps: int = 0
     schedule: str = "steps"
     drops: tuple[int, ...] = (170, 200)
@@ -81,6 +84,7 @@ class TrainingSettings:
         for name in ("weight_decay", "warmup_steps", "clip_norm", "seed"):
             _require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
         _require(0 < self.learning_rate < float("inf"), "learning_rate", self.learning_rate, "above 0")
+        _require(0 < self.layer_decay <= 1, "layer_decay", self.layer_decay, "above 0, at most 1")
         _require(0 <= self.ema_decay < 1, "ema_decay", self.ema_decay, "from 0 to below 1")
         _require(min(self.input_size) >= 32, "input_size", self.input_size, "at least 32 x 32")
         choices = {"optimiser": OPTIMISERS, "schedule": SCHEDULES, "precision": PRECISIONS, "decode": DECODES}

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from diffusionpose.errors import InputError
+from diffusionpose.models.diffusion_pose import DiffusionPose
+from diffusionpose.models.encoders import RaisedEncoder
+from diffusionpose.models.heatmap_model import HeatmapModel
 from diffusionpose.models.pose_model import PoseModel
 from diffusionpose.models.weights import load_model
 from diffusionpose.models.zoo import create_model
@@ -61,7 +66,7 @@ def starting_model(
 
 def _take_weights(model: PoseModel, source: PoseModel, name: Path | str) -> None:
     """Copy every weight of the same name and shape; the rest (another skeleton's output) stays as it is."""
-    own, given = model.state_dict(), source.state_dict()
+    own, given = model.state_dict(), renamed(source, model)
     fitting = {key: value for key, value in given.items() if key in own and own[key].shape == value.shape}
     if not any(key.startswith("encoder.") for key in fitting):
         raise InputError(
@@ -71,3 +76,29 @@ def _take_weights(model: PoseModel, source: PoseModel, name: Path | str) -> None
     model.load_state_dict(fitting, strict=False)
     if left := sorted(own.keys() - fitting.keys()):
         tqdm.write(f"{name}: {len(fitting)} of {len(own)} weights taken; new: {', '.join(left[:4])} ...")
+
+
+def renamed(source: PoseModel, model: PoseModel) -> dict[str, Tensor]:
+    """Weights of ``source`` under the names of ``model``.
+
+    A heatmap model lies inside DiffusionPose on the same encoder: its head is conv (Eq. 10) on x_fea, and
+    deconvolutions before that (ViTPose's) are the neck that raises the encoder to stride 4.
+    """
+    weights = source.state_dict()
+    if not (isinstance(source, HeatmapModel) and isinstance(model, DiffusionPose)):
+        return weights
+    moves: dict[str, str] = {}
+    if isinstance(source.head, nn.Conv2d):
+        moves = {"head.": "conv."}
+    elif isinstance(source.head, nn.Sequential) and isinstance(model.encoder, RaisedEncoder):
+        last = f"head.{len(source.head) - 1}."
+        moves = {"encoder.": "encoder.inner.", last: "conv.", "head.": "encoder.neck."}
+    return {_moved(name, moves): value for name, value in weights.items()}
+
+
+def _moved(name: str, moves: Mapping[str, str]) -> str:
+    """The name with its start replaced by the first of ``moves`` that fits."""
+    for old, new in moves.items():
+        if name.startswith(old):
+            return new + name.removeprefix(old)
+    return name

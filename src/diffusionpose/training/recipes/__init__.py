@@ -17,13 +17,15 @@ import difflib
 from collections.abc import Callable
 
 from diffusionpose.errors import InputError
-from diffusionpose.training.recipes import aic, coco, crowdpose, small
+from diffusionpose.training.recipes import aic, coco, coco_transformers, crowdpose, small
 from diffusionpose.training.settings import TrainingSettings
 
 Recipe = Callable[[], TrainingSettings]
 
 RECIPES: dict[str, Recipe] = {
-    recipe.__name__: recipe for floor in (coco, crowdpose, aic, small) for recipe in floor.RECIPES
+    recipe.__name__: recipe
+    for floor in (coco, coco_transformers, crowdpose, aic, small)
+    for recipe in floor.RECIPES
 }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from diffusionpose.training.recipes import coco
+from diffusionpose.training.recipes import coco, coco_transformers
 from diffusionpose.training.settings import TrainingSettings
 
 
@@ -85,6 +85,23 @@ def simplebaseline_r152_256x192_aic() -> TrainingSettings:
     )
 
 
+def hrformer_s_256x192_aic() -> TrainingSettings:
+    """``diffusionpose train hrformer_s_256x192_aic --devices 8 ...``: HRFormer-S. Paper: 31.6 AP."""
+    return replace(
+        hrformer_b_256x192_aic(),
+        recipe="hrformer_s_256x192_aic",
+        model="hrformer_s",
+        options={"quantise": True, "encoder": {"drop_path_rate": 0.1}},
+    )
+
+
+def hrformer_b_256x192_aic() -> TrainingSettings:
+    """``diffusionpose train hrformer_b_256x192_aic --devices 8 ...``: HRFormer-B. Paper: 34.4 AP."""
+    return replace(
+        coco_transformers.hrformer_b_256x192_coco(), recipe="hrformer_b_256x192_aic", skeleton="aic"
+    )
+
+
 RECIPES = (
     diffusionpose_w32_256x192_aic,
     diffusionpose_w48_256x192_aic,
@@ -95,4 +112,6 @@ RECIPES = (
     simplebaseline_r50_256x192_aic,
     simplebaseline_r101_256x192_aic,
     simplebaseline_r152_256x192_aic,
+    hrformer_s_256x192_aic,
+    hrformer_b_256x192_aic,
 )

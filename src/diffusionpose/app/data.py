@@ -1,0 +1,157 @@
+"""``diffusionpose data check``: what is wrong with a data set, found before a long training does."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from tyro.conf import FlagCreatePairsOff, Positional, arg
+
+from diffusionpose.app.options import File, Folder
+from diffusionpose.app.output import say
+from diffusionpose.errors import InputError
+from diffusionpose.skeletons import get_skeleton
+
+if TYPE_CHECKING:
+    from diffusionpose.data.checks.check import CheckReport, SetToCheck
+    from diffusionpose.data.checks.findings import Finding
+
+EXAMPLES = 3
+HEADER = f"{'CHECK':28}{'SEVERITY':10}{'COUNT':>6}  EXAMPLES"
+INDENT = 46 * " "
+EVERY = 50  # pictures between two lines of progress
+BY_NAMES = "(default: by the names of its joints)"
+
+
+@dataclass(frozen=True)
+class DataCommand:
+    """Look for what is wrong with training and validation data.
+
+    `diffusionpose data check` opens every picture and prints what would make a training fail, lose persons,
+    learn something wrong or know the answers (errors; the exit status is then 1), and what is suspicious
+    (warnings; status 0). Several training sets are given side by side, as to `diffusionpose train`.
+    """
+
+    task: Positional[Literal["check"]]
+    """What to do with the data."""
+    annotations: tuple[File, ...]
+    """Training annotations (COCO form or AI Challenger's own)."""
+    images: tuple[Folder, ...] = ()
+    """Folder of the training images, one for each annotation file."""
+    val_annotations: Annotated[File | None, arg(metavar="FILE", help_behavior_hint="")] = None
+    """Validation annotations."""
+    val_images: Annotated[Folder | None, arg(metavar="DIR", help_behavior_hint="")] = None
+    """Folder of the validation images."""
+    skeleton: Annotated[str | None, arg(metavar="NAME", help_behavior_hint=BY_NAMES)] = None
+    """Joints of the annotation files: coco, crowdpose, aic or a YAML file."""
+    no_images: FlagCreatePairsOff[bool] = False
+    """Check only the annotation files; no picture is needed."""
+    workers: Annotated[
+        int | None, arg(metavar="N", help_behavior_hint="(default: one for each core, up to 8)")
+    ] = None
+    """Processes that open pictures; 0 opens them in this one."""
+    json: FlagCreatePairsOff[bool] = False
+    """Print every finding as JSON instead of the table."""
+
+    def run(self) -> int:
+        """Check, print; 1 if there are errors, 2 if the options do not go together."""
+        fault = self._misuse()
+        if fault:
+            say(f"data check: {fault}")
+            return 2
+        from diffusionpose.data.checks.check import check_sets
+
+        report = check_sets(
+            self._sets(),
+            None if self.skeleton is None else get_skeleton(self.skeleton),
+            self.workers,
+            _progress if sys.stderr.isatty() else None,
+        )
+        print(json.dumps(_content(report), indent=2) if self.json else _table(report))
+        return 1 if report.errors else 0
+
+    def _misuse(self) -> str:
+        if not self.annotations:
+            return "--annotations names no file"
+        if not self.no_images and not self.images:
+            return "give --images, or --no-images to check only the annotations"
+        if not self.no_images and (self.val_images is None) != (self.val_annotations is None):
+            return "--val-images and --val-annotations go together"
+        if self.workers is not None and self.workers < 0:
+            return "--workers must be 0 or more"
+        return ""
+
+    def _sets(self) -> list[SetToCheck]:
+        from diffusionpose.data.checks.check import SetToCheck
+
+        folders: Sequence[Path | None] = [None] * len(self.annotations) if self.no_images else self.images
+        if len(folders) != len(self.annotations):
+            raise InputError(
+                f"--images names {len(folders)} folders and --annotations {len(self.annotations)} files; "
+                "give one folder for each file"
+            )
+        sets = [SetToCheck(*pair) for pair in zip(self.annotations, folders, strict=True)]
+        if self.val_annotations is not None:
+            folder = None if self.no_images else self.val_images
+            sets.append(SetToCheck(self.val_annotations, folder, validation=True))
+        return sets
+
+
+def _rows(findings: Sequence[Finding]) -> dict[tuple[str, str], list[Finding]]:
+    """Findings by severity and check, errors first."""
+    rows: dict[tuple[str, str], list[Finding]] = {}
+    for finding in sorted(findings, key=lambda f: f.severity):  # "error" comes before "warning"
+        rows.setdefault((finding.severity, finding.check), []).append(finding)
+    return rows
+
+
+def _content(report: CheckReport) -> dict[str, Any]:
+    rows = _rows(report.findings)
+    return {
+        "errors": report.errors,
+        "warnings": len(report.findings) - report.errors,
+        "files": [asdict(count) for count in report.counts],
+        "checks": [
+            {"check": check, "severity": severity, "count": len(found)}
+            for (severity, check), found in rows.items()
+        ],
+        "findings": [asdict(finding) for found in rows.values() for finding in found],
+    }
+
+
+def _table(report: CheckReport) -> str:
+    lines = [
+        f"{c.file}: {c.images:,} pictures, {c.persons:,} persons, {c.labelled:,} of them labelled, "
+        f"skeleton {c.skeleton}"
+        for c in report.counts
+    ]
+    if report.findings:
+        lines += ["", HEADER]
+    files = [Path(count.file) for count in report.counts]
+    alike = len({file.name for file in files}) < len(files)
+    shown = {str(file): f"{file if alike else file.name}: " if len(files) > 1 else "" for file in files}
+    for (severity, check), found in _rows(report.findings).items():
+        examples = [shown[finding.file] + _example(finding) for finding in found[:EXAMPLES]]
+        lines.append(f"{check:28}{severity:10}{len(found):6}  {examples[0]}")
+        lines += [INDENT + example for example in [*examples[1:], f"-> {found[0].cure}"]]
+    warnings = len(report.findings) - report.errors
+    return "\n".join([*lines, "", f"{_number(report.errors, 'error')}, {_number(warnings, 'warning')}"])
+
+
+def _example(finding: Finding) -> str:
+    named = f"{finding.image}: " if finding.image and finding.image not in finding.message else ""
+    return named + finding.message
+
+
+def _number(count: int, what: str) -> str:
+    return f"{count or 'no'} {what}{'' if count == 1 else 's'}"
+
+
+def _progress(done: int, pictures: int) -> None:
+    if done % EVERY == 0 or done == pictures:
+        end = "\r" if done < pictures else "\n"
+        print(f"{done} of {pictures} pictures", end=end, file=sys.stderr, flush=True)

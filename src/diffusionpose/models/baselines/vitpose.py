@@ -1,0 +1,107 @@
+"""ViTPose (Xu et al., "ViTPose: Simple Vision Transformer Baselines for Human Pose Estimation", 2022).
+
+A plain vision transformer and one of two decoders. The classic one is SimpleBaseline's head with two
+deconvolutions; the simple one is below.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import timm
+import torch
+from timm.layers.pos_embed import resample_abs_pos_embed
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from diffusionpose.errors import InputError
+from diffusionpose.models.encoders import Encoder
+from diffusionpose.models.heatmap_model import nearly_zero
+
+PATCH = 16
+PATCH_PADDING = 2  # of the patch embedding, pixels, as published; the number of patches stays the same
+
+
+class ViTEncoder(Encoder):
+    """A plain vision transformer without class token: one feature of stride 16.
+
+    Args:
+        name: of a timm vision transformer.
+        input_size: (width, height) of the pictures, pixels.
+        pretrained: let timm fetch its weights.
+        options: further arguments of ``timm.create_model``, such as ``depth`` and ``drop_path_rate``.
+
+    Raises:
+        InputError: a size that cannot be cut into patches, or weights of another number of heads.
+    """
+
+    def __init__(
+        self, name: str, input_size: tuple[int, int], pretrained: bool = False, **options: Any
+    ) -> None:
+        width, height = input_size
+        if width % PATCH or height % PATCH:
+            raise InputError(
+                f"input size {width}x{height} is no multiple of the transformer's patch, {PATCH}"
+            )
+        backbone: Any = timm.create_model(
+            name,
+            num_classes=0,
+            global_pool="",
+            class_token=False,
+            img_size=(height, width),
+            patch_size=PATCH,
+            **options,
+        )
+        backbone.patch_embed.proj.padding = (PATCH_PADDING, PATCH_PADDING)
+        super().__init__(backbone, backbone.num_features, stride=PATCH)
+        self.grid = (height // PATCH, width // PATCH)
+        if pretrained:
+            source: Any = timm.create_model(name, pretrained=True, num_classes=0)
+            if source.blocks[0].attn.num_heads != backbone.blocks[0].attn.num_heads:
+                raise InputError(
+                    f"timm's {name} has {source.blocks[0].attn.num_heads} heads, this model "
+                    f"{backbone.blocks[0].attn.num_heads}, as published: give a file of its weights"
+                )
+            backbone.load_state_dict(self.fit(source.state_dict()))
+
+    def fit(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Weights of a classifier on square pictures as this backbone takes them.
+
+        The class token's position is added to every patch's, as ViTPose does; the positions are resampled to
+        the grid of this input size; a patch kernel smaller than 16x16 (ViT-H/14) gets a border of zeros.
+        """
+        fitted = {key: value for key, value in weights.items() if key != "cls_token"}
+        if (positions := fitted.get("pos_embed")) is not None:
+            if "cls_token" in weights:
+                positions = positions[:, 1:] + positions[:, :1]
+            if positions.shape[1] != self.grid[0] * self.grid[1]:
+                positions = resample_abs_pos_embed(positions, list(self.grid), num_prefix_tokens=0)
+            fitted["pos_embed"] = positions
+        if (kernel := fitted.get("patch_embed.proj.weight")) is not None and kernel.shape[-1] < PATCH:
+            before = (PATCH - kernel.shape[-1]) // 2
+            after = PATCH - kernel.shape[-1] - before
+            fitted["patch_embed.proj.weight"] = F.pad(kernel, (before, after, before, after))
+        return fitted
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(b, 3, H, W) normalised -> (b, c, H / 16, W / 16)."""
+        tokens: Tensor = self.backbone.forward_features(x)
+        return tokens.mT.unflatten(2, self.grid).contiguous()
+
+
+class SimpleDecoder(nn.Module):
+    """ViTPose's simple decoder: ReLU, bilinear upsampling by 4, a 3x3 convolution.
+
+    Args:
+        channels: of the encoder's feature, stride 16.
+        joints: J, channels of the heatmaps.
+    """
+
+    def __init__(self, channels: int, joints: int) -> None:
+        super().__init__()
+        self.conv = nearly_zero(nn.Conv2d(channels, joints, 3, padding=1))
+
+    def forward(self, feature: Tensor) -> Tensor:
+        """(b, c, h, w) -> (b, j, 4 h, 4 w)."""
+        raised = F.interpolate(torch.relu(feature), scale_factor=4.0, mode="bilinear", align_corners=False)
+        return self.conv(raised)

@@ -1,0 +1,117 @@
+"""ViTPose: its encoder takes classifiers' weights, its decoders are the published ones."""
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from timm import create_model as create_timm
+from torch.nn import functional as F
+
+from diffusionpose.errors import InputError
+from diffusionpose.models.baselines.vitpose import SimpleDecoder, ViTEncoder
+from diffusionpose.models.encoders import RaisedEncoder
+from diffusionpose.models.zoo import create_model
+
+SHALLOW = {"depth": 2, "embed_dim": 48, "num_heads": 3}
+NAME = "vit_small_patch16_224.dino"
+
+
+def images(count=2, height=96, width=64):
+    return torch.randn(count, 3, height, width, generator=torch.Generator().manual_seed(0))
+
+
+def test_feature_is_the_transformers_on_a_padded_picture():
+    torch.manual_seed(0)
+    encoder = ViTEncoder(NAME, (64, 96), **SHALLOW).eval()
+    plain = create_timm(
+        NAME, num_classes=0, global_pool="", class_token=False, img_size=(96, 64), **SHALLOW
+    ).eval()
+    plain.load_state_dict(encoder.backbone.state_dict())
+    x = images()
+    with torch.no_grad():
+        # two pixels of border: the first patch begins at -2
+        shifted = F.pad(x, (2, 2, 2, 2))[..., :96, :64]
+        expected = plain.forward_features(shifted).mT.reshape(2, 48, 6, 4)
+        assert torch.allclose(encoder(x), expected, atol=1e-5)
+    assert (encoder.stride, encoder.channels) == (16, 48)
+
+
+def test_a_classifiers_weights_fit_any_input_size(tmp_path):
+    torch.manual_seed(0)
+    source = create_timm(NAME, img_size=224, **SHALLOW)
+    torch.nn.init.normal_(source.cls_token)
+    torch.nn.init.normal_(source.pos_embed)
+    save_file(source.state_dict(), tmp_path / "vit.safetensors")
+    encoder = ViTEncoder(NAME, (64, 96), **SHALLOW)
+    encoder.load_backbone(tmp_path / "vit.safetensors")
+    square = ViTEncoder(NAME, (224, 224), **SHALLOW)
+    square.load_backbone(tmp_path / "vit.safetensors")
+
+    own = square.backbone.state_dict()
+    given = source.state_dict()
+    assert torch.equal(own["blocks.1.mlp.fc1.weight"], given["blocks.1.mlp.fc1.weight"])
+    # the class token's position goes to every patch
+    assert torch.equal(own["pos_embed"], given["pos_embed"][:, 1:] + given["pos_embed"][:, :1])
+    # resampling keeps the mean, nearly
+    small = encoder.backbone.pos_embed
+    assert small.shape == (1, 24, 48)
+    assert (small.mean() - own["pos_embed"].mean()).abs() < 0.02
+
+
+def test_a_kernel_of_14_pixels_gets_a_border_of_zeros():
+    encoder = ViTEncoder(NAME, (64, 96), **SHALLOW)
+    kernel = torch.randn(48, 3, 14, 14)
+    fitted = encoder.fit({"patch_embed.proj.weight": kernel})["patch_embed.proj.weight"]
+    assert fitted.shape == (48, 3, 16, 16)
+    assert torch.equal(fitted[..., 1:15, 1:15], kernel)
+    assert fitted.abs().sum() == pytest.approx(kernel.abs().sum().item(), rel=1e-5)
+
+
+def test_weights_of_another_transformer_are_refused(tmp_path):
+    save_file(create_timm(NAME, depth=2).state_dict(), tmp_path / "vit.safetensors")
+    with pytest.raises(InputError, match="does not fit the backbone"):
+        ViTEncoder(NAME, (64, 96), **SHALLOW).load_backbone(tmp_path / "vit.safetensors")
+
+
+def test_a_size_without_whole_patches_is_refused():
+    with pytest.raises(InputError, match="72x96 is no multiple of the transformer's patch, 16"):
+        create_model("vitpose_s", input_size=(72, 96), encoder=SHALLOW)
+
+
+def test_the_simple_decoder():
+    torch.manual_seed(0)
+    decoder = SimpleDecoder(6, 3)
+    torch.nn.init.normal_(decoder.conv.weight)
+    feature = torch.randn(2, 6, 4, 3)
+    doubled = torch.nn.Upsample(scale_factor=4, mode="bilinear")(feature.clamp_min(0))
+    expected = F.conv2d(F.pad(doubled, (1, 1, 1, 1)), decoder.conv.weight)
+    assert torch.allclose(decoder(feature), expected, atol=1e-5)
+    assert expected.shape == (2, 3, 16, 12)
+
+
+@pytest.mark.parametrize(
+    ("size", "d", "layers", "heads"),
+    [("s", 384, 12, 12), ("b", 768, 12, 12), ("l", 1024, 24, 16), ("h", 1280, 32, 16)],
+)
+def test_sizes(size, d, layers, heads):
+    """Widths, depths and heads of the publication; parameters by a formula."""
+    with torch.device("meta"):
+        model = create_model(f"vitpose_{size}", "coco")
+    block = 4 * d * d + 4 * d + 8 * d * d + 5 * d + 4 * d  # attention, feed-forward, two norms
+    backbone = (3 * 16 * 16 + 1) * d + 16 * 12 * d + layers * block + 2 * d
+    decoder = 16 * 256 * (d + 256) + 4 * 256 + 17 * (256 + 1)
+    assert sum(p.numel() for p in model.parameters()) == backbone + decoder
+    assert model.encoder.backbone.blocks[0].attn.num_heads == heads
+
+
+def test_diffusionpose_on_a_transformer_contains_vitpose():
+    """Its conv on the raised feature is ViTPose with the classic decoder."""
+    torch.manual_seed(0)
+    vitpose = create_model("vitpose_s", input_size=(64, 96), encoder=SHALLOW).eval()
+    pose = create_model("diffusionpose_vit_s", input_size=(64, 96), width=16, encoder=SHALLOW).eval()
+    assert isinstance(pose.encoder, RaisedEncoder)
+    pose.encoder.inner.load_state_dict(vitpose.encoder.state_dict())
+    pose.encoder.neck.load_state_dict(vitpose.head[:-1].state_dict())
+    pose.conv.load_state_dict(vitpose.head[-1].state_dict())
+    crops = torch.randint(0, 256, (2, 3, 96, 64), dtype=torch.uint8)
+    with torch.no_grad():
+        assert torch.allclose(pose(crops, steps=0), vitpose(crops), atol=1e-6)

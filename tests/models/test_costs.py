@@ -1,0 +1,104 @@
+"""Counts against closed forms, and against what publications print for networks made elsewhere."""
+
+import pytest
+import torch
+from torch import nn
+
+from diffusionpose.errors import InputError
+from diffusionpose.geometry.codec import HeatmapCodec
+from diffusionpose.models.baselines.transpose import TransPoseHead
+from diffusionpose.models.costs import count_as_published, count_multiply_adds, count_parameters
+from diffusionpose.models.encoders import Encoder
+from diffusionpose.models.heatmap_model import HeatmapModel
+from diffusionpose.skeletons import COCO
+
+
+class Stride4(Encoder):
+    """One 4x4 convolution of stride 4 with bias, from 3 to 8 channels."""
+
+    def __init__(self):
+        super().__init__(nn.Conv2d(3, 8, 4, 4), 8, 4)
+
+    def forward(self, x):
+        return self.backbone(x)
+
+
+class Tokens(nn.Module):
+    """A linear layer over the positions as tokens, then a deconvolution and a batch norm."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(8, 5, bias=False)
+        self.deconvolution = nn.ConvTranspose2d(5, 17, 4, 2, padding=1, bias=False)
+        self.norm = nn.BatchNorm2d(17)
+
+    def forward(self, feature):
+        tokens = self.linear(feature.flatten(2).mT)
+        return self.norm(self.deconvolution(tokens.mT.unflatten(2, feature.shape[2:]))).relu()
+
+
+CONV = 4 * 4 * 3 * 8 * 6 * 4  # a 24x16 input is 6x4 positions
+LINEAR = 6 * 4 * 8 * 5
+DECONV = 6 * 4 * 4 * 4 * 5 * 17
+
+
+def small():
+    return HeatmapModel(Stride4(), Tokens(), COCO, HeatmapCodec((16, 24), stride=2))
+
+
+def test_parameters_are_the_trainable_numbers():
+    model = small()
+    assert count_parameters(model) == 4 * 4 * 3 * 8 + 8 + 8 * 5 + 4 * 4 * 5 * 17 + 2 * 17
+    model.encoder.requires_grad_(False)
+    assert count_parameters(model) == 8 * 5 + 4 * 4 * 5 * 17 + 2 * 17
+
+
+def test_multiply_adds_are_the_true_ones():
+    assert count_multiply_adds(small()) == CONV + LINEAR + DECONV
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_multiply_adds_of_attention_are_counted_on_every_device(device):
+    with torch.device(device):
+        head = TransPoseHead(8, 17, (4, 6), width=16, depth=2, heads=4, feedforward=24)
+        model = HeatmapModel(Stride4(), head, COCO, HeatmapCodec((16, 24)))
+        counted = count_multiply_adds(model)
+    tokens, width, layers = 24, 16, 2
+    linear = 4 * width * width + 2 * width * 24
+    attention = 2 * tokens * tokens * width
+    assert counted == CONV + tokens * 8 * width + layers * (tokens * linear + attention) + tokens * width * 17
+
+
+def test_hrnets_rule():
+    # weights x output positions, so 4 times a stride-2 deconvolution; 24 tokens where 8 channels are meant
+    expected = CONV + (6 * 4 * 5) * 24 + 4 * DECONV
+    assert count_as_published(small(), "hrnet") == pytest.approx(expected / 2**30, rel=1e-12)
+
+
+def test_mmcvs_rule():
+    expected = CONV + 6 * 4 * 8 + LINEAR + DECONV
+    assert count_as_published(small(), "mmcv") == pytest.approx(expected / 1e9, rel=1e-12)
+    without = count_as_published(small(), "mmcv", unseen=("linear",))
+    assert without == pytest.approx((expected - LINEAR) / 1e9, rel=1e-12)
+
+
+def test_detrs_rule():
+    values = 17 * 12 * 8
+    # a batch norm and a ReLU; normalising the picture subtracts and divides
+    expected = CONV + LINEAR + DECONV + (4 + 1) * values + 2 * (3 * 24 * 16)
+    assert count_as_published(small(), "detr") == pytest.approx(expected / 1e9, rel=1e-12)
+
+
+def test_counting_leaves_the_model_as_it_was():
+    model = small().train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    for rule in ("hrnet", "mmcv", "detr"):
+        count_as_published(model, rule)
+    assert model.training
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert not any(module._forward_hooks for module in model.modules())
+
+
+def test_an_unknown_rule_is_an_error():
+    with pytest.raises(InputError, match="hrnet, mmcv, detr"):
+        count_as_published(small(), "fvcore")

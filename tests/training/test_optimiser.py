@@ -1,0 +1,78 @@
+"""Every parameter in one group, at the rate and decay of its kind."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from diffusionpose.errors import InputError
+from diffusionpose.models.zoo import create_model
+from diffusionpose.training.optimiser import make_optimiser, parameter_groups
+from diffusionpose.training.recipes import get_recipe
+
+SHALLOW = {"depth": 3, "embed_dim": 48, "num_heads": 3}
+
+
+@pytest.fixture(scope="module")
+def vit():
+    return create_model("diffusionpose_vit_s", input_size=(64, 96), width=16, encoder=SHALLOW)
+
+
+def by_name(model, groups):
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    return {names[id(p)]: group for group in groups for p in group["params"]}
+
+
+@pytest.mark.parametrize("layer_decay", [1.0, 0.5])
+def test_every_parameter_once(vit, layer_decay):
+    groups = parameter_groups(vit, 0.1, layer_decay)
+    found = [id(p) for group in groups for p in group["params"]]
+    assert sorted(found) == sorted(id(p) for p in vit.parameters())
+
+
+def test_blocks_learn_slower_towards_the_picture(vit):
+    groups = by_name(vit, parameter_groups(vit, 0.1, layer_decay=0.5))
+    start = "encoder.inner.backbone."
+    expected = {  # three blocks: the embedding is the fourth layer below the top
+        f"{start}patch_embed.proj.weight": 0.5**4,
+        f"{start}pos_embed": 0.5**4,
+        f"{start}blocks.0.attn.qkv.weight": 0.5**3,
+        f"{start}blocks.2.attn.qkv.bias": 0.5,
+        f"{start}norm.weight": 0.5,
+        "encoder.neck.0.weight": 1,
+        "decoder.stem.weight": 1,
+        "conv.weight": 1,
+    }
+    assert {name: groups[name]["lr_scale"] for name in expected} == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("layer_decay", [1.0, 0.5])
+def test_norms_biases_and_positions_do_not_shrink(vit, layer_decay):
+    for name, group in by_name(vit, parameter_groups(vit, 0.1, layer_decay)).items():
+        free = name.endswith((".bias", "pos_embed")) or vit.get_parameter(name).ndim == 1
+        assert group["weight_decay"] == (0 if free else 0.1), name
+
+
+def test_a_backbone_without_order_is_refused():
+    model = create_model("tiny", input_size=(64, 96))
+    with pytest.raises(InputError, match="has no order of blocks"):
+        parameter_groups(model, 0.0, layer_decay=0.5)
+
+
+def test_a_training_step_moves_each_group_at_its_rate(vit):
+    settings = replace(
+        get_recipe("diffusionpose_tiny_synthetic"), optimiser="adam", weight_decay=0.0, layer_decay=0.5
+    )
+    optimiser = make_optimiser(vit, settings)
+    for group in optimiser.param_groups:  # as the training does it at every step
+        group["lr"] = 1e-3 * group["lr_scale"]
+    before = {name: p.detach().clone() for name, p in vit.named_parameters()}
+    for parameter in vit.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    optimiser.step()
+    start = "encoder.inner.backbone."
+    for name, rate in {f"{start}blocks.0.attn.qkv.weight": 0.5**3, "conv.weight": 1.0}.items():
+        moved = (before[name] - vit.get_parameter(name).detach()).abs().max()
+        assert moved.item() == pytest.approx(
+            1e-3 * rate, rel=1e-2
+        )  # Adam's first step has the size of the rate
