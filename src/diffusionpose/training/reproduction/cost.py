@@ -17,7 +17,7 @@ def epoch_weight(settings: TrainingSettings) -> float:
     """
     import torch
 
-    from diffusionpose.models.heatmap_model import count_multiply_adds
+    from diffusionpose.models.costs import count_multiply_adds
     from diffusionpose.models.zoo import create_model
 
     try:

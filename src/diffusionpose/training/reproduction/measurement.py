@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from diffusionpose.evaluation.evaluate import Report, evaluate
+from diffusionpose.models.costs import count_multiply_adds, count_parameters
 from diffusionpose.models.diffusion_pose import DiffusionPose
-from diffusionpose.models.heatmap_model import count_multiply_adds, count_parameters
 from diffusionpose.models.weights import load_model
 from diffusionpose.training.data import read_persons, worker_count
 from diffusionpose.training.reproduction.job import Job
