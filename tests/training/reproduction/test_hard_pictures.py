@@ -10,7 +10,7 @@ from PIL import Image
 
 from diffusionpose.skeletons import COCO
 from diffusionpose.training.reproduction.hard_pictures import hardest, person_errors
-from diffusionpose.training.reproduction.picture_plot import joint_colors, overlay
+from diffusionpose.training.reproduction.picture_plot import POWER, joint_colors, overlay
 from diffusionpose.training.reproduction.reproduce import reproduce
 from diffusionpose.training.studies import STUDIES
 
@@ -60,7 +60,7 @@ def test_an_overlay_has_the_colour_of_its_joint_and_the_height_as_opacity():
     assert drawn.shape == (4, 5, 4)
     assert drawn[2, 3, :3] == pytest.approx(colors[1])
     assert drawn[0, 0, :3] == pytest.approx((colors[0] + colors[2]) / 2)
-    assert drawn[2, 3, 3] / drawn[0, 0, 3] == pytest.approx(0.5 / 0.8)
+    assert drawn[2, 3, 3] / drawn[0, 0, 3] == pytest.approx((0.5 / 0.8) ** POWER)
     assert drawn[1, 1, 3] == 0
 
 

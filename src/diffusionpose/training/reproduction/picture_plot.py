@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 
 DIMMED = 0.45  # brightness of the picture below the heatmaps
 STRONGEST = 0.95  # opacity of a heatmap at its height of 1
+POWER = 0.6  # of the height, so that low heatmaps can be seen too
+LEGEND = (
+    f"opacity: height of the heatmap to the power of {POWER}, one scale for all; lines: the pose read from it"
+)
 COLUMN = 1.9  # inches
 
 
@@ -88,6 +92,7 @@ def plot_pictures(title: str, skeleton: Skeleton, pictures: Sequence[Shown], pat
     for row, name in enumerate(["annotated", *views]):
         grid[row, 0].set_ylabel(name, fontsize=11)
     figure.suptitle(title, fontsize=14)
+    figure.supxlabel(LEGEND, fontsize=10, color="#5A5A5A")
     write_file(path, lambda part: figure.savefig(part, dpi=140, format="png"))
 
 
@@ -99,12 +104,12 @@ def joint_colors(count: int) -> np.ndarray:
 def overlay(heatmaps: np.ndarray, colors: np.ndarray) -> np.ndarray:
     """Heatmaps (J, h, w) as one RGBA picture (h, w, 4) in [0, 1].
 
-    The colour is the mean of the joints' by the height of their heatmaps, the opacity the highest.
+    The colour is the mean of the joints' by the height of their heatmaps, the opacity by the highest.
     """
     weights = np.clip(heatmaps, 0, 1)
     total = weights.sum(axis=0)
     mixed = np.einsum("jhw,jc->hwc", weights, colors) / np.maximum(total, 1e-6)[..., None]
-    return np.dstack([np.clip(mixed, 0, 1), STRONGEST * weights.max(axis=0)])
+    return np.dstack([np.clip(mixed, 0, 1), STRONGEST * weights.max(axis=0) ** POWER])
 
 
 def _picture(axes: Axes, image: np.ndarray) -> None:
@@ -131,6 +136,6 @@ def _pose(
 ) -> None:
     for a, b in skeleton.limbs:
         if drawn[a] and drawn[b]:
-            axes.plot(*keypoints[[a, b]].T, color="white", linewidth=1.2, alpha=0.85)
+            axes.plot(*keypoints[[a, b]].T, color="white", linewidth=1.0, alpha=0.7)
     x, y = keypoints[drawn].T
     axes.scatter(x, y, s=16, c=colors[drawn], edgecolors="black", linewidths=0.5, zorder=3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import nan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ STYLE: Any = {
     "axes.axisbelow": True,
 }
 GIGA = 1e9
+ASIDE = 0.06  # of the distance between two rows
 
 
 def plot_table(study: Study, rows: Sequence[Mapping[str, Any]], path: Path) -> None:
@@ -44,8 +46,8 @@ def plot_table(study: Study, rows: Sequence[Mapping[str, Any]], path: Path) -> N
     _points(pck, rows, "PCK", OURS, "o")
     _points(pck, rows, "PCK_limbs", ALSO, "s")
     for name, color, marker in (("AP", PAPER, "o"), ("AR", GREY, "s")):
-        known = [(place, row["paper"][name]) for place, row in enumerate(rows) if row["paper"][name]]
-        paper.plot(*zip(*known, strict=True), marker=marker, color=color, label=name)
+        values = [nan if row["paper"][name] is None else row["paper"][name] for row in rows]
+        paper.plot(places, values, marker=marker, color=color, label=name)
     for axes, title in (
         (ours, "ours: AP and AR"),
         (pck, "ours: PCK at 0.2 torso"),
@@ -59,6 +61,7 @@ def plot_table(study: Study, rows: Sequence[Mapping[str, Any]], path: Path) -> N
             axes.legend(frameon=False)
     ours.set_ylabel("per cent")
     figure.suptitle(study.title, fontsize=14)
+    figure.supxlabel(_bars(rows), fontsize=10, color=GREY)
     _save(figure, path)
 
 
@@ -90,9 +93,9 @@ def plot_steps(study: Study, rows: Sequence[Mapping[str, Any]], path: Path) -> N
             axes.legend(frameon=False)
     accuracy.set_ylabel("per cent")
     cost.set_ylabel("multiply-adds, G")
-    figure.suptitle(
-        f"{study.title} (paper: 75.4 AP with 1 step, 0.1 to 0.2 AP more with further steps)", fontsize=13
-    )
+    paper = "paper: 75.4 AP with 1 step, 0.1 to 0.2 AP more with further steps"
+    figure.suptitle(f"{study.title} ({paper})", fontsize=13)
+    figure.supxlabel(_bars(rows), fontsize=10, color=GREY)
     _save(figure, path)
 
 
@@ -109,8 +112,9 @@ def _panels(count: int) -> tuple[Figure, Sequence[Axes]]:
 
 def _points(axes: Axes, rows: Sequence[Mapping[str, Any]], name: str, color: str, marker: str) -> None:
     """A metric of every row that has it, with its spread over seeds or its interval over persons."""
-    places = [place for place, row in enumerate(rows) if row[name] is not None]
-    found = [rows[place][name] for place in places]
+    aside = ASIDE if color == ALSO else -ASIDE  # so that the bars of two metrics can be told apart
+    places = [place + aside for place, row in enumerate(rows) if row[name] is not None]
+    found = [row[name] for row in rows if row[name] is not None]
     if not found:
         return
     values = [100 * each["mean"] for each in found]
@@ -133,6 +137,16 @@ def _ends(numbers: Mapping[str, Any]) -> tuple[float, float]:
         return mean - 100 * spread, mean + 100 * spread
     between = numbers["intervals_95"][0]
     return (100 * between[0], 100 * between[1]) if between else (mean, mean)
+
+
+def _bars(rows: Sequence[Mapping[str, Any]]) -> str:
+    """What the bars of a plot mean."""
+    spread = any(row["AP"] is not None and row["AP"]["spread"] is not None for row in rows)
+    return (
+        "bars: standard deviation over seeds"
+        if spread
+        else "bars: 95 % bootstrap interval over persons, one seed"
+    )
 
 
 def _wrapped(label: str) -> str:
