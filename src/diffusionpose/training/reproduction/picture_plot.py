@@ -19,9 +19,7 @@ if TYPE_CHECKING:
 DIMMED = 0.45  # brightness of the picture below the heatmaps
 STRONGEST = 0.95  # opacity of a heatmap at its height of 1
 POWER = 0.6  # of the height, so that low heatmaps can be seen too
-LEGEND = (
-    f"opacity: height of the heatmap to the power of {POWER}, one scale for all; lines: the pose read from it"
-)
+LEGEND = f"opacity: height of the heatmap to the power of {POWER}, one scale; lines: the pose read from it"
 COLUMN = 1.9  # inches
 
 
