@@ -30,6 +30,11 @@ COMMANDS = {
         "Measure a model on an annotated data set.",
     ),
     "reproduce": ("diffusionpose.app.reproduce", "ReproduceCommand", "Reproduce the paper's ablations."),
+    "import-weights": (
+        "diffusionpose.app.import_weights",
+        "ImportWeightsCommand",
+        "Turn weights of other projects into ours.",
+    ),
     "data": ("diffusionpose.app.data", "DataCommand", "Check a data set before training on it."),
     "models": ("diffusionpose.app.models", "ModelsCommand", "List models and recipes with their cost."),
     "demo": ("diffusionpose.app.demo", "DemoCommand", "Pose a photograph that is always at hand."),

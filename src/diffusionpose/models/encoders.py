@@ -17,6 +17,8 @@ from torch.nn import functional as F
 
 from diffusionpose.errors import InputError
 
+IMPORT = "files of other projects become such files by `diffusionpose import-weights`"
+
 
 class Encoder(nn.Module):
     """What encoders share: the backbone, its normalisation, the loading of its weights."""
@@ -35,7 +37,8 @@ class Encoder(nn.Module):
     def load_backbone(self, path: str | Path) -> None:
         """Load ImageNet weights of the backbone from a safetensors file in timm's names.
 
-        Layers of the file that the backbone does without (its classifier) are left out.
+        Layers of the file that the backbone does without (its classifier) are left out. Its metadata may
+        say by which ``mean`` and ``std`` pictures were normalised: one number, or three with commas between.
 
         Raises:
             InputError: the file cannot be read, or lacks weights that the backbone has.
@@ -47,7 +50,7 @@ class Encoder(nn.Module):
                 weights = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
                 facts = file.metadata() or {}
         except (OSError, SafetensorError) as error:
-            raise InputError(f"{path}: not a readable safetensors file ({error})") from error
+            raise InputError(f"{path}: not a readable safetensors file ({error}); {IMPORT}") from error
         weights, own = self.fit(weights), self.backbone.state_dict()
         missing = [
             name
@@ -58,11 +61,11 @@ class Encoder(nn.Module):
         if missing:
             raise InputError(
                 f"{path}: does not fit the backbone: {len(missing)} weights missing or of another shape, "
-                f"first {', '.join(missing[:3])}"
+                f"first {', '.join(missing[:3])}; {IMPORT}"
             )
         self.backbone.load_state_dict({n: v for n, v in weights.items() if n in own}, strict=False)
         if "mean" in facts and "std" in facts:
-            self.mean, self.std = 3 * (float(facts["mean"]),), 3 * (float(facts["std"]),)
+            self.mean, self.std = _three(facts["mean"]), _three(facts["std"])
 
     def fit(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
         """Weights of a classification network as this backbone takes them: here as they are."""
@@ -174,6 +177,13 @@ def deconvolutions(channels: int, width: int, layers: int) -> list[nn.Module]:
         nn.init.normal_(deconvolution.weight, std=1e-3)
         parts += [deconvolution, nn.BatchNorm2d(width), nn.ReLU(inplace=True)]
     return parts
+
+
+def _three(text: str) -> tuple[float, float, float]:
+    """Numbers for red, green and blue, from one for all or from three."""
+    numbers = [float(number) for number in text.split(",")]
+    red, green, blue = numbers if len(numbers) > 1 else 3 * numbers
+    return red, green, blue
 
 
 def _smooth(channels: int) -> nn.Sequential:

@@ -108,7 +108,8 @@ def find_weights(weights: str | Path | None) -> Path:
     if path.suffix in PICKLES:
         raise InputError(
             f"{path}: a pickle, which can run code when it is opened, is not loaded; "
-            "give a .safetensors file or a run folder"
+            "give a .safetensors file or a run folder (`diffusionpose import-weights` makes one of a file of "
+            "another project)"
         )
     if path.is_file():
         return path
@@ -141,12 +142,14 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         raise InputError(
             f"{path}: not a readable safetensors file, perhaps cut short ({error}); copy it again"
         ) from error
+    if METADATA_KEY not in metadata and {"mean", "std"} <= metadata.keys():
+        raise InputError(f"{path}: weights of an encoder alone; give them to --encoder-weights of a training")
     try:
         config = json.loads(metadata[METADATA_KEY])
         config["skeleton"]["joints"], config["name"], config["options"]
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(
             f"{path}: safetensors without this package's metadata, so the model is unknown; "
-            "give a file that save_model wrote"
+            "give a file that save_model wrote, or make one by `diffusionpose import-weights`"
         ) from error
     return config, {n: t.float() if t.dtype == torch.float16 else t for n, t in tensors.items()}

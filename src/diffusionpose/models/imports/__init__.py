@@ -1,0 +1,1 @@
+"""Weights of other projects become ours. Start at ``convert.py``."""
