@@ -1,10 +1,12 @@
 """``diffusionpose reproduce``: one study from flags to files, and bad input."""
 
 import json
+import os
 from dataclasses import replace
 
 import pytest
 
+from diffusionpose.app.reproduce import ReproduceCommand
 from diffusionpose.training.recipes import get_recipe
 from diffusionpose.training.studies import BUDGETS, Budget
 
@@ -75,3 +77,22 @@ def test_bad_input_is_one_line_that_names_it(run, words, more, named):
     assert ended.status == 1
     assert named in ended.err
     assert len(ended.err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("cores", "given", "shares"),
+    [
+        (1, {}, (1, 1)),
+        (2, {}, (2, 1)),
+        (8, {}, (2, 4)),
+        (8, {"devices": 2}, (1, 4)),
+        (8, {"parallel": 4}, (4, 2)),
+        (8, {"threads": 3}, (2, 3)),
+    ],
+)
+def test_cores_are_shared_out_among_trainings_and_threads(cores, given, shares, monkeypatch, tmp_path):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)), raising=False)
+    paths = {"val_images": tmp_path, "val_annotations": tmp_path, "output": tmp_path}
+    command = ReproduceCommand("table7", (tmp_path,), (tmp_path,), **paths, accelerator="cpu", **given)
+    request = command._request()
+    assert (request.parallel, request.threads) == shares
