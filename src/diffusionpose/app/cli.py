@@ -29,6 +29,7 @@ COMMANDS = {
         "EvaluateCommand",
         "Measure a model on an annotated data set.",
     ),
+    "reproduce": ("diffusionpose.app.reproduce", "ReproduceCommand", "Reproduce the paper's ablations."),
     "import-weights": (
         "diffusionpose.app.import_weights",
         "ImportWeightsCommand",

@@ -1,0 +1,1 @@
+"""Does what ``training.studies`` describes: trains what is missing, measures, reports, draws."""

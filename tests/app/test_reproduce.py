@@ -1,0 +1,98 @@
+"""``diffusionpose reproduce``: one study from flags to files, and bad input."""
+
+import json
+import os
+from dataclasses import replace
+
+import pytest
+
+from diffusionpose.app.reproduce import ReproduceCommand
+from diffusionpose.training.recipes import get_recipe
+from diffusionpose.training.studies import BUDGETS, Budget
+
+
+@pytest.fixture
+def words(synthetic_set, tmp_path, monkeypatch):
+    """A call with a tiny budget of seconds instead of minutes."""
+    base = get_recipe("diffusionpose_tiny_synthetic")
+    base = replace(base, precision="32", epochs=1, batch_size=8, options={"width": 8})
+    monkeypatch.setitem(BUDGETS, "tiny", Budget("tiny", "the tiny model", base, "tiny"))
+    images, annotations = synthetic_set
+    flags = {
+        "--images": images,
+        "--annotations": annotations,
+        "--val-images": images,
+        "--val-annotations": annotations,
+        "--output": tmp_path / "out",
+        "--budget": "tiny",
+        "--workers": 0,
+        "--accelerator": "cpu",
+    }
+    return [word for pair in flags.items() for word in pair]
+
+
+def test_a_study_from_flags_to_files(run, words, tmp_path):
+    ended = run("reproduce", "figure4", *words)
+    assert (ended.status, ended.err) == (0, "")
+    lines = ended.out.splitlines()
+    assert lines[0] == "figure4: 1 runs, 0 of them finished already"
+    assert lines[-3:] == [str(tmp_path / "out" / f"figure4.{kind}") for kind in ("md", "json", "png")]
+    entries = json.loads((tmp_path / "out" / "figure4.json").read_text())
+    assert entries["data"]["skeleton"] == "coco", "that of the annotations"
+    assert [row["label"] for row in entries["rows"]] == list("012345")
+    assert entries["command"].startswith("diffusionpose ")
+    again = run("reproduce", "figure4", *words)
+    assert again.out.splitlines()[0] == "figure4: 1 runs, 1 of them finished already"
+    assert len(again.out.splitlines()) == 4
+    other = run("reproduce", "table7", *words, "--budget", "small")
+    assert other.status == 1
+    assert "other budget" in other.err
+
+
+def test_a_failing_study_has_status_1_and_says_why(run, words, tmp_path):
+    weights = tmp_path / "w.safetensors"
+    weights.write_bytes(b"no weights")
+    ended = run("reproduce", "figure4", *words, "--encoder-weights", weights)
+    assert ended.status == 1
+    assert "diffusionpose-seed0: " in ended.err
+    assert "w.safetensors" in ended.err
+    assert (tmp_path / "out" / "figure4.md").exists()
+
+
+@pytest.mark.parametrize(
+    ("more", "named"),
+    [
+        (["--images", "a", "b"], "--annotations"),
+        (["--annotations", "nowhere.json"], "nowhere.json"),
+        (["--val-annotations", "nowhere.json"], "nowhere.json"),
+        (["--encoder-weights", "nowhere.safetensors"], "nowhere.safetensors"),
+        (["--skeleton", "octopus"], "octopus"),
+        (["--seeds", "0"], "--seeds"),
+        (["--parallel", "0"], "--parallel"),
+        (["--workers", "-1"], "--workers"),
+    ],
+)
+def test_bad_input_is_one_line_that_names_it(run, words, more, named):
+    ended = run("reproduce", "table7", *words, *more)
+    assert ended.status == 1
+    assert named in ended.err
+    assert len(ended.err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("cores", "given", "shares"),
+    [
+        (1, {}, (1, 1)),
+        (2, {}, (2, 1)),
+        (8, {}, (2, 4)),
+        (8, {"devices": 2}, (1, 4)),
+        (8, {"parallel": 4}, (4, 2)),
+        (8, {"threads": 3}, (2, 3)),
+    ],
+)
+def test_cores_are_shared_out_among_trainings_and_threads(cores, given, shares, monkeypatch, tmp_path):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)), raising=False)
+    paths = {"val_images": tmp_path, "val_annotations": tmp_path, "output": tmp_path}
+    command = ReproduceCommand("table7", (tmp_path,), (tmp_path,), **paths, accelerator="cpu", **given)
+    request = command._request()
+    assert (request.parallel, request.threads) == shares

@@ -1,0 +1,87 @@
+"""The rule by which pictures are hard, and Figure 5 from models to file."""
+
+import json
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from diffusionpose.skeletons import COCO
+from diffusionpose.training.reproduction.hard_pictures import hardest, person_errors
+from diffusionpose.training.reproduction.picture_plot import POWER, joint_colors, overlay
+from diffusionpose.training.reproduction.reproduce import reproduce
+from diffusionpose.training.studies import STUDIES
+
+
+def test_hard_is_the_worst_fifth_by_the_mean_over_models():
+    generator = np.random.default_rng(0)
+    errors = generator.random((2, 50))
+    eligible = np.ones(50, bool)
+    found, count = hardest(errors, eligible)
+    assert count == 50
+    assert len(found) == 10
+    mean = errors.mean(0)
+    assert set(found) == set(np.argsort(mean)[-10:])
+    assert list(mean[found]) == sorted(mean[found], reverse=True)
+
+
+def test_hard_favours_no_model():
+    errors = np.random.default_rng(1).random((2, 33))
+    assert np.array_equal(hardest(errors, np.ones(33, bool))[0], hardest(errors[::-1], np.ones(33, bool))[0])
+
+
+def test_persons_without_a_pose_or_with_few_labels_are_not_shown():
+    errors = np.array([[9.0, 1, 2, 3, np.nan], [9.0, 1, 2, 3, 4]])
+    found, count = hardest(errors, np.array([False, True, True, True, True]))
+    assert found.tolist() == [3]
+    assert count == 3
+
+
+def test_the_error_is_the_mean_distance_in_units_of_the_box():
+    truth = np.zeros((17, 2))
+    visible = np.array([1, 2] + 15 * [0])
+    person = SimpleNamespace(keypoints=truth, visible=visible, box=np.array([0.0, 0, 20, 5]))
+    keypoints = np.full((17, 3), 99.0)
+    keypoints[0, :2], keypoints[1, :2] = (3, 4), (0, 1)
+    row = {"keypoints": keypoints.ravel().tolist()}
+    errors = person_errors(SimpleNamespace(skeleton=COCO), [person, person], [row, None])
+    assert errors[0] == pytest.approx((5 + 1) / 2 / 10)
+    assert np.isnan(errors[1])
+
+
+def test_an_overlay_has_the_colour_of_its_joint_and_the_height_as_opacity():
+    colors = joint_colors(3)
+    assert len({tuple(color) for color in colors}) == 3
+    heatmaps = np.zeros((3, 4, 5))
+    heatmaps[1, 2, 3], heatmaps[0, 0, 0], heatmaps[2, 0, 0] = 0.5, 0.8, 0.8
+    drawn = overlay(heatmaps, colors)
+    assert drawn.shape == (4, 5, 4)
+    assert drawn[2, 3, :3] == pytest.approx(colors[1])
+    assert drawn[0, 0, :3] == pytest.approx((colors[0] + colors[2]) / 2)
+    assert drawn[2, 3, 3] / drawn[0, 0, 3] == pytest.approx((0.5 / 0.8) ** POWER)
+    assert drawn[1, 1, 3] == 0
+
+
+def test_figure_5_is_drawn_once_and_lists_its_pictures(ask, budget, tmp_path):
+    quick = replace(budget, base=replace(budget.base, epochs=1))
+    request = ask(tmp_path, study=STUDIES["figure5"], budget=quick, pictures=2)
+    assert reproduce(request, lambda line: None).failures == []
+    pictures = json.loads((tmp_path / "figure5.json").read_text())["pictures"]
+    assert pictures["models"] == ["baseline", "diffusionpose"]
+    assert len(pictures["shown"]) == 2
+    for each in pictures["shown"]:
+        assert f"| {each['file_name']} |" in (tmp_path / "figure5.md").read_text()
+    with Image.open(tmp_path / "figure5.png") as image:
+        assert image.height > image.width > 300
+    drawn = (tmp_path / "figure5.png").stat().st_mtime_ns
+    reproduce(request, lambda line: None)
+    assert (tmp_path / "figure5.png").stat().st_mtime_ns == drawn
+    assert json.loads((tmp_path / "figure5.json").read_text())["pictures"] == pictures
+    reproduce(replace(request, pictures=1), lambda line: None)
+    assert len(json.loads((tmp_path / "figure5.json").read_text())["pictures"]["shown"]) == 1
+    (tmp_path / "runs" / "baseline-seed0" / "model.safetensors").write_bytes(b"")
+    failures = reproduce(request, lambda line: None).failures
+    assert any("baseline-seed0" in failure for failure in failures)
+    assert "figure5: not drawn, since a model is missing" in failures

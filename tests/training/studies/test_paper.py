@@ -1,0 +1,105 @@
+"""The studies list the paper's rows: numbers typed anew from its Tables 5, 6 and 7."""
+
+import subprocess
+import sys
+from itertools import combinations
+
+import pytest
+
+from diffusionpose.training.recipes import get_recipe
+from diffusionpose.training.studies import BUDGETS, STUDIES, plan
+
+TABLES = {
+    "table5": [(74.4, 78.9), (75.0, 80.0), (75.2, None), (75.4, 80.5)],
+    "table6": [(72.2, 78.1), (75.4, 80.5), (75.9, 81.1), (76.1, 81.3)],
+    "table7": [(75.3, 80.5), (75.4, 80.5), (75.2, 80.4), (71.6, 78.0), (70.7, 77.5)],
+}
+VARIED = {
+    "table5": ("conditions", [None, "features", "keypoints", "full"]),
+    "table6": ("stride", [8, 4, 2, 1]),
+    "table7": ("zeta", [0.01, 0.05, 0.10, 0.50, 1.00]),
+}
+SIZES = {"full": (192, 256), "small": (96, 128), "tiny": (64, 96)}  # (width, height)
+
+
+def settings_of(study, budget):
+    return [each.settings for each in plan(STUDIES[study], BUDGETS[budget], "coco")]
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_rows_and_numbers_of_the_paper(name):
+    assert [(v.paper_ap, v.paper_ar) for v in STUDIES[name].variants] == TABLES[name]
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_full_varies_what_the_table_is_about(name):
+    option, values = VARIED[name]
+    assert [each.options.get(option) for each in settings_of(name, "full")] == values
+
+
+@pytest.mark.parametrize("budget", BUDGETS)
+@pytest.mark.parametrize("name", TABLES)
+def test_rows_differ_in_exactly_that_one_thing(name, budget):
+    rows = settings_of(name, budget)
+    for one, other in combinations(rows, 2):
+        a, b = ({k: v for k, v in each.to_dict().items() if k != "recipe"} for each in (one, other))
+        differing = {k for k in a if a[k] != b[k]}
+        if BUDGETS[budget].baseline in (one.model, other.model):
+            assert differing == {"model", "options"}
+            baseline = one if one.model == BUDGETS[budget].baseline else other
+            assert baseline.options == {"stride": 4}
+        else:
+            assert differing == {"options"}
+            assert {k for k in one.options if one.options[k] != other.options[k]} == {VARIED[name][0]}
+            assert one.options.keys() == other.options.keys()
+
+
+@pytest.mark.parametrize("budget", BUDGETS)
+def test_the_same_training_has_the_same_folder_in_all_studies(budget):
+    runs = {}
+    for study in STUDIES.values():
+        for each in plan(study, BUDGETS[budget], "coco"):
+            assert runs.setdefault(each.name, each.settings) == each.settings
+    assert len(runs) == 11  # 4 + 4 + 5 rows of the tables, of which one training stands in all three
+    different = [{k: v for k, v in s.to_dict().items() if k != "recipe"} for s in runs.values()]
+    assert all(a != b for a, b in combinations(different, 2))
+
+
+@pytest.mark.parametrize("budget", BUDGETS)
+def test_zeta_keeps_the_share_of_the_map_that_noise_covers(budget):
+    """20 of the 64 rows of the paper's map at zeta = 0.05, and so on."""
+    height = SIZES[budget][1]
+    for paper, settings in zip(VARIED["table7"][1], settings_of("table7", budget), strict=True):
+        assert settings.input_size == SIZES[budget]
+        share = 1 / settings.options["zeta"] / (height / 4)
+        assert share == pytest.approx(1 / paper / 64, rel=2e-3)
+
+
+def test_the_full_budget_is_the_papers_recipe():
+    recipe = get_recipe("diffusionpose_w32_256x192_coco")
+    (made,) = settings_of("figure4", "full")
+    for name, value in recipe.to_dict().items():
+        if name not in ("recipe", "options", "val_every"):
+            assert made.to_dict()[name] == value, name
+    assert made.options == {"stride": 4, "width": 128, "zeta": 0.05, "conditions": "full"}
+    assert settings_of("table5", "full")[0].model == get_recipe("hrnet_w32_256x192_coco").model
+
+
+def test_small_is_the_recipe_of_that_size():
+    recipe = get_recipe("diffusionpose_mobilenetv2_128x96_crowdpose")
+    (made,) = settings_of("figure4", "small")
+    assert made.options["zeta"] == recipe.options["zeta"] == 0.1
+    assert (made.model, made.epochs, made.learning_rate) == (recipe.model, 18, recipe.learning_rate)
+
+
+def test_seeds_come_one_after_the_other():
+    planned = plan(STUDIES["table5"], BUDGETS["tiny"], "crowdpose", seeds=2)
+    assert [each.seed for each in planned] == [0] * 4 + [1] * 4
+    assert planned[0].name == "baseline-seed0"
+    assert planned[4].name == "baseline-seed1"
+    assert all(each.settings.skeleton == "crowdpose" for each in planned)
+
+
+def test_studies_need_no_torch():
+    code = "import sys; import diffusionpose.training.studies; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
