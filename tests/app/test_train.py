@@ -48,6 +48,13 @@ def test_every_override_reaches_the_settings():
     assert settings.pretrained, "not touched"
 
 
+def test_an_option_of_the_encoder_leaves_its_others_as_they_are():
+    recipe = get_recipe("vitpose_b_256x192_coco")
+    settings = Overrides(options=('encoder={"depth": 2}',)).apply(recipe)
+    assert settings.options == {"encoder": {"drop_path_rate": 0.3, "depth": 2}}
+    assert recipe.options == {"encoder": {"drop_path_rate": 0.3}}
+
+
 def test_a_run_from_flags_to_files_and_the_same_command_again(run, words, tmp_path):
     ended = run(*words, "--batch-size", 8, "--options", "width=8")
     assert (ended.status, ended.err) == (0, "")

@@ -1,5 +1,6 @@
 """Every kind of picture becomes the same RGB; every kind of damage becomes one clear error."""
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -192,6 +193,16 @@ def test_200_megapixels_are_refused_before_decoding(tmp_path: Path) -> None:
     Image.new("1", (20_000, 10_000)).save(tmp_path / "large.png")
     with pytest.raises(InputError, match=r"large\.png: more than 178 million pixels"):
         read_image(tmp_path / "large.png")
+
+
+def test_large_pictures_below_the_limit_bring_no_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)  # Pillow warns above it and refuses twice as many
+    Image.new("RGB", (12, 12)).save(tmp_path / "large.png")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert read_image(tmp_path / "large.png").shape == (12, 12, 3)
 
 
 def test_floating_point_pixels_are_refused(tmp_path: Path) -> None:

@@ -131,7 +131,8 @@ def _row(kind: str, name: str, model: str, skeleton: Skeleton, options: dict[str
     alike = next((known for known in SKELETONS.values() if known.num_joints == skeleton.num_joints), skeleton)
     given = {"stride": 4, **options, "unbiased": False, "quantise": False}
     backbone = {name: value for name, value in given.pop("encoder", {}).items() if name != "drop_path_rate"}
-    given |= {"encoder": backbone} if backbone else {}  # drop path costs nothing either
+    given |= {"encoder": backbone} if backbone else {}  # drop path costs nothing either, nor drop-out
+    given.pop("dropout", None)
     parameters, multiply_adds = _cost(model, alike, json.dumps(given, sort_keys=True))
     row = Row(kind, name, (width, height), skeleton.num_joints, parameters, multiply_adds)
     if (own := publication_of(model, (width, height))) and skeleton.num_joints == COCO.num_joints:

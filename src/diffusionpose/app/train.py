@@ -82,7 +82,10 @@ class Overrides:
         if self.sync_batchnorm:
             given["sync_batchnorm"] = True
         if self.options:
-            given["options"] = {**settings.options, **dict(_option(text) for text in self.options)}
+            options = dict(_option(text) for text in self.options)
+            if isinstance(options.get("encoder"), dict):  # what is not given stays, as everywhere here
+                options["encoder"] = {**settings.options.get("encoder", {}), **options["encoder"]}
+            given["options"] = {**settings.options, **options}
         return replace(settings, **given)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -80,7 +81,11 @@ def _decode(path: Path) -> Image.Image:
     try:
         if path.stat().st_size == 0:
             raise InputError(f"{path}: the file is empty; copy or download it again")
-        with Image.open(path, formats=FORMATS) as image:
+        with warnings.catch_warnings():
+            # Pillow warns from half its own limit on; ours is below
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            image = Image.open(path, formats=FORMATS)
+        with image:
             if image.width * image.height > MAX_PIXELS:
                 raise Image.DecompressionBombError
             image.load()

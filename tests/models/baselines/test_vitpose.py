@@ -72,6 +72,25 @@ def test_weights_of_another_transformer_are_refused(tmp_path):
         ViTEncoder(NAME, (64, 96), **SHALLOW).load_backbone(tmp_path / "vit.safetensors")
 
 
+def test_weights_of_other_heads_are_refused_before_they_are_fetched(monkeypatch):
+    import timm
+
+    make = timm.create_model
+
+    def watched(name, pretrained=False, **options):
+        assert not pretrained, "a download began"
+        return make(name, **options)
+
+    monkeypatch.setattr(timm, "create_model", watched)
+    with pytest.raises(InputError, match=r"has 6 heads, this model 12.*--encoder-weights"):
+        create_model("vitpose_s", pretrained=True, input_size=(64, 96))
+
+
+def test_registers_are_no_option():
+    with pytest.raises(InputError, match="reg_tokens"):
+        create_model("vitpose_s", input_size=(64, 96), encoder={"reg_tokens": 4})
+
+
 def test_a_size_without_whole_patches_is_refused():
     with pytest.raises(InputError, match="72x96 is no multiple of the transformer's patch, 16"):
         create_model("vitpose_s", input_size=(72, 96), encoder=SHALLOW)

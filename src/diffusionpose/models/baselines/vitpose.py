@@ -51,19 +51,26 @@ class ViTEncoder(Encoder):
             class_token=False,
             img_size=(height, width),
             patch_size=PATCH,
+            reg_tokens=0,
             **options,
         )
         backbone.patch_embed.proj.padding = (PATCH_PADDING, PATCH_PADDING)
         super().__init__(backbone, backbone.num_features, stride=PATCH)
         self.grid = (height // PATCH, width // PATCH)
         if pretrained:
-            source: Any = timm.create_model(name, pretrained=True, num_classes=0)
-            if source.blocks[0].attn.num_heads != backbone.blocks[0].attn.num_heads:
-                raise InputError(
-                    f"timm's {name} has {source.blocks[0].attn.num_heads} heads, this model "
-                    f"{backbone.blocks[0].attn.num_heads}, as published: give a file of its weights"
-                )
-            backbone.load_state_dict(self.fit(source.state_dict()))
+            self._fetch(name)
+
+    def _fetch(self, name: str) -> None:
+        """Take timm's weights, once it is known that they are of as many heads: weights do not show that."""
+        with torch.device("meta"):
+            theirs = timm.create_model(name).blocks[0].attn.num_heads
+        if theirs != (heads := self.backbone.blocks[0].attn.num_heads):
+            raise InputError(
+                f"timm's {name} has {theirs} heads, this model {heads}, as published; give a file of its "
+                "weights by --encoder-weights, or --no-pretrained"
+            )
+        source = timm.create_model(name, pretrained=True, num_classes=0)
+        self.backbone.load_state_dict(self.fit(source.state_dict()))
 
     def fit(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
         """Weights of a classifier on square pictures as this backbone takes them.
