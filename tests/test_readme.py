@@ -1,5 +1,6 @@
 """What the README and the docs say works: code runs, commands parse, links lead somewhere."""
 
+import json
 import re
 import shlex
 from pathlib import Path
@@ -96,3 +97,30 @@ def test_the_page_of_the_tables_is_what_the_command_prints():
     printed = [line for line in markdown() if line]
     start = page.index(printed[0])
     assert page[start : start + len(printed)] == printed
+
+
+REPORTS = sorted((ROOT / "docs" / "ablations").glob("*.json"))
+
+
+@pytest.mark.parametrize("report", REPORTS, ids=lambda path: path.stem)
+def test_the_page_of_the_tables_has_the_numbers_of_the_reports(report):
+    page = (ROOT / "docs" / "tables.md").read_text(encoding="utf-8")
+    section = page.partition(f"[Report](ablations/{report.stem}.md)")[2].partition("\n### ")[0]
+    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in section.splitlines()]
+    rows = json.loads(report.read_text(encoding="utf-8"))["rows"]
+    assert rows
+    for row in rows:
+        measured = [run["result"]["metrics"] for run in row["runs"]]
+        (cells,) = [cells for cells in lines if cells[0] == row["label"]]
+        assert len(measured) == 1
+        ours = [f"{100 * measured[0][name]:.1f}" for name in ("AP", "AR", "PCK")]
+        assert [cells[1], cells[2], cells[3].split()[0]] == ours
+        paper = [row["paper"].get(name) for name in ("AP", "AR")]
+        assert cells[4:] == ["-" if value is None else str(value) for value in paper]
+
+
+def test_the_reports_name_no_place_of_the_machine_they_ran_on():
+    assert len(REPORTS) >= 3
+    for report in REPORTS:
+        for file in (report, report.with_suffix(".md")):
+            assert not re.search(r"/(?:home|root|work|tmp|Users)/", file.read_text(encoding="utf-8")), file
