@@ -80,7 +80,7 @@ FIGURE5 = Study(
     column="model",
     variants=(BASELINE, FULL),
     steps=(0, 1),
-    notes=("The paper's pictures are chosen cases of CrowdPose; these are drawn by the rule above.",),
+    notes=("The paper's pictures are chosen cases of CrowdPose; these are drawn by the rule below.",),
 )
 
 STUDIES = {study.name: study for study in (TABLE5, TABLE6, TABLE7, FIGURE4, FIGURE5)}
