@@ -14,6 +14,7 @@ from diffusionpose.models.baselines.vitpose import ViTEncoder
 from diffusionpose.models.diffusion_pose import DiffusionPose
 from diffusionpose.models.encoders import Encoder, RaisedEncoder
 from diffusionpose.models.heatmap_model import HeatmapModel
+from diffusionpose.models.onnx_model import OnnxModel
 from diffusionpose.models.pose_model import PoseModel
 from diffusionpose.models.weights import load_model
 from diffusionpose.models.zoo import create_model
@@ -61,7 +62,13 @@ def starting_model(
             raise
         raise InputError(NOT_FETCHED.format(settings.model, error)) from error
     if weights is not None and not resuming:
-        _take_weights(model, load_model(weights), weights)
+        source = load_model(weights)
+        if isinstance(source, OnnxModel):
+            raise InputError(
+                f"{weights}: an ONNX file has no weights to train on; "
+                "give the .safetensors file it was made from"
+            )
+        _take_weights(model, source, weights)
     return model
 
 
