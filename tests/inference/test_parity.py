@@ -51,7 +51,7 @@ def test_a_file_that_differs_from_its_steps_is_found(lively):
 
 
 def test_a_tie_excuses_the_whole_but_no_step(lively):
-    """All pixels are equal; the other side takes one of them, higher by less than rounding, for the maximum."""
+    """All pixels are equal; the other side takes one of them for the maximum, by less than rounding."""
     model = lively()
     graph = ExportedGraph(model, 1, False)
     with torch.no_grad():
