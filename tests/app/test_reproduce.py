@@ -35,14 +35,14 @@ def test_a_study_from_flags_to_files(run, words, tmp_path):
     ended = run("reproduce", "figure4", *words)
     assert (ended.status, ended.err) == (0, "")
     lines = ended.out.splitlines()
-    assert lines[0] == "figure4: 1 runs, 0 of them finished already"
+    assert lines[0] == "figure4: runs to do 1, trained and measured already 0"
     assert lines[-3:] == [str(tmp_path / "out" / f"figure4.{kind}") for kind in ("md", "json", "png")]
     entries = json.loads((tmp_path / "out" / "figure4.json").read_text())
     assert entries["data"]["skeleton"] == "coco", "that of the annotations"
     assert [row["label"] for row in entries["rows"]] == list("012345")
     assert entries["command"].startswith("diffusionpose ")
     again = run("reproduce", "figure4", *words)
-    assert again.out.splitlines()[0] == "figure4: 1 runs, 1 of them finished already"
+    assert again.out.splitlines()[0] == "figure4: runs to do 0, trained and measured already 1"
     assert len(again.out.splitlines()) == 4
     other = run("reproduce", "table7", *words, "--budget", "small")
     assert other.status == 1

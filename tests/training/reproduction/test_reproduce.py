@@ -88,7 +88,7 @@ def test_a_second_call_trains_and_measures_nothing(copy, ask):
     before = {path: path.stat().st_mtime_ns for path in copy.glob("runs/**/*") if path.is_file()}
     said, began = [], time.monotonic()
     assert reproduce(ask(copy), said.append).failures == []
-    assert said == ["table7: 2 runs, 2 of them finished already"]
+    assert said == ["table7: runs to do 0, trained and measured already 2"]
     assert time.monotonic() - began < 20
     assert {path: path.stat().st_mtime_ns for path in copy.glob("runs/**/*") if path.is_file()} == before
 
@@ -100,7 +100,7 @@ def test_a_setting_that_an_older_version_did_not_know_has_its_default(copy, ask)
         file.write_text(json.dumps(entries))
     said = []
     reproduce(ask(copy), said.append)
-    assert said == ["table7: 2 runs, 2 of them finished already"]
+    assert said == ["table7: runs to do 0, trained and measured already 2"]
     entries = json.loads((copy / "reproduce.json").read_text())
     del entries["key"]["budget"]["ema_decay"]  # 0.99 here, 0 by default
     (copy / "reproduce.json").write_text(json.dumps(entries))

@@ -104,7 +104,7 @@ def _do_missing(jobs: Sequence[Job], request: Request, say: Say) -> dict[str, st
     """Why a job failed, by its name."""
     missing = [job for job in jobs if not job.finished]
     ready = len(jobs) - len(missing)
-    say(f"{request.study.name}: {len(jobs)} runs, {ready} of them finished already")
+    say(f"{request.study.name}: runs to do {len(missing)}, trained and measured already {ready}")
     if not missing:
         return {}
     weights = {job.name: epoch_weight(job.settings) for job in missing}
