@@ -87,6 +87,11 @@ def export_onnx(
     facts = metadata(graph)
     program = _traced(graph, opset)
     _describe(program.model, facts)
+    return Exported(path, facts, _compared_and_written(program, graph, path))
+
+
+def _compared_and_written(program: Any, graph: ExportedGraph, path: Path) -> Parity:
+    """Write the file beside its place, compare it with PyTorch, and only then move it there."""
     everything = program.model_proto.SerializeToString()
     del program.model.graph.outputs[1:]  # of the steps, which only the comparison needs
     parity: list[Parity] = []
@@ -106,7 +111,7 @@ def export_onnx(
         raise InputError(
             f"{path}: cannot be written ({error}); is the folder there, writable, not full?"
         ) from error
-    return Exported(path, facts, parity[0])
+    return parity[0]
 
 
 def metadata(graph: ExportedGraph) -> dict[str, Any]:

@@ -62,13 +62,7 @@ def starting_model(
             raise
         raise InputError(NOT_FETCHED.format(settings.model, error)) from error
     if weights is not None and not resuming:
-        source = load_model(weights)
-        if isinstance(source, OnnxModel):
-            raise InputError(
-                f"{weights}: an ONNX file has no weights to train on; "
-                "give the .safetensors file it was made from"
-            )
-        _take_weights(model, source, weights)
+        _take_weights(model, load_model(weights), weights)
     return model
 
 
@@ -77,6 +71,10 @@ def _take_weights(model: PoseModel, source: PoseModel, name: Path | str) -> None
 
     A vision transformer's positions are resampled to the model's input size.
     """
+    if isinstance(source, OnnxModel):
+        raise InputError(
+            f"{name}: an ONNX file has no weights to train on; give the .safetensors file it was made from"
+        )
     own, given = model.state_dict(), renamed(source, model)
     old, new = _innermost(source), _innermost(model)
     if isinstance(old, ViTEncoder) and isinstance(new, ViTEncoder):
