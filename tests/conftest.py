@@ -60,6 +60,18 @@ def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def tiny_onnx(tiny_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The model of ``tiny_weights`` exported with one step."""
+    pytest.importorskip("onnxruntime")
+    from diffusionpose.inference.export import export_onnx
+    from diffusionpose.models.weights import load_model
+
+    path = tmp_path_factory.mktemp("onnx") / "tiny.onnx"
+    export_onnx(load_model(tiny_weights), path)
+    return path
+
+
+@pytest.fixture(scope="session")
 def picture() -> np.ndarray:
     """(90, 120, 3) uint8 RGB: soft blobs, so that neither compression nor interpolation dominates."""
     import cv2

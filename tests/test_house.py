@@ -23,6 +23,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "src"
 FILES = sorted(SOURCE.rglob("*.py"))
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+USERS_EXTRAS = PROJECT["optional-dependencies"].keys() - {"dev"}
 HEAVY = ("torch", "torchvision", "cv2", "timm", "lightning", "tyro", "supervision", "scipy", "matplotlib")
 
 MAX_FILE_LINES = 249
@@ -170,16 +171,51 @@ def imported(tree: ast.AST) -> Iterator[str]:
             yield node.module.partition(".")[0]
 
 
-def test_every_import_is_a_stated_dependency() -> None:
-    stated = {canonicalize_name(Requirement(text).name) for text in PROJECT["dependencies"]}
-    assert "torch" in stated
+def names_of(requirements: list[str]) -> set[str]:
+    return {canonicalize_name(Requirement(text).name) for text in requirements}
+
+
+def not_stated(source: str, stated: set[str]) -> set[str]:
+    """Packages that a file imports and ``stated``, names on PyPI, does not have."""
     homes = packages_distributions()
-    names = {name for file in FILES for name in imported(ast.parse(file.read_text()))}
-    names -= {*sys.stdlib_module_names, "diffusionpose"}
-    missing = {
-        name for name in names if not stated & {canonicalize_name(home) for home in homes.get(name, [])}
-    }
+    names = set(imported(ast.parse(source))) - {*sys.stdlib_module_names, "diffusionpose"}
+    return {name for name in names if not stated & {canonicalize_name(home) for home in homes.get(name, [])}}
+
+
+def imported_at_once(tree: ast.Module) -> str:
+    """The file without what its functions import when they are called."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            node.body = [ast.Pass()]
+    return ast.unparse(tree)
+
+
+def test_every_import_is_a_stated_dependency() -> None:
+    """In ``dependencies``, or in an extra for users and then only inside functions."""
+    required = names_of(PROJECT["dependencies"])
+    extras = {name for extra in USERS_EXTRAS for name in names_of(PROJECT["optional-dependencies"][extra])}
+    assert "torch" in required
+    assert "onnxruntime" in extras - required
+    missing = {name for file in FILES for name in not_stated(file.read_text(), required | extras)}
     assert not missing, f"imported by the package, absent from pyproject.toml: {sorted(missing)}"
+    for file in FILES:
+        at_once = not_stated(imported_at_once(ast.parse(file.read_text())), required)
+        assert not at_once, f"{file}: imports {sorted(at_once)}, an extra, outside a function"
+
+
+def test_an_import_that_is_not_stated_is_found() -> None:
+    lazily = "import numpy\ndef f():\n    import onnxruntime\n"
+    assert not_stated(lazily, {"numpy"}) == {"onnxruntime"}
+    assert not_stated(lazily, {"numpy", "onnxruntime"}) == set()
+    assert not_stated(imported_at_once(ast.parse(lazily)), {"numpy"}) == set()
+    assert not_stated(imported_at_once(ast.parse("import onnxruntime")), {"numpy"}) == {"onnxruntime"}
+
+
+def test_developers_have_every_extra() -> None:
+    """The tests use them all."""
+    given = [Requirement(text) for text in PROJECT["optional-dependencies"]["dev"]]
+    ours = [requirement for requirement in given if requirement.name == PROJECT["name"]]
+    assert {extra for requirement in ours for extra in requirement.extras} == USERS_EXTRAS
 
 
 # Size

@@ -23,6 +23,7 @@ class PlacedModel(nn.Module):
 
     input_size = INPUT_SIZE
     unbiased = False
+    device = torch.device("cpu")
 
     def __init__(self, skeleton=COCO):
         super().__init__()

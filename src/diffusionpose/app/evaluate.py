@@ -79,7 +79,6 @@ class EvaluateCommand:
         from diffusionpose.data.annotations import read_annotations
         from diffusionpose.evaluation.evaluate import evaluate, evaluate_mean_pose
         from diffusionpose.inference.device import good_batch_size, place
-        from diffusionpose.inference.estimator import steps_option
         from diffusionpose.models.weights import load_model
 
         if self.mean_pose:
@@ -87,7 +86,7 @@ class EvaluateCommand:
         truth = read_annotations(self.annotations, skeleton)
         wanted = None if self.match_joints else truth.skeleton
         model = place(load_model(self.weights, skeleton=wanted), self.device)
-        steps_option(model, self.steps)
+        model.check_options(self.flip, self.steps)
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         return evaluate(
             model,

@@ -159,9 +159,8 @@ def _answers(
 def _estimate(
     model: PoseModel, dataset: PersonDataset, batch: dict[str, Tensor], how: Inference
 ) -> list[Row]:
-    device = next(model.parameters()).device
-    crops = crops_of(batch, dataset.input_size, dataset.unbiased).to(device)
-    keypoints, scores = model.estimate(batch["image"].to(device), crops, **how.options)
+    crops = crops_of(batch, dataset.input_size, dataset.unbiased).to(model.device)
+    keypoints, scores = model.estimate(batch["image"].to(model.device), crops, **how.options)
     return [
         result_row(dataset.annotations, dataset.persons[index], points, sure)
         for index, points, sure in zip(

@@ -59,7 +59,8 @@ def decode(heatmaps: Tensor, method: str = "dark", sigma: float = 2.0) -> tuple[
     if method not in DECODE_METHODS:
         raise ValueError(f"decode method {method!r} is not one of {', '.join(DECODE_METHODS)}")
     heatmaps = heatmaps.float()
-    if not heatmaps.is_meta and not heatmaps.isfinite().all():
+    numbers = not (heatmaps.is_meta or torch.compiler.is_exporting())  # else there are none to look at yet
+    if numbers and not heatmaps.isfinite().all():
         raise InputError(
             "a heatmap holds a number that is not finite (NaN or infinity): the weights or the picture "
             "are broken, or bf16 overflowed; check the checkpoint and try precision fp32"

@@ -59,7 +59,7 @@ def skeleton_mask(
         (b, 1, h, w) of zeros and ones.
     """
     if not limbs:
-        return keypoints.new_zeros(len(keypoints), 1, size[1], size[0])
+        return keypoints.new_zeros(keypoints.shape[0], 1, size[1], size[0])
     first, second = torch.as_tensor(limbs, device=keypoints.device).unbind(1)
     start, along = keypoints[:, first], keypoints[:, second] - keypoints[:, first]
     drawn = visible.bool()[:, first] & visible.bool()[:, second]

@@ -22,7 +22,7 @@ def place(model: PoseModel, device: str) -> PoseModel:
 
 def good_batch_size(model: PoseModel) -> int:
     """Persons per pass: 8 on a CPU, where larger batches outgrow its cache (measured), else 64."""
-    return 8 if next(model.parameters()).device.type == "cpu" else 64
+    return 8 if model.device.type == "cpu" else 64
 
 
 def _device(name: str) -> torch.device:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from inspect import signature
 from pathlib import Path
 from typing import Any, overload
 
@@ -62,8 +61,8 @@ class PoseEstimator:
         batch_size: persons per pass through the network; None for a number that suits the device.
 
     Raises:
-        InputError: a device that is not there, an unknown decoder, a number below 1, or steps for
-            a model that takes none.
+        InputError: a device that is not there, an unknown decoder, a number below 1, steps for a model
+            that takes none, or what an ONNX file holds otherwise (its steps, its flip test).
     """
 
     def __init__(
@@ -81,10 +80,13 @@ class PoseEstimator:
             raise InputError(f"decode: {decode!r} is not one of {', '.join(DECODE_METHODS)}")
         if batch_size is not None and batch_size < 1:
             raise InputError(f"batch size: {batch_size} must be 1 or more")
+        model.check_options(flip, steps)
         self.model = place(model, device).eval()
         self.detector = detector or WholeImage()
         self.batch_size = batch_size or good_batch_size(model)
-        self._options: dict[str, Any] = {"decode": decode, "flip": flip, **steps_option(model, steps)}
+        self._options: dict[str, Any] = {"decode": decode, "flip": flip} | (
+            {} if steps is None else {"steps": steps}
+        )
 
     @classmethod
     def from_pretrained(
@@ -93,8 +95,8 @@ class PoseEstimator:
         """An estimator with trained weights.
 
         Args:
-            weights: None for the bundled model, else a run folder, a .safetensors file, the name of a
-                bundled model or a hub id.
+            weights: None for the bundled model, else a run folder, a .safetensors file, an .onnx file of
+                `diffusionpose export`, the name of a bundled model or a hub id.
             device, options: as of the class.
 
         Raises:
@@ -168,9 +170,8 @@ class PoseEstimator:
         boxes = torch.from_numpy(np.stack([request.boxes[index] for request, index, _ in batch]))
         crops = Crop.from_boxes(boxes, self.model.input_size, unbiased=self.model.unbiased)
         inputs = np.stack([crops.cut(request.image, i) for i, (request, _, _) in enumerate(batch)])
-        device = next(self.model.parameters()).device
-        images = torch.from_numpy(inputs).permute(0, 3, 1, 2).to(device)
-        keypoints, scores = self.model.estimate(images, crops.to(device), **self._options)
+        images = torch.from_numpy(inputs).permute(0, 3, 1, 2).to(self.model.device)
+        keypoints, scores = self.model.estimate(images, crops.to(self.model.device), **self._options)
         answers = zip(batch, keypoints.float().cpu().numpy(), scores.float().cpu().numpy(), strict=True)
         for (request, index, poses), points, sure in answers:
             score = pose_score(request.scores[index], sure)
@@ -207,18 +208,3 @@ def _pixels(image: ImageLike) -> np.ndarray:
             f"an array of shape {image.shape} and type {image.dtype} is no picture; give (H, W, 3) uint8 RGB"
         )
     return np.ascontiguousarray(image)
-
-
-def steps_option(model: PoseModel, steps: int | None) -> dict[str, int]:
-    """``steps`` as an option of the model's forward; nothing for None, the model's own number.
-
-    Raises:
-        InputError: the model takes no steps, or the number is negative.
-    """
-    if steps is None:
-        return {}
-    if "steps" not in signature(model.forward).parameters:
-        raise InputError(f"steps: {model.config['name']} is no diffusion model and takes none; leave it out")
-    if steps < 0:
-        raise InputError(f"steps: {steps} must be 0 (the coarse heatmaps) or more")
-    return {"steps": steps}

@@ -108,7 +108,7 @@ class DiffusionPose(PoseModel):
         for step in range(steps):  # line 3
             y_t, _ = self.codec.decode(hm[-1], "argmax")  # line 4
             x_c = self.condition(x_fea, y_t, torch.ones_like(y_t[..., 0]))  # lines 5 to 7
-            t = x_fea.new_full((len(x_fea),), 1 - step / steps)
+            t = x_fea.new_full(x_fea.shape[:1], 1 - step / steps)
             hm.append(self.decoder(hm[-1], x_c, t))  # line 8
         return hm
 

@@ -6,11 +6,13 @@ keypoints in image pixels, flip test included. Training, evaluation and inferenc
 
 from __future__ import annotations
 
+from inspect import signature
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from diffusionpose.errors import InputError
 from diffusionpose.geometry.codec import HeatmapCodec
 from diffusionpose.geometry.crops import Crop
 from diffusionpose.geometry.flips import flip_heatmaps, flip_images
@@ -56,6 +58,11 @@ class PoseModel(nn.Module):
         """Whether crops must be cut in UDP geometry."""
         return self.codec.unbiased
 
+    @property
+    def device(self) -> torch.device:
+        """Where the model is, and crops for it must be."""
+        return self.mean.device
+
     def normalise(self, images: Tensor) -> Tensor:
         """(b, 3, H, W) RGB uint8 -> float, zero mean and unit variance over the pre-training set."""
         return (images - self.mean) / self.std
@@ -88,11 +95,33 @@ class PoseModel(nn.Module):
         """Heatmaps, with ``flip`` the mean of the picture's and its mirror image's in one batch of 2 b."""
         if not flip:
             return self(images, **options).float()
-        both = self(torch.cat([images, flip_images(images)]), **options).float()
-        straight, mirrored = both.chunk(2)
+        return self.mean_of_mirrored(self(torch.cat([images, flip_images(images)]), **options).float())
+
+    def mean_of_mirrored(self, both: Tensor) -> Tensor:
+        """(2 b, j, h, w) heatmaps of pictures and then of their mirror images -> their mean, (b, j, h, w)."""
+        straight, mirrored = both.unflatten(0, (2, -1)).unbind(0)
         # HRNet's one-pixel shift, for its geometry; at stride 1 the two maps already agree
         shift = not self.unbiased and self.codec.stride > 1
         return (straight + flip_heatmaps(mirrored, self.skeleton.flip_order, shift)) / 2
+
+    def check_options(self, flip: bool = True, steps: int | None = None) -> None:
+        """See before any work whether the model can run so.
+
+        Args:
+            flip: as of :meth:`heatmaps`.
+            steps: of its forward; None for the model's own number.
+
+        Raises:
+            InputError: the model takes no steps, or the number is negative.
+        """
+        if steps is None:
+            return
+        if "steps" not in signature(self.forward).parameters:
+            raise InputError(
+                f"steps: {self.config['name']} is no diffusion model and takes none; leave it out"
+            )
+        if steps < 0:
+            raise InputError(f"steps: {steps} must be 0 (the coarse heatmaps) or more")
 
     @torch.no_grad()
     def estimate(

@@ -17,6 +17,7 @@ from torch import Tensor
 import diffusionpose
 from diffusionpose.errors import InputError
 from diffusionpose.files import atomically
+from diffusionpose.models.onnx_model import load_onnx
 from diffusionpose.models.pose_model import PoseModel
 from diffusionpose.models.zoo import create_model
 from diffusionpose.skeletons import Skeleton
@@ -25,6 +26,8 @@ METADATA_KEY = "diffusionpose"
 BUNDLED = Path(diffusionpose.__file__).parent / "bundled"
 DEFAULT_MODEL = "diffusionpose-mobilenetv2-lspet14"
 PICKLES = {".pt", ".pth", ".ckpt", ".bin", ".pkl", ".tar"}
+ONNX = ".onnx"
+FILES = (".safetensors", ONNX)  # a name that ends so is no repository of the hub
 RUN_FILES = ("best.safetensors", "model.safetensors")  # of a run folder, the first that is there
 
 
@@ -69,23 +72,23 @@ def load_model(
     """A trained model, in evaluation mode.
 
     Args:
-        weights: None for the bundled model, the name of a bundled model, a .safetensors file, a run
-            folder (its best checkpoint, else its newest), or the id of a hub repository.
+        weights: None for the bundled model, the name of a bundled model, a .safetensors file, an .onnx
+            file of `diffusionpose export`, a run folder (its best checkpoint, else its newest), or the id of
+            a hub repository.
         device: where to put it.
         skeleton: when given, the joints the model must have.
 
     Raises:
-        InputError: no such weights, a file cut short, a pickle, or another skeleton; the message
-            names the file and the cure.
+        InputError: no such weights, a file cut short, a pickle, another skeleton, or an .onnx file and no
+            onnxruntime; the message names the file and the cure.
     """
     path = find_weights(weights)
+    if path.suffix == ONNX:
+        model: PoseModel = load_onnx(path)
+        _check_joints(path, model.config, skeleton)
+        return model.to(device).eval()
     config, tensors = _read(path)
-    if skeleton is not None and tuple(config["skeleton"]["joints"]) != skeleton.joints:
-        raise InputError(
-            f"{path}: made for the {len(config['skeleton']['joints'])} joints of "
-            f"{config['skeleton']['name']!r}, not for the {skeleton.num_joints} of {skeleton.name!r}; "
-            "give weights of this skeleton"
-        )
+    _check_joints(path, config, skeleton)
     try:
         model = create_model(config["name"], Skeleton.from_dict(config["skeleton"]), **config["options"])
         model.load_state_dict(tensors)
@@ -94,8 +97,18 @@ def load_model(
     return model.to(device).eval()
 
 
+def _check_joints(path: Path, config: dict[str, Any], skeleton: Skeleton | None) -> None:
+    """InputError where weights are not of the joints that are wanted."""
+    if skeleton is not None and tuple(config["skeleton"]["joints"]) != skeleton.joints:
+        raise InputError(
+            f"{path}: made for the {len(config['skeleton']['joints'])} joints of "
+            f"{config['skeleton']['name']!r}, not for the {skeleton.num_joints} of {skeleton.name!r}; "
+            "give weights of this skeleton"
+        )
+
+
 def find_weights(weights: str | Path | None) -> Path:
-    """The .safetensors file that ``weights`` of :func:`load_model` stands for."""
+    """The file that ``weights`` of :func:`load_model` stands for: .safetensors, or .onnx if it is named."""
     name = DEFAULT_MODEL if weights is None else str(weights)
     if name in bundled_models():
         return BUNDLED / f"{name}.safetensors"
@@ -113,7 +126,7 @@ def find_weights(weights: str | Path | None) -> Path:
         )
     if path.is_file():
         return path
-    if name.count("/") == 1 and path.suffix != ".safetensors" and not name.startswith((".", "/", "~")):
+    if name.count("/") == 1 and path.suffix not in FILES and not name.startswith((".", "/", "~")):
         return _from_hub(name)
     known = ", ".join(bundled_models()) or "none"
     raise InputError(f"{name}: no such file, run folder or bundled model (bundled: {known})")

@@ -14,6 +14,7 @@ from diffusionpose.models.baselines.vitpose import ViTEncoder
 from diffusionpose.models.diffusion_pose import DiffusionPose
 from diffusionpose.models.encoders import Encoder, RaisedEncoder
 from diffusionpose.models.heatmap_model import HeatmapModel
+from diffusionpose.models.onnx_model import OnnxModel
 from diffusionpose.models.pose_model import PoseModel
 from diffusionpose.models.weights import load_model
 from diffusionpose.models.zoo import create_model
@@ -70,6 +71,10 @@ def _take_weights(model: PoseModel, source: PoseModel, name: Path | str) -> None
 
     A vision transformer's positions are resampled to the model's input size.
     """
+    if isinstance(source, OnnxModel):
+        raise InputError(
+            f"{name}: an ONNX file has no weights to train on; give the .safetensors file it was made from"
+        )
     own, given = model.state_dict(), renamed(source, model)
     old, new = _innermost(source), _innermost(model)
     if isinstance(old, ViTEncoder) and isinstance(new, ViTEncoder):

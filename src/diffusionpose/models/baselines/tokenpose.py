@@ -102,7 +102,7 @@ class TokenPoseHead(nn.Module):
 
     def forward(self, feature: Tensor) -> Tensor:
         """(b, c, h, w) -> (b, j, heatmap height, heatmap width)."""
-        joints = self.joint_tokens.expand(len(feature), -1, -1)
+        joints = self.joint_tokens.expand(feature.shape[0], -1, -1)
         x = torch.cat([joints, self.embed(self._patches(feature))], dim=1)
         third = len(self.layers) // FUSED
         fused = []

@@ -1,0 +1,211 @@
+"""Export to ONNX: one file that gives heatmaps from crops without PyTorch and without this package.
+
+Inside the graph: normalisation, the network, Algorithm 2 with a fixed number of steps and, if asked for, the
+flip test. Outside: cutting crops, reading keypoints out of heatmaps, going back to the picture; the file's
+metadata has every number they need. docs/export.md is the description for those who use such a file.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import diffusionpose
+from diffusionpose.errors import InputError
+from diffusionpose.files import atomically
+from diffusionpose.geometry.crops import PADDING
+from diffusionpose.inference.parity import ExportedGraph, Parity, compare, random_crops
+from diffusionpose.models.diffusion_pose import DiffusionPose
+from diffusionpose.models.onnx_model import (
+    HEATMAPS,
+    IMAGES,
+    INSTALL,
+    ONNX_METADATA_KEY,
+    OnnxModel,
+    import_onnxruntime,
+    open_session,
+)
+from diffusionpose.models.pose_model import PoseModel
+
+OPSET = 18  # the exporter's own; others are converted from it
+OPSETS = (18, 23)  # what PyTorch's exporter converts to
+STEPS = 1  # the paper's advice
+LARGEST = 1_500_000_000  # bytes of weights from which the exporter writes a second file; ONNX ends at 2 GB
+DECODE = "dark"
+BATCH = "batch"  # name of the dimension
+
+
+@dataclass(frozen=True)
+class Exported:
+    """An exported file.
+
+    Attributes:
+        path: of the file.
+        facts: its metadata.
+        parity: how far it is from PyTorch.
+    """
+
+    path: Path
+    facts: dict[str, Any]
+    parity: Parity
+
+
+def export_onnx(
+    model: PoseModel, path: str | Path, steps: int | None = None, flip: bool = False, opset: int = OPSET
+) -> Exported:
+    """Write a model as ONNX, after a comparison with PyTorch on random crops (``inference/parity.py``).
+
+    The file appears whole and compared, or not at all. Its input ``images`` is (b, 3, H, W) uint8 RGB, its
+    output ``heatmaps`` (b, j, h, w) float32, for any b.
+
+    Args:
+        model: any of the zoo; it is left as it is.
+        path: of the .onnx file.
+        steps: diffusion steps, unrolled; None for one, 0 for the coarse heatmaps.
+        flip: put the flip test inside; every run then costs twice as much.
+        opset: version of ONNX's operators.
+
+    Raises:
+        InputError: the extra ``export`` is not installed, steps for a model that takes none, an opset that
+            cannot be had, a model too large for one file, or a file that cannot be written.
+        ParityError: the graph computes something else than PyTorch.
+    """
+    path = Path(path)
+    _check(model, steps, opset)
+    if isinstance(model, DiffusionPose) and steps is None:
+        steps = STEPS
+    graph = ExportedGraph(copy.deepcopy(model).cpu().eval().requires_grad_(False), steps, flip)
+    facts = metadata(graph)
+    program = _traced(graph, opset)
+    _describe(program.model, facts)
+    return Exported(path, facts, _compared_and_written(program, graph, path))
+
+
+def _compared_and_written(program: Any, graph: ExportedGraph, path: Path) -> Parity:
+    """Write the file beside its place, compare it with PyTorch, and only then move it there."""
+    everything = program.model_proto.SerializeToString()
+    del program.model.graph.outputs[1:]  # of the steps, which only the comparison needs
+    parity: list[Parity] = []
+
+    def write(temporary: Path) -> None:
+        program.save(temporary, external_data=False)
+        file, steps_too = open_session(temporary), open_session(everything)
+        parity.append(
+            compare(graph, lambda x: file.run(None, {IMAGES: x}), lambda x: steps_too.run(None, {IMAGES: x}))
+        )
+
+    try:
+        atomically(path, write)
+    except InputError as error:
+        raise type(error)(f"{path}: not written: {error}") from error
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot be written ({error}); is the folder there, writable, not full?"
+        ) from error
+    return parity[0]
+
+
+def metadata(graph: ExportedGraph) -> dict[str, Any]:
+    """What a file says of itself: JSON of everything that its user must know (docs/export.md)."""
+    model = graph.model
+    return {
+        "version": diffusionpose.__version__,
+        "model": model.config["name"],
+        "options": model.config["options"],
+        "skeleton": model.skeleton.to_dict(),
+        "flip_order": list(model.skeleton.flip_order),
+        "input_size": list(model.input_size),
+        "heatmap_size": list(model.heatmap_size),
+        "stride": model.codec.stride,
+        "unbiased": model.unbiased,
+        "box_padding": PADDING,
+        "heatmap_sigma": model.codec.sigma,
+        "steps": graph.steps,
+        "flip": graph.flip,
+        "decode": DECODE,
+    }
+
+
+def _check(model: PoseModel, steps: int | None, opset: int) -> None:
+    """InputError where an export cannot even begin."""
+    import_onnxruntime()
+    try:
+        import onnx  # noqa: F401  # the exporter needs both, and would say so late
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise InputError(
+            f"the export needs onnx and onnxscript ({error}); install them: {INSTALL}"
+        ) from error
+    if isinstance(model, OnnxModel):
+        raise InputError(f"{model.path}: is exported already; give the .safetensors file it was made from")
+    model.check_options(steps=steps)
+    if not OPSETS[0] <= opset <= OPSETS[1]:
+        raise InputError(f"opset: {opset} is not one of {OPSETS[0]} to {OPSETS[1]}")
+    size = sum(value.numel() * value.element_size() for value in model.state_dict().values())
+    if size > LARGEST:
+        raise InputError(
+            f"{model.config['name']}: {size / 1e9:.1f} GB of weights; "
+            f"one ONNX file holds {LARGEST / 1e9} GB at most"
+        )
+
+
+def _traced(graph: ExportedGraph, opset: int) -> Any:
+    """PyTorch's ONNXProgram of the graph, its batch of any size."""
+    images = torch.from_numpy(random_crops(2, graph.model.input_size))  # one alone would count as a constant
+    with torch.no_grad(), _quiet():
+        exported = torch.export.export(
+            graph, (images,), dynamic_shapes=({0: torch.export.Dim(BATCH, min=1)},), strict=False
+        )
+        count = len(exported.graph_signature.user_outputs)
+        names = [HEATMAPS, *(f"{HEATMAPS}_{index}" for index in range(count - 1))]
+        program = torch.onnx.export(
+            exported,
+            dynamo=True,
+            dynamic_shapes=({0: BATCH},),
+            opset_version=opset,
+            input_names=[IMAGES],
+            output_names=names,
+            verbose=False,
+        )
+    assert program is not None
+    if (made := program.model.opset_imports[""]) != opset:
+        raise InputError(f"opset: PyTorch could not convert this model to {opset}; it is {made}")
+    return program
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No warnings of the exporter about itself; whether the graph is right is measured afterwards."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
+    levels = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def _describe(model: Any, facts: dict[str, Any]) -> None:
+    """Put the metadata in, and take out where on this machine each node was traced from."""
+    for node in model.graph.all_nodes():
+        node.metadata_props.clear()
+        node.doc_string = None
+    for value in [*model.graph.inputs, *model.graph.outputs]:
+        value.metadata_props.clear()
+    model.metadata_props.clear()
+    model.metadata_props[ONNX_METADATA_KEY] = json.dumps(facts)
+    model.producer_name, model.producer_version = "diffusionpose", diffusionpose.__version__
+    model.graph.name = facts["model"]
