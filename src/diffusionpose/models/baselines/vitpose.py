@@ -63,13 +63,14 @@ class ViTEncoder(Encoder):
     def _fetch(self, name: str) -> None:
         """Take timm's weights, once it is known that they are of as many heads: weights do not show that."""
         with torch.device("meta"):
-            theirs = timm.create_model(name).blocks[0].attn.num_heads
+            plan: Any = timm.create_model(name)
+        theirs = plan.blocks[0].attn.num_heads
         if theirs != (heads := self.backbone.blocks[0].attn.num_heads):
             raise InputError(
                 f"timm's {name} has {theirs} heads, this model {heads}, as published; give a file of its "
                 "weights by --encoder-weights, or --no-pretrained"
             )
-        source = timm.create_model(name, pretrained=True, num_classes=0)
+        source: Any = timm.create_model(name, pretrained=True, num_classes=0)
         self.backbone.load_state_dict(self.fit(source.state_dict()))
 
     def fit(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
