@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from diffusionpose.app.cli import _parse
 from diffusionpose.app.reproduce import ReproduceCommand
 from diffusionpose.training.recipes import get_recipe
 from diffusionpose.training.studies import BUDGETS, Budget
@@ -47,6 +48,14 @@ def test_a_study_from_flags_to_files(run, words, tmp_path):
     other = run("reproduce", "table7", *words, "--budget", "small")
     assert other.status == 1
     assert "other budget" in other.err
+
+
+def test_no_pretrained_reaches_every_training_and_the_report(words):
+    command = _parse(["reproduce", "table5", *map(str, words), "--no-pretrained", "--budget", "small"])
+    budget = command._request().budget
+    assert budget.base == replace(BUDGETS["small"].base, pretrained=False)
+    assert "random weights" in budget.words
+    assert BUDGETS["small"].base.pretrained
 
 
 def test_a_failing_study_has_status_1_and_says_why(run, words, tmp_path):

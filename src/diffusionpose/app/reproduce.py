@@ -5,17 +5,17 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
-from tyro.conf import Positional
+from tyro.conf import FlagCreatePairsOff, Positional
 
 from diffusionpose.app.output import say
 from diffusionpose.errors import InputError
 from diffusionpose.training.settings import ImageSet, Machine
-from diffusionpose.training.studies import BUDGETS, STUDIES
+from diffusionpose.training.studies import BUDGETS, STUDIES, Budget
 
 if TYPE_CHECKING:
     from diffusionpose.training.reproduction.reproduce import Request
@@ -52,6 +52,8 @@ class ReproduceCommand:
     """The paper's recipe, a laptop's 18 epochs at 128x96, or half an hour on two cores."""
     encoder_weights: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint=FETCHED)] = None
     """A safetensors file of ImageNet weights for the encoder."""
+    no_pretrained: FlagCreatePairsOff[bool] = False
+    """Start the encoders from random weights instead."""
     boxes: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """Detected person boxes to measure with, as the paper does; the annotated ones by default."""
     skeleton: Annotated[str | None, tyro.conf.arg(metavar="NAME", help_behavior_hint=FROM_FILE)] = None
@@ -100,7 +102,7 @@ class ReproduceCommand:
         val = ImageSet(self.val_images, self.val_annotations)
         return Request(
             study=STUDIES[self.study],
-            budget=BUDGETS[self.budget],
+            budget=self._budget(),
             data=Data(sets, val, self.boxes, self.encoder_weights),
             output=self.output,
             skeleton=self.skeleton,
@@ -110,6 +112,16 @@ class ReproduceCommand:
             threads=threads,
             pictures=self.pictures,
             command=shlex.join(["diffusionpose", *sys.argv[1:]]),
+        )
+
+    def _budget(self) -> Budget:
+        budget = BUDGETS[self.budget]
+        if not self.no_pretrained:
+            return budget
+        return replace(
+            budget,
+            words=f"{budget.words}, encoder from random weights",
+            base=replace(budget.base, pretrained=False),
         )
 
     def _shares(self) -> tuple[int, int]:
