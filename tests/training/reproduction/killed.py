@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 
 from diffusionpose.training.reproduction.job import Data
@@ -16,6 +17,8 @@ settings, images, annotations, output = sys.argv[1:]
 
 def die_after_an_epoch(line: str) -> None:
     if " epoch 1/3 " in line:
+        while not list(Path(output).glob("runs/*/checkpoints/last.ckpt")):  # written after the line
+            time.sleep(0.01)
         os.kill(os.getpid(), signal.SIGKILL)
 
 
