@@ -67,6 +67,11 @@ class Encoder(nn.Module):
         if "mean" in facts and "std" in facts:
             self.mean, self.std = _three(facts["mean"]), _three(facts["std"])
 
+    @property
+    def innermost(self) -> Encoder:
+        """The encoder that holds the backbone: this one, unless it is built round another."""
+        return self
+
     def fit(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
         """Weights of a classification network as this backbone takes them: here as they are."""
         return weights
@@ -158,6 +163,11 @@ class RaisedEncoder(Encoder):
         self.neck = nn.Sequential(
             *deconvolutions(inner.channels, channels, int(math.log2(inner.stride // 4)))
         )
+
+    @property
+    def innermost(self) -> Encoder:
+        """The encoder inside."""
+        return self.inner
 
     def load_backbone(self, path: str | Path) -> None:
         """As the inner encoder does it."""

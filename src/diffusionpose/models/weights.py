@@ -53,6 +53,11 @@ def save_model(model: PoseModel, path: str | Path, half: bool = False, **facts: 
     path = Path(path)
     tensors = {name: _stored(value, half) for name, value in model.state_dict().items()}
     metadata = {METADATA_KEY: json.dumps({**model.config, "facts": facts})}
+    write_safetensors(path, tensors, metadata)
+
+
+def write_safetensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+    """Write a safetensors file, whole or not at all; InputError where it cannot be written."""
     try:
         atomically(path, lambda temporary: save_file(tensors, temporary, metadata))
     except (OSError, SafetensorError) as error:

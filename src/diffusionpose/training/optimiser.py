@@ -33,7 +33,7 @@ def parameter_groups(model: PoseModel, weight_decay: float, layer_decay: float =
     Raises:
         InputError: a layer decay for a backbone whose blocks timm does not know the order of.
     """
-    backbone = getattr(model.encoder, "inner", model.encoder).backbone
+    backbone = model.encoder.innermost.backbone
     unshrunk = set(backbone.no_weight_decay()) if hasattr(backbone, "no_weight_decay") else set()
     layered: list[dict[str, Any]] = []
     if layer_decay != 1:

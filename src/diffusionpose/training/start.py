@@ -12,7 +12,7 @@ from tqdm import tqdm
 from diffusionpose.errors import InputError
 from diffusionpose.models.baselines.vitpose import ViTEncoder
 from diffusionpose.models.diffusion_pose import DiffusionPose
-from diffusionpose.models.encoders import Encoder, RaisedEncoder
+from diffusionpose.models.encoders import RaisedEncoder
 from diffusionpose.models.heatmap_model import HeatmapModel
 from diffusionpose.models.onnx_model import OnnxModel
 from diffusionpose.models.pose_model import PoseModel
@@ -76,7 +76,7 @@ def _take_weights(model: PoseModel, source: PoseModel, name: Path | str) -> None
             f"{name}: an ONNX file has no weights to train on; give the .safetensors file it was made from"
         )
     own, given = model.state_dict(), renamed(source, model)
-    old, new = _innermost(source), _innermost(model)
+    old, new = source.encoder.innermost, model.encoder.innermost
     if isinstance(old, ViTEncoder) and isinstance(new, ViTEncoder):
         for key in [key for key in given if key.endswith("backbone.pos_embed")]:
             given[key] = new.positions(given[key], old.grid)
@@ -89,11 +89,6 @@ def _take_weights(model: PoseModel, source: PoseModel, name: Path | str) -> None
     model.load_state_dict(fitting, strict=False)
     if left := sorted(own.keys() - fitting.keys()):
         tqdm.write(f"{name}: {len(fitting)} of {len(own)} weights taken; new: {', '.join(left[:4])} ...")
-
-
-def _innermost(model: PoseModel) -> Encoder:
-    """The encoder that holds the backbone."""
-    return model.encoder.inner if isinstance(model.encoder, RaisedEncoder) else model.encoder
 
 
 def renamed(source: PoseModel, model: PoseModel) -> dict[str, Tensor]:

@@ -7,13 +7,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import save_file
 from torch import Tensor
 
-from diffusionpose.errors import InputError
-from diffusionpose.files import atomically
-from diffusionpose.models.encoders import RaisedEncoder
 from diffusionpose.models.imports.config_beside import timm_normalisation
 from diffusionpose.models.imports.layouts import (
     DEFAULT_SIZE,
@@ -24,6 +19,7 @@ from diffusionpose.models.imports.layouts import (
     place,
 )
 from diffusionpose.models.imports.reading import Checkpoint
+from diffusionpose.models.weights import write_safetensors
 from diffusionpose.models.zoo import create_model
 
 
@@ -52,8 +48,7 @@ def import_encoder(checkpoint: Checkpoint, layout: Layout, name: str) -> Importe
         InputError: they do not fit it.
     """
     with torch.device("meta"):
-        encoder = create_model(name).encoder
-    encoder = encoder.inner if isinstance(encoder, RaisedEncoder) else encoder
+        encoder = create_model(name).encoder.innermost
     placed = place(checkpoint.tensors, layout, DEFAULT_SIZE)
     taken = {ours: value for ours, (_, value) in placed.tensors.items()}
     # what the encoder makes of them must be all it needs; written is what it makes that of
@@ -75,11 +70,5 @@ def save_encoder(encoder: ImportedEncoder, path: str | Path) -> None:
     Raises:
         InputError: the file cannot be written.
     """
-    path = Path(path)
     metadata = {name: ",".join(map(repr, getattr(encoder, name))) for name in ("mean", "std")}
-    try:
-        atomically(path, lambda temporary: save_file(dict(encoder.tensors), temporary, metadata))
-    except (OSError, SafetensorError) as error:
-        raise InputError(
-            f"{path}: cannot be written ({error}); is the folder there, writable, not full?"
-        ) from error
+    write_safetensors(Path(path), dict(encoder.tensors), metadata)

@@ -33,22 +33,25 @@ def fold_class_position(name: str, given: Tensors, size: Size) -> Tensors:
 
     The network has no class token, but kept the (1, 1 + patches, c) positions of the one it started from.
     """
-    positions = given.get(name)
-    if positions is None or positions.ndim != 3 or positions.shape[1] != _patches(size) + 1:
+    if not _has_class_position(name, given, size):
         return given
+    positions = given[name]
     return {**given, name: positions[:, 1:] + positions[:, :1]}
 
 
 def drop_class_position(name: str, given: Tensors, size: Size) -> Tensors:
     """Cut off the class token's position, as mmpose 1.x does when it loads a file that has one."""
-    positions = given.get(name)
-    if positions is None or positions.ndim != 3 or positions.shape[1] != _patches(size) + 1:
+    if not _has_class_position(name, given, size):
         return given
+    positions = given[name]
     return {**given, name: positions[:, 1:], CLASS_POSITION: positions[:, :1]}
 
 
-def _patches(size: Size) -> int:
-    return (size[0] // PATCH) * (size[1] // PATCH)
+def _has_class_position(name: str, given: Tensors, size: Size) -> bool:
+    """Whether the positions are those of every patch and one more."""
+    positions = given.get(name)
+    patches = (size[0] // PATCH) * (size[1] // PATCH)
+    return positions is not None and positions.ndim == 3 and positions.shape[1] == patches + 1
 
 
 def fuse_attention(given: Tensors, size: Size) -> Tensors:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -12,6 +11,7 @@ from diffusionpose.models.costs import count_multiply_adds, count_parameters
 from diffusionpose.models.diffusion_pose import DiffusionPose
 from diffusionpose.models.weights import load_model
 from diffusionpose.training.data import read_persons, worker_count
+from diffusionpose.training.folder import RunFolder
 from diffusionpose.training.reproduction.job import Job
 from diffusionpose.training.reproduction.machine import device_for, hardware, versions
 from diffusionpose.training.reproduction.written import write_json
@@ -70,8 +70,7 @@ def _numbers(report: Report) -> dict[str, Any]:
 
 def _training(job: Job) -> dict[str, Any]:
     """Epochs, seconds of all sittings (validation apart), and the last epoch's loss."""
-    with (job.folder / "metrics.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = RunFolder(job.folder).rows()
     return {
         "epochs": len(rows),
         "seconds": round(sum(float(row["seconds"]) for row in rows), 1),

@@ -41,10 +41,7 @@ def plot_table(study: Study, rows: Sequence[Mapping[str, Any]], path: Path) -> N
     """
     figure, (ours, pck, paper) = _panels(3)
     places = list(range(len(rows)))
-    _points(ours, rows, "AP", OURS, "o")
-    _points(ours, rows, "AR", ALSO, "s")
-    _points(pck, rows, "PCK", OURS, "o")
-    _points(pck, rows, "PCK_limbs", ALSO, "s")
+    _accuracies(ours, pck, rows)
     for name, color, marker in (("AP", PAPER, "o"), ("AR", GREY, "s")):
         values = [nan if row["paper"][name] is None else row["paper"][name] for row in rows]
         paper.plot(places, values, marker=marker, color=color, label=name)
@@ -53,16 +50,10 @@ def plot_table(study: Study, rows: Sequence[Mapping[str, Any]], path: Path) -> N
         (pck, "ours: PCK at 0.2 torso"),
         (paper, "paper: COCO val2017"),
     ):
-        axes.set_title(title)
-        axes.set_xlabel(study.column)
         axes.set_xlim(-0.4, len(rows) - 0.6)
-        axes.set_xticks(places, [_wrapped(row["label"]) for row in rows])
-        if axes.get_legend_handles_labels()[0]:
-            axes.legend(frameon=False)
-    ours.set_ylabel("per cent")
+        _label(axes, title, study.column, [_wrapped(row["label"]) for row in rows])
     figure.suptitle(study.title, fontsize=14)
-    figure.supxlabel(_bars(rows), fontsize=10, color=GREY)
-    _save(figure, path)
+    _save(figure, rows, path)
 
 
 def plot_steps(study: Study, rows: Sequence[Mapping[str, Any]], path: Path) -> None:
@@ -77,26 +68,17 @@ def plot_steps(study: Study, rows: Sequence[Mapping[str, Any]], path: Path) -> N
         InputError: the file cannot be written.
     """
     figure, (accuracy, pck, cost) = _panels(3)
-    _points(accuracy, rows, "AP", OURS, "o")
-    _points(accuracy, rows, "AR", ALSO, "s")
-    _points(pck, rows, "PCK", OURS, "o")
-    _points(pck, rows, "PCK_limbs", ALSO, "s")
+    _accuracies(accuracy, pck, rows)
     known = [(place, row["multiply_adds"] / GIGA) for place, row in enumerate(rows) if row["multiply_adds"]]
     if known:
         places, costs = zip(*known, strict=True)
         cost.bar(places, costs, color=OURS, width=0.6)
     for axes, title in ((accuracy, "AP and AR"), (pck, "PCK at 0.2 torso"), (cost, "cost of one person")):
-        axes.set_title(title)
-        axes.set_xlabel("diffusion steps (0: coarse heatmaps)")
-        axes.set_xticks(range(len(rows)), [row["label"] for row in rows])
-        if axes.get_legend_handles_labels()[0]:
-            axes.legend(frameon=False)
-    accuracy.set_ylabel("per cent")
+        _label(axes, title, "diffusion steps (0: coarse heatmaps)", [row["label"] for row in rows])
     cost.set_ylabel("multiply-adds, G")
     paper = "paper: 75.4 AP with 1 step, 0.1 to 0.2 AP more with further steps"
     figure.suptitle(f"{study.title} ({paper})", fontsize=13)
-    figure.supxlabel(_bars(rows), fontsize=10, color=GREY)
-    _save(figure, path)
+    _save(figure, rows, path)
 
 
 def _panels(count: int) -> tuple[Figure, Sequence[Axes]]:
@@ -108,6 +90,23 @@ def _panels(count: int) -> tuple[Figure, Sequence[Axes]]:
         figure = Figure(figsize=(4.2 * count, 4.4), layout="constrained")
         FigureCanvasAgg(figure)
         return figure, list(figure.subplots(1, count))
+
+
+def _accuracies(accuracy: Axes, pck: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
+    """The two panels of our own accuracies that every plot has."""
+    for axes, blue, orange in ((accuracy, "AP", "AR"), (pck, "PCK", "PCK_limbs")):
+        _points(axes, rows, blue, OURS, "o")
+        _points(axes, rows, orange, ALSO, "s")
+    accuracy.set_ylabel("per cent")
+
+
+def _label(axes: Axes, title: str, column: str, labels: Sequence[str]) -> None:
+    """Title, horizontal axis with a label for every row, and a legend where there is something to tell."""
+    axes.set_title(title)
+    axes.set_xlabel(column)
+    axes.set_xticks(range(len(labels)), labels)
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(frameon=False)
 
 
 def _points(axes: Axes, rows: Sequence[Mapping[str, Any]], name: str, color: str, marker: str) -> None:
@@ -153,5 +152,6 @@ def _wrapped(label: str) -> str:
     return label.replace(", ", ",\n").replace(" (", "\n(")
 
 
-def _save(figure: Figure, path: Path) -> None:
+def _save(figure: Figure, rows: Sequence[Mapping[str, Any]], path: Path) -> None:
+    figure.supxlabel(_bars(rows), fontsize=10, color=GREY)
     write_file(path, lambda part: figure.savefig(part, dpi=140, format="png"))
