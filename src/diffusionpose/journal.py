@@ -1,0 +1,107 @@
+"""A journal of a long job: what is done is on the disk at once, and a killed job goes on from there."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from diffusionpose.errors import InputError
+
+
+class Journal:
+    """JSON lines: the first says which job this is, each further one what was done.
+
+    Opening it finds what an earlier, interrupted job left: whole lines are kept, a torn last one (the
+    computer stopped while it was written) is cut off.
+
+    Args:
+        path: of the file; made where there is none.
+        job: all that decides the job's results, JSON values only. A journal of another job is refused.
+        cure: what the message of that refusal advises.
+
+    Raises:
+        InputError: the file is another job's, is damaged before its last line, or cannot be read or written.
+    """
+
+    def __init__(self, path: Path, job: Mapping[str, Any], cure: str = "name another --output") -> None:
+        self.path = path
+        header = json.dumps({"job": job}, sort_keys=True).encode() + b"\n"
+        try:
+            self._keep_whole_lines()
+            self._file = path.open("a+b")
+            self._file.seek(0)
+            first = self._file.readline()
+            if not first:
+                self._file.write(header)
+                self._file.flush()
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read or written ({error.strerror}); {cure}") from error
+        if first not in (b"", header):
+            self._file.close()
+            raise InputError(f"{path}: is of a job with other settings or inputs; {cure}, or remove it")
+
+    def __iter__(self) -> Iterator[Any]:
+        """The entries so far, in the order they were appended, read one at a time."""
+        with self.path.open("rb") as file:
+            file.readline()
+            for number, line in enumerate(file, start=2):
+                try:
+                    yield json.loads(line)
+                except ValueError as error:
+                    raise InputError(f"{self.path}: line {number} is damaged; remove the file") from error
+
+    def append(self, entry: Any) -> None:
+        """Add an entry (JSON values, finite numbers); it survives a kill of this process at once.
+
+        Raises:
+            InputError: it cannot be written, as on a full disk; what was appended before stays.
+        """
+        line = json.dumps(entry, allow_nan=False).encode() + b"\n"
+        try:
+            self._file.write(line)
+            self._file.flush()
+        except OSError as error:
+            raise InputError(
+                f"{self.path}: cannot be written ({error.strerror}); make room, then run it again"
+            ) from error
+
+    def close(self) -> None:
+        """Bring everything to the disk and let go of the file; appending ends here."""
+        if not self._file.closed:
+            os.fsync(self._file.fileno())
+            self._file.close()
+
+    def remove(self) -> None:
+        """Close the journal and delete it: the job is done."""
+        self.close()
+        self.path.unlink(missing_ok=True)
+
+    def __enter__(self) -> Journal:
+        """Itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close it, whatever happened; what was appended stays."""
+        self.close()
+
+    def _keep_whole_lines(self) -> None:
+        """Cut off what follows the last line's end."""
+        if not self.path.exists():
+            return
+        with self.path.open("r+b") as file:
+            end = file.seek(0, os.SEEK_END)
+            while end > 0:
+                start = max(0, end - 65536)
+                file.seek(start)
+                newline = file.read(end - start).rfind(b"\n")
+                if newline >= 0:
+                    end = start + newline + 1
+                    break
+                end = start
+            file.truncate(end)

@@ -1,0 +1,111 @@
+import errno
+import json
+import subprocess
+import sys
+
+import pytest
+
+from diffusionpose.errors import InputError
+from diffusionpose.journal import Journal
+
+JOB = {"weights": "abc", "steps": 1}
+
+
+def test_entries_come_back_in_order_when_opened_again(tmp_path):
+    path = tmp_path / "work.jsonl"
+    with Journal(path, JOB) as journal:
+        assert list(journal) == []
+        journal.append({"picture": "a.jpg"})
+        journal.append({"picture": "b.jpg"})
+        assert [entry["picture"] for entry in journal] == ["a.jpg", "b.jpg"]
+    with Journal(path, JOB) as journal:
+        journal.append({"picture": "c.jpg"})
+        assert [entry["picture"] for entry in journal] == ["a.jpg", "b.jpg", "c.jpg"]
+
+
+@pytest.mark.parametrize("tail", [b'{"picture": "b', b"x" * 200_000, b""])
+def test_a_torn_last_line_is_cut_off_and_written_anew(tmp_path, tail):
+    path = tmp_path / "work.jsonl"
+    with Journal(path, JOB) as journal:
+        journal.append({"picture": "a.jpg"})
+    whole = path.read_bytes()
+    path.write_bytes(whole + tail)
+    with Journal(path, JOB) as journal:
+        assert path.read_bytes() == whole
+        journal.append({"picture": "b.jpg"})
+    assert [json.loads(line) for line in path.read_text().splitlines()[1:]] == [
+        {"picture": "a.jpg"},
+        {"picture": "b.jpg"},
+    ]
+
+
+def test_a_header_torn_in_the_middle_starts_the_journal_anew(tmp_path):
+    path = tmp_path / "work.jsonl"
+    path.write_bytes(b'{"job": {"ste')
+    with Journal(path, JOB) as journal:
+        assert list(journal) == []
+
+
+def test_another_jobs_journal_is_refused_and_left_alone(tmp_path):
+    path = tmp_path / "work.jsonl"
+    with Journal(path, JOB) as journal:
+        journal.append(1)
+    before = path.read_bytes()
+    with pytest.raises(InputError, match=r"work\.jsonl.*other settings.*name another --output"):
+        Journal(path, JOB | {"steps": 2})
+    assert path.read_bytes() == before
+
+
+def test_the_order_of_the_jobs_keys_does_not_matter(tmp_path):
+    path = tmp_path / "work.jsonl"
+    Journal(path, {"a": 1, "b": 2}).close()
+    Journal(path, {"b": 2, "a": 1}).close()
+
+
+def test_a_line_damaged_in_the_middle_is_named(tmp_path):
+    path = tmp_path / "work.jsonl"
+    with Journal(path, JOB) as journal:
+        journal.append(1)
+    path.write_bytes(path.read_bytes() + b"gar bage\n2\n")
+    with Journal(path, JOB) as journal, pytest.raises(InputError, match="line 3 is damaged"):
+        list(journal)
+
+
+def test_what_was_appended_survives_a_kill(tmp_path):
+    path = tmp_path / "work.jsonl"
+    code = (
+        "import os, signal, sys; from pathlib import Path; from diffusionpose.journal import Journal\n"
+        f"journal = Journal(Path({str(path)!r}), {JOB!r})\n"
+        "for i in range(5): journal.append(i)\n"
+        "os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -9
+    with Journal(path, JOB) as journal:
+        assert list(journal) == [0, 1, 2, 3, 4]
+
+
+def test_a_full_disk_is_a_clear_message(tmp_path, monkeypatch):
+    journal = Journal(tmp_path / "work.jsonl", JOB)
+
+    def full(_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    class Full:
+        closed = True
+        write = staticmethod(full)
+
+    journal.close()
+    monkeypatch.setattr(journal, "_file", Full())
+    with pytest.raises(InputError, match=r"No space left on device.*run it again"):
+        journal.append(1)
+
+
+def test_a_folder_in_its_place_is_a_clear_message(tmp_path):
+    with pytest.raises(InputError, match="cannot be read or written"):
+        Journal(tmp_path, JOB)
+
+
+def test_removing_ends_the_job(tmp_path):
+    journal = Journal(tmp_path / "work.jsonl", JOB)
+    journal.remove()
+    assert not (tmp_path / "work.jsonl").exists()
