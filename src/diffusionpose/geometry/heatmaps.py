@@ -20,7 +20,7 @@ DECODE_METHODS = ("argmax", "quarter", "dark")
 
 
 def draw_heatmaps(keypoints: Tensor, size: tuple[int, int], sigma: float, quantise: bool = False) -> Tensor:
-    """phi(y, sigma): a Gaussian of height 1 at every keypoint.
+    """phi(y, sigma) of Eq. 5: a Gaussian of height 1 at every keypoint.
 
     Args:
         keypoints: (b, j, 2) heatmap pixels; may lie outside, then only its tail is seen.

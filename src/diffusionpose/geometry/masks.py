@@ -22,7 +22,7 @@ def pixel_grid(size: tuple[int, int], like: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def keypoint_mask(keypoints: Tensor, size: tuple[int, int], delta: float, visible: Tensor) -> Tensor:
-    """M_kps: discs of radius ``delta`` around the visible keypoints.
+    """M_kps of Eq. 5: discs of radius ``delta`` around the visible keypoints.
 
     Args:
         keypoints: (b, j, 2) heatmap pixels.
@@ -46,7 +46,7 @@ def skeleton_mask(
     delta: float,
     visible: Tensor,
 ) -> Tensor:
-    """M_ske: bands of half width ``delta`` around the limbs whose two joints are visible.
+    """M_ske of Eq. 5: bands of half width ``delta`` around the limbs whose two joints are visible.
 
     Args:
         keypoints: (b, j, 2) heatmap pixels.

@@ -1,0 +1,66 @@
+"""Every example runs as its first line says, and is short enough to read."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from matplotlib import get_data_path
+
+ROOT = Path(__file__).resolve().parents[1]
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+LONGER = {"onnx_pose.py"}  # stands alone: decodes and draws with NumPy only
+PHOTO = Path(get_data_path()) / "sample_data" / "grace_hopper.jpg"
+
+
+def run(example: str, *arguments: object) -> str:
+    """What the example prints."""
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "examples" / example), *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name)
+def test_an_example_is_under_25_lines_and_says_how_it_is_called(example):
+    lines = example.read_text(encoding="utf-8").splitlines()
+    assert len(lines) < 25 or example.name in LONGER
+    assert re.search(rf"python (?:examples/)?{example.name}", " ".join(lines[:10]))
+
+
+def test_first_pose_prints_fourteen_joints():
+    lines = run("first_pose.py", PHOTO).splitlines()
+    assert len(lines) == 14
+    assert lines[0].startswith("left_shoulder")
+
+
+def test_several_people_finds_two_poses_in_each_picture():
+    lines = run("several_people.py", PHOTO, PHOTO).splitlines()
+    assert [": person 0," in line for line in lines] == [True, False, True, False]
+
+
+def test_steps_begin_at_the_coarse_pose_and_move_the_joints():
+    lines = run("steps.py", PHOTO).splitlines()
+    moved = [float(line.split()[-7]) for line in lines]
+    assert moved[0] == 0
+    assert len(moved) == 4
+    assert min(moved[1:]) > 0
+
+
+def test_own_skeleton_trains_and_finds_the_arms(tmp_path):
+    out = run("own_skeleton.py", tmp_path, 1)
+    assert "left_wrist" in out
+    assert (tmp_path / "run" / "model.safetensors").is_file()
+
+
+def test_compare_reports_both_models(synthetic_set, tiny_weights):
+    images, annotations = synthetic_set
+    lines = run("compare.py", images, annotations, tiny_weights, tiny_weights).splitlines()
+    assert len(lines) == 2
+    assert lines[0] == lines[1]
+    assert "PCK" in lines[0]
