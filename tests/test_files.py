@@ -1,10 +1,14 @@
-"""Files written in one stroke."""
+"""Files written in one stroke, and places held."""
 
+import errno
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from diffusionpose.files import atomically
+from diffusionpose import files
+from diffusionpose.files import atomically, locked
 
 
 def test_the_file_holds_what_was_written(tmp_path: Path) -> None:
@@ -33,3 +37,51 @@ def test_nothing_shows_before_it_is_whole(tmp_path: Path) -> None:
 
     atomically(tmp_path / "a.txt", look)
     assert (tmp_path / "a.txt").exists()
+
+
+OTHER = """
+import sys
+from pathlib import Path
+from diffusionpose.files import locked
+with locked(Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def other(lock: Path) -> subprocess.Popen[str]:
+    """Another process that tries the lock and holds it until its input ends."""
+    command = [sys.executable, "-c", OTHER, str(lock)]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
+
+
+def test_a_place_that_is_held_is_refused_to_another_process(tmp_path: Path) -> None:
+    lock = tmp_path / ".lock"
+    with locked(lock):
+        _, error = other(lock).communicate()
+    assert "BlockingIOError" in error
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_killed_process_lets_go(tmp_path: Path) -> None:
+    lock = tmp_path / ".lock"
+    holder = other(lock)
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "held\n"
+    with pytest.raises(BlockingIOError), locked(lock):
+        pass
+    holder.kill()
+    holder.wait()
+    assert lock.exists()
+    with locked(lock):
+        pass
+
+
+def test_a_file_system_without_locks_is_used_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(files.fcntl, "lockf", unknown)
+    with locked(tmp_path / ".lock"):
+        assert (tmp_path / ".lock").exists()

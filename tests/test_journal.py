@@ -109,3 +109,16 @@ def test_removing_ends_the_job(tmp_path):
     journal = Journal(tmp_path / "work.jsonl", JOB)
     journal.remove()
     assert not (tmp_path / "work.jsonl").exists()
+
+
+def test_two_programs_at_once_are_kept_apart(tmp_path):
+    path = tmp_path / "work.jsonl"
+    code = "from pathlib import Path; from diffusionpose.journal import Journal\n"
+    code += f"Journal(Path({str(path)!r}), {JOB!r})"
+    with Journal(path, JOB) as journal:
+        journal.append(1)
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+        assert "another program is at work" in done.stderr
+        assert list(journal) == [1]
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    assert list(tmp_path.iterdir()) == [path]

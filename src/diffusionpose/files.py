@@ -1,11 +1,21 @@
-"""Writing files in one stroke: whoever looks sees the old file or the new one, never a part."""
+"""Writing files in one stroke: whoever looks sees the old file or the new one, never a part.
+
+And locks, so that two programs do not write to the same place.
+"""
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # Windows has none: there, nothing keeps two programs apart
+    fcntl = None  # type: ignore[assignment]
 
 
 def make_writable(folder: Path) -> None:
@@ -38,3 +48,30 @@ def atomically(path: Path, write: Callable[[Path], object]) -> None:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Keep other programs out of a place for as long as the block runs.
+
+    The lock is the process's, not its children's, and goes with it however it ends. Where the file system
+    knows no locks (some network ones), nothing keeps others out.
+
+    Args:
+        path: of the lock's file; made for the block. One that a killed program left does no harm.
+
+    Raises:
+        BlockingIOError: another process has it.
+        OSError: the file cannot be made.
+    """
+    with path.open("a+b") as file:
+        if fcntl is not None:
+            try:
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                if error.errno in (errno.EACCES, errno.EAGAIN):
+                    raise BlockingIOError(*error.args) from error
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from diffusionpose.errors import InputError
+from diffusionpose.files import locked
 
 
 class Journal:
@@ -24,13 +26,16 @@ class Journal:
         cure: what the message of that refusal advises.
 
     Raises:
-        InputError: the file is another job's, is damaged before its last line, or cannot be read or written.
+        InputError: the file is another job's, another program is at work on it, or it cannot be read or
+            written.
     """
 
     def __init__(self, path: Path, job: Mapping[str, Any], cure: str = "name another --output") -> None:
         self.path = path
+        self._held = ExitStack()
         header = json.dumps({"job": job}, sort_keys=True).encode() + b"\n"
         try:
+            self._held.enter_context(locked(path.with_name(f".{path.name}.lock")))
             self._keep_whole_lines()
             self._file = path.open("a+b")
             self._file.seek(0)
@@ -38,10 +43,13 @@ class Journal:
             if not first:
                 self._file.write(header)
                 self._file.flush()
+        except BlockingIOError as error:
+            raise InputError(f"{path}: another program is at work on this; wait for it, or {cure}") from error
         except OSError as error:
+            self._held.close()
             raise InputError(f"{path}: cannot be read or written ({error.strerror}); {cure}") from error
         if first not in (b"", header):
-            self._file.close()
+            self.close()
             raise InputError(f"{path}: is of a job with other settings or inputs; {cure}, or remove it")
 
     def __iter__(self) -> Iterator[Any]:
@@ -74,11 +82,12 @@ class Journal:
         if not self._file.closed:
             os.fsync(self._file.fileno())
             self._file.close()
+        self._held.close()
 
     def remove(self) -> None:
         """Close the journal and delete it: the job is done."""
-        self.close()
         self.path.unlink(missing_ok=True)
+        self.close()
 
     def __enter__(self) -> Journal:
         """Itself."""

@@ -120,6 +120,19 @@ def test_a_stopped_run_does_not_end_as_if_it_were_done(fault, status, images, ti
     assert read_checkpoint(RunFolder(tmp_path).checkpoint)["epoch"] == 0
 
 
+def test_a_second_training_in_the_same_folder_is_refused(images, tiny, tmp_path):
+    code = "import sys; from pathlib import Path; from diffusionpose.training.folder import RunFolder\n"
+    code += "with RunFolder(Path(sys.argv[1])).sole_use(): print('held', flush=True); sys.stdin.read()"
+    pipe = subprocess.PIPE
+    with subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdin=pipe, stdout=pipe) as holder:
+        assert holder.stdout.readline() == b"held\n"
+        with pytest.raises(InputError, match="another training is at work in this folder"):
+            run(tiny, images, tmp_path)
+        holder.stdin.close()
+        holder.wait()
+    assert not (tmp_path / "settings.json").exists()
+
+
 def test_a_finished_run_is_left_as_it_is_and_more_epochs_go_on(finished, images, tiny, tmp_path):
     settings = replace(tiny, schedule="steps", drops=())
     run(replace(settings, epochs=1), images, tmp_path / "a")

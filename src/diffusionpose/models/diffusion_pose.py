@@ -33,6 +33,8 @@ class DiffusionPose(PoseModel):
         codec: sizes and geometry of the heatmaps; its stride is the paper's s.
         zeta: signal scale of Eq. 4.
         timesteps: T.
+        own_start: share of the training persons that start from the model's own coarse heatmaps in the
+            place of noised truth, as all do at inference. The paper has 0.
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class DiffusionPose(PoseModel):
         codec: HeatmapCodec,
         zeta: float = 0.05,
         timesteps: int = 1000,
+        own_start: float = 0.0,
     ) -> None:
         super().__init__(encoder, skeleton, codec)
         self.conv = coarse_head(encoder.channels, skeleton.num_joints)
@@ -51,13 +54,19 @@ class DiffusionPose(PoseModel):
         self.decoder = decoder
         self.schedule = NoiseSchedule(timesteps)
         self.zeta = zeta
+        self.own_start = own_start
 
     def draw_noise(self, count: int, generator: torch.Generator) -> dict[str, Tensor]:
-        """t (count,) uniform in 1..T and epsilon (count, j, 2) standard normal."""
+        """t (count,) uniform in 1..T, epsilon (count, j, 2) standard normal and, with ``own_start``, who of
+        them starts from the own coarse heatmaps (count,).
+        """
         device, joints = generator.device, self.skeleton.num_joints
         t = torch.randint(1, self.schedule.timesteps + 1, (count,), generator=generator, device=device)
         epsilon = torch.randn(count, joints, 2, generator=generator, device=device)
-        return {"t": t, "epsilon": epsilon}
+        noise = {"t": t, "epsilon": epsilon}
+        if self.own_start > 0:
+            noise["own"] = torch.rand(count, generator=generator, device=device) < self.own_start
+        return noise
 
     def encode(self, images: Tensor) -> Tensor:
         """x_fea = E(x), at the size of the heatmaps (Fig. 3, High-Resolution SGDD)."""
@@ -91,10 +100,28 @@ class DiffusionPose(PoseModel):
         t, epsilon = noise["t"], noise["epsilon"]  # line 3
         y_t = self.diffuse(y_0, t, epsilon, visible)  # line 4
         hm_t, hm_0 = self.codec.draw(y_t), self.codec.draw(y_0)  # line 5
-        x_c = self.condition(x_fea, y_t, visible)  # lines 6 to 8
+        coarse, shown = self.conv(x_fea), visible
+        if "own" in noise:
+            hm_t, y_t, shown = self.own_starts(coarse, hm_t, y_t, visible, noise["own"])
+        x_c = self.condition(x_fea, y_t, shown)  # lines 6 to 8
         l_1 = heatmap_loss(self.decoder(hm_t, x_c, t / self.schedule.timesteps), hm_0, visible)  # line 9
-        l_2 = heatmap_loss(self.conv(x_fea), hm_0, visible)  # line 10
+        l_2 = heatmap_loss(coarse, hm_0, visible)  # line 10
         return {"loss": l_1 + l_2, "decoder": l_1, "coarse": l_2}  # line 11
+
+    def own_starts(
+        self, coarse: Tensor, hm_t: Tensor, y_t: Tensor, visible: Tensor, own: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """hm_t, y_t and the joints that masks show, of the first step of Algorithm 2 for the persons ``own``.
+
+        No gradient goes through them; the coarse heatmaps learn from their own loss (Eq. 10).
+        """
+        coarse = coarse.detach().float()
+        y_own, _ = self.codec.decode(coarse, "argmax")
+        return (
+            torch.where(own[:, None, None, None], coarse, hm_t),
+            torch.where(own[:, None, None], y_own, y_t),
+            visible.bool() | own[:, None],
+        )
 
     def denoise(self, images: Tensor, steps: int = 1) -> list[Tensor]:
         """Algorithm 2: the heatmaps hm_T (coarse, Eq. 10), .., hm_0, ``steps`` + 1 in all.

@@ -63,10 +63,13 @@ def _diffusion_pose(
     zeta: float = 0.05,
     conditions: str = "full",
     time_input: bool = False,
+    own_start: float = 0.0,
 ) -> DiffusionPose:
     condition = make_condition(conditions, encoder.channels, skeleton, codec.sigma)
     decoder = StructureGuidedDecoder(skeleton.num_joints, condition.channels, width, time_input)
-    return DiffusionPose(encoder, condition, decoder, skeleton, codec, zeta)
+    if not 0 <= own_start <= 1:
+        raise InputError(f"own_start {own_start}: it is a share of the training persons, from 0 to 1")
+    return DiffusionPose(encoder, condition, decoder, skeleton, codec, zeta, own_start=own_start)
 
 
 def _heatmap_model(head: Callable[..., nn.Module]) -> Builder:
@@ -172,9 +175,10 @@ def create_model(
         encoder_weights: safetensors file of ImageNet weights of the encoder, in timm's names.
         options: of the heatmaps: ``input_size`` (width, height; 192x256), ``stride`` (the paper's s;
             4), ``unbiased`` (False), ``quantise`` (False). Of DiffusionPose: ``width`` (C; 128),
-            ``zeta`` (0.05), ``conditions`` ("full", "keypoints", "features"), ``time_input`` (False). Of the
-            encoder: ``encoder``, a dict of what its backbone takes (``{"drop_path_rate": 0.3}``). Of
-            TokenPose and TransPose what their heads take, such as ``patch`` and ``dropout``.
+            ``zeta`` (0.05), ``conditions`` ("full", "keypoints", "features"), ``time_input`` (False),
+            ``own_start`` (0). Of the encoder: ``encoder``, a dict of what its backbone takes
+            (``{"drop_path_rate": 0.3}``). Of TokenPose and TransPose what their heads take, such as
+            ``patch`` and ``dropout``.
 
     Raises:
         InputError: an unknown name or option, or encoder weights that do not fit.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,8 @@ import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 
 from diffusionpose.errors import InputError
-from diffusionpose.files import atomically, make_writable
+from diffusionpose.files import atomically, locked, make_writable
+from diffusionpose.training.manners import first_process
 from diffusionpose.training.settings import TrainingSettings
 
 FREE_TO_CHANGE = ("epochs", "val_every")
@@ -43,6 +44,26 @@ class RunFolder:
             raise InputError(
                 f"{self.path}: cannot write here ({error.strerror}); give another --output"
             ) from error
+
+    @contextmanager
+    def sole_use(self) -> Iterator[None]:
+        """Keep other trainings out for as long as the block runs: the first process holds the folder for all.
+
+        Raises:
+            InputError: another training is at work in it.
+        """
+        if not first_process():
+            yield
+            return
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(locked(self.path / ".lock"))
+            except BlockingIOError as error:
+                raise InputError(
+                    f"{self.path}: another training is at work in this folder; wait for it, stop it, or "
+                    "give another --output"
+                ) from error
+            yield
 
     def resume_epoch(self, wanted: Mapping[str, Any]) -> int:
         """The epoch to go on from, 0 for a new run.

@@ -74,17 +74,33 @@ def train(
     Raises:
         InputError: something given cannot be used, the disk is full or the loss not finite.
     """
-    machine, folder, skeleton = machine or Machine(), RunFolder(output), get_skeleton(settings.skeleton)
+    machine, folder = machine or Machine(), RunFolder(output)
     folder.prepare()
+    start = {"weights": weights, "encoder_weights": encoder_weights}
+    with folder.sole_use():
+        return _train(settings, train_sets, val_set, machine, folder, start, progress)
+
+
+def _train(
+    settings: TrainingSettings,
+    train_sets: Sequence[ImageSet],
+    val_set: ImageSet,
+    machine: Machine,
+    folder: RunFolder,
+    start: dict[str, Any],
+    progress: bool,
+) -> Summary:
+    """:func:`train` in a folder that is ready and nobody else's."""
+    skeleton = get_skeleton(settings.skeleton)
     sets = [(read_persons(each, skeleton).labelled(), each.images) for each in train_sets]
     validation = Validation(val_set, skeleton, settings, machine)
-    entries = _entries(settings, train_sets, val_set, machine, weights, encoder_weights)
+    entries = _entries(settings, train_sets, val_set, machine, start)
     done = folder.resume_epoch(entries)
     if done >= settings.epochs:
         return Summary(folder, done, done, _last_row(folder), first_process())
     folder.write_settings(entries)  # by every process the same, each in one stroke
     data = PersonDataModule(sets, settings, machine, first_epoch=done)
-    model = starting_model(settings, weights, encoder_weights, resuming=done > 0)
+    model = starting_model(settings, **start, resuming=done > 0)
     _fit(model, data, settings, machine, folder, validation, progress)
     failed = list(dict.fromkeys([*data.failures(), *validation.failures]))
     return Summary(folder, settings.epochs, done, _last_row(folder), first_process(), failed)
@@ -162,8 +178,7 @@ def _entries(
     train_sets: Sequence[ImageSet],
     val_set: ImageSet,
     machine: Machine,
-    weights: Path | str | None,
-    encoder_weights: Path | None,
+    start: dict[str, Any],
 ) -> dict[str, Any]:
     """What ``settings.json`` holds."""
     return {
@@ -171,7 +186,7 @@ def _entries(
         "persons_per_step": settings.batch_size * machine.processes,
         "train": [_set_entry(each) for each in train_sets],
         "val": _set_entry(val_set),
-        "start": {"weights": _text(weights), "encoder_weights": _text(encoder_weights)},
+        "start": {name: _text(path) for name, path in start.items()},
         "torch": torch.__version__,
     }
 

@@ -40,6 +40,7 @@ def diffusionpose_mobilenetv2_192x144_crowdpose() -> TrainingSettings:
         diffusionpose_mobilenetv2_128x96_crowdpose(),
         recipe="diffusionpose_mobilenetv2_192x144_crowdpose",
         input_size=(144, 192),
+        options={"zeta": 0.067},  # the same share of a 48x36 map
     )
 
 
