@@ -47,8 +47,8 @@ LEG = {"hip", "knee", "ankle", "foot", "heel", "toe"}
 def draw_poses(
     image: np.ndarray,
     poses: Sequence[Pose],
-    *,
     min_score: float = VISIBLE_SCORE,
+    *,
     boxes: bool = False,
     ids: Sequence[int | None] | None = None,
     scores: bool = False,
