@@ -82,17 +82,19 @@ def draw_names(image: np.ndarray, pose: Pose, min_score: float, width: float) ->
         min_score: joints with a score below are not shown.
         width: of the pose's limbs, in pixels; letters are in proportion.
     """
-    scale = max(0.3, 2.5 * width / FONT_HEIGHT)
+    scale = max(0.3, 1.7 * width / FONT_HEIGHT)
+    thickness, rim = max(1, round(1.6 * scale)), max(1, round(1.2 * scale))
+    looks = [(INK, x, y) for x in (-rim, rim) for y in (-rim, rim)] + [(PLAIN, 0, 0)]
     for name, point, score in zip(pose.skeleton.joints, pose.keypoints, pose.scores, strict=True):
         if score < min_score:
             continue
         place = np.round(point + (1.6 * width, FONT_HEIGHT * scale / 2)).astype(int)
         if (np.abs(place) > 2**15).any():  # OpenCV's text has 16 bits for a place; this one is far outside
             continue
-        words, at = name.replace("_", " "), (int(place[0]), int(place[1]))
-        thin = max(1, round(1.6 * scale))
-        for color, thickness in ((INK, thin + 2), (PLAIN, thin)):
-            cv2.putText(image, words, at, FONT, scale, _color(color).as_bgr(), thickness, cv2.LINE_AA)
+        for color, x, y in looks:
+            at = (int(place[0]) + x, int(place[1]) + y)
+            ink = _color(color).as_bgr()
+            cv2.putText(image, name.replace("_", " "), at, FONT, scale, ink, thickness, cv2.LINE_AA)
 
 
 def _palette(ids: Sequence[int | None]) -> ColorPalette:
