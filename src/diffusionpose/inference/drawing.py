@@ -56,22 +56,17 @@ def draw_poses(
 ) -> np.ndarray:
     """A copy of the picture with the poses drawn on it.
 
-    Left limbs are orange and yellow, right limbs blue and cyan, the trunk white, the head green. A joint
-    that the model is less sure of is fainter. Lines are in proportion to the person. Who stands lower
-    in the picture, mostly nearer, is drawn above the others.
+    A joint that the model is less sure of is fainter. Who stands lower in the picture, mostly nearer, is
+    drawn above the others.
 
     Args:
         image: (H, W, 3) uint8 RGB.
         poses: of persons in that picture.
         min_score: joints with a score below, and their limbs, are left out.
         boxes: draw the person boxes too.
-        ids: a number for each pose, None for a pose without; it is written at the person, and colours
-            box and label.
+        ids: a number for each pose or None; it is written at the person, and colours box and label.
         scores: write the score of each pose at the person.
         names: write the names of the joints.
-
-    Returns:
-        (H, W, 3) uint8 RGB.
 
     Raises:
         InputError: another number of ids than of poses.
@@ -84,9 +79,8 @@ def draw_poses(
         draw_boxes(drawn, poses, numbers)
     for pose in sorted(poses, key=lambda pose: float(pose.box[3])):
         _draw_pose(drawn, pose, min_score)
-    if names:
-        for pose in poses:
-            draw_names(drawn, pose, min_score, limb_width(drawn, pose))
+    for pose in poses if names else ():
+        draw_names(drawn, pose, min_score, limb_width(drawn, pose))
     if ids is not None or scores:
         draw_labels(drawn, poses, numbers, at_boxes=boxes, scores=scores, min_score=min_score)
     return drawn

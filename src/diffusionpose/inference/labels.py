@@ -58,9 +58,15 @@ def draw_labels(
         owners.append(number)
     if not words:
         return
-    scale = max(0.35, max(image.shape[:2]) / 1600)
-    annotator = supervision.LabelAnnotator(
-        _palette(owners),
+    _annotator(max(0.35, max(image.shape[:2]) / 1600), _palette(owners), at_boxes).annotate(
+        image, _detections(places, image), words
+    )
+
+
+def _annotator(scale: float, colors: ColorPalette, at_boxes: bool) -> supervision.LabelAnnotator:
+    """Writes labels of letters ``FONT_HEIGHT * scale`` pixels high at boxes, or above them."""
+    return supervision.LabelAnnotator(
+        colors,
         supervision.ColorLookup.INDEX,
         _color(INK),
         text_scale=scale,
@@ -70,7 +76,6 @@ def draw_labels(
         text_offset=(0, 0) if at_boxes else (0, -round(FONT_HEIGHT * scale)),
         smart_position=True,  # keeps labels inside the picture
     )
-    annotator.annotate(image, _detections(places, image), words)
 
 
 def draw_names(image: np.ndarray, pose: Pose, min_score: float, width: float) -> None:
