@@ -65,8 +65,7 @@ def draw_poses(
         min_score: joints with a score below, and their limbs, are left out.
         boxes: draw the person boxes too.
         ids: a number for each pose or None; it is written at the person, and colours box and label.
-        scores: write the score of each pose at the person.
-        names: write the names of the joints.
+        scores, names: write the score of each pose at the person, and the names of the joints.
 
     Raises:
         InputError: another number of ids than of poses.
