@@ -247,3 +247,38 @@ def test_the_program_itself_names_a_broken_picture_once(
     ended = subprocess.run([*command, "--workers", "1"], capture_output=True, text=True)
     assert ended.returncode == 1
     assert ended.stderr.count("\n") == ended.stderr.count(str(broken)) == 1
+
+
+def test_a_detector_gives_the_boxes_and_they_are_kept(
+    evaluated: Evaluated, people: tuple[Path, Path], tmp_path: Path
+) -> None:
+    status, out, _, metrics = evaluated("--detector", "whole")
+    assert status == 0
+    assert "detector whole" in out
+    assert metrics["box_source"] == "detector whole"
+    kept = json.loads((tmp_path / "out" / "detections.json").read_text())
+    records = read_annotations(people[1]).images
+    assert [entry["bbox"] for entry in kept] == [[0, 0, r.width, r.height] for r in records.values()]
+    assert {entry["image_id"] for entry in kept} == set(records)
+    shutil.move(tmp_path / "out" / "detections.json", tmp_path / "kept.json")
+    again = evaluated("--boxes", tmp_path / "kept.json")[3]
+    assert again["AP"] == metrics["AP"]
+
+
+def test_a_picture_that_no_detector_can_read_is_reported(
+    evaluated: Evaluated, people: tuple[Path, Path]
+) -> None:
+    victim = sorted(people[0].iterdir())[0]
+    victim.write_bytes(b"no picture")
+    status, _, err, metrics = evaluated("--detector", "whole")
+    assert status == 1
+    assert str(victim) in err
+    assert metrics["AP"] is not None
+
+
+@pytest.mark.parametrize("words", [["--boxes", "b.json", "--detector", "whole"], ["--detector", "auto"]])
+def test_which_boxes_are_measured_must_be_clear(evaluated: Evaluated, words: list[str]) -> None:
+    status, _, err, metrics = evaluated(*words)
+    assert status == 2
+    assert "--detector" in err
+    assert not metrics

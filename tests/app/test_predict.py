@@ -12,6 +12,7 @@ from PIL import Image
 from diffusionpose import PoseEstimator
 from diffusionpose.app import predict
 from diffusionpose.inference import drawing
+from diffusionpose.inference.detection import choice
 
 Run = Callable[..., tuple[int, str, str]]
 Predicted = Callable[..., tuple[int, str, list[dict]]]
@@ -22,7 +23,10 @@ def test_one_picture_gives_a_drawing_and_a_result(
 ) -> None:
     status, out, err = run("predict", photo, "--output", tmp_path / "new" / "out", "--weights", tiny_weights)
     assert status == 0
-    assert err == "diffusionpose: no --boxes given: taking each whole picture as one person\n"
+    assert err.startswith(
+        "diffusionpose: no detector to look for persons, taking each whole picture as one ("
+    )
+    assert err.count("\n") == 1
     assert "1 of 1 pictures, 1 poses" in out
     assert "keypoints.json" in out
     folder = tmp_path / "new" / "out"
@@ -44,7 +48,7 @@ def test_poses_are_drawn_where_they_are(
     predicted(photo)
     plain = cv2.imread(str(tmp_path / "out" / "photo.png"))[:, :, ::-1]
     assert (plain == picture).all(), "random weights are not sure of any joint"
-    monkeypatch.setattr(drawing.draw_poses, "__defaults__", (-1.0, False))
+    monkeypatch.setattr(drawing.draw_poses, "__defaults__", (-1.0,))
     predicted(photo)
     drawn = cv2.imread(str(tmp_path / "out" / "photo.png"))[:, :, ::-1]
     assert (drawn != picture).any()
@@ -101,7 +105,7 @@ def test_pictures_in_a_folder_are_all_done_in_batches(
 
 def test_the_program_itself_reports_and_exits(photo: Path, tiny_weights: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "diffusionpose.app.cli", "predict", str(photo), str(tmp_path / "no.jpg")]
-    command += ["--output", str(tmp_path / "out"), "--weights", str(tiny_weights)]
+    command += ["--output", str(tmp_path / "out"), "--weights", str(tiny_weights), "--detector", "whole"]
     ended = subprocess.run(command, capture_output=True, text=True)
     assert ended.returncode == 1
     assert "Traceback" not in ended.stderr
@@ -119,3 +123,61 @@ def test_real_pictures_with_published_boxes(predicted: Predicted, data_dir: Path
     status, _, rows = predicted(folder, "--boxes", folder / "test_coco.json", "--no-flip")
     assert status == 0
     assert len(rows) == 14
+
+
+class TwoPersons:
+    """Finds two persons in every picture, in the second of them nobody."""
+
+    def __init__(self) -> None:
+        self.looked = 0
+
+    def __call__(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        self.looked += 1
+        if self.looked == 2:
+            return np.zeros((0, 4), np.float32), np.zeros(0, np.float32)
+        return np.array([[10, 10, 60, 80], [50, 5, 110, 85]], np.float32), np.array([0.9, 0.5], np.float32)
+
+
+def test_persons_are_those_that_the_detector_finds(
+    predicted: Predicted, photo: Path, picture: np.ndarray, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked: list[tuple[object, ...]] = []
+
+    def make_detector(name: str, device: str, *, min_score: float, tell: object) -> TwoPersons:
+        asked.append((name, device, min_score))
+        return TwoPersons()
+
+    monkeypatch.setattr(choice, "make_detector", make_detector)
+    Image.fromarray(picture[::-1].copy()).save(photo.with_name("second.png"))
+    status, err, rows = predicted(photo.parent, "--detector", "some", "--box-score", 0.4, "--draw-boxes")
+    assert status == 0
+    assert asked == [("some", "cpu", 0.4)]
+    assert [row["box"] for row in rows] == [[10, 10, 60, 80], [50, 5, 110, 85]]
+    assert {row["file_name"] for row in rows} == {"photo.png"}
+    assert (
+        err == f"diffusionpose: no person found in 1 of 2 pictures, {photo.with_name('second.png')} first\n"
+    )
+    drawn = cv2.imread(str(tmp_path / "out" / "photo.png"))
+    assert (drawn[40, 10] == 255).all(), "the box"
+    assert (drawn[40, 110] == 255).all()
+
+
+def test_boxes_below_the_least_score_are_not_drawn(predicted: Predicted, photo: Path, tmp_path: Path) -> None:
+    (tmp_path / "boxes.json").write_text(
+        json.dumps([{"file_name": "photo.png", "bbox": [10, 10, 50, 70], "score": 0.2}])
+    )
+    for least, white in ((0.3, False), (0.1, True)):
+        _, _, rows = predicted(
+            photo, "--boxes", tmp_path / "boxes.json", "--draw-boxes", "--box-score", least
+        )
+        assert len(rows) == 1
+        edge = cv2.imread(str(tmp_path / "out" / "photo.png"))[20:70, 10]
+        assert bool((edge == 255).all()) == white
+
+
+def test_a_detector_that_cannot_be_had_ends_the_run(run: Run, photo: Path, tmp_path: Path) -> None:
+    for name, cure in (("rtdetr", "--boxes FILE"), ("nonsense", "give auto, whole, dfine")):
+        status, _, err = run("predict", photo, "--output", tmp_path / "out", "--detector", name)
+        assert status == 1
+        assert cure in err
+        assert err.count("\n") == 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,6 +16,7 @@ from diffusionpose.app.output import make_folder, say, write_json
 from diffusionpose.skeletons import Skeleton, get_skeleton
 
 if TYPE_CHECKING:
+    from diffusionpose.data.persons import Annotations
     from diffusionpose.evaluation.evaluate import Report
 
 MAX_WORKERS = 8
@@ -44,6 +45,8 @@ class EvaluateCommand:
     """Measure the mean pose of these training annotations in the place of a model."""
     boxes: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint=OWN_BOXES)] = None
     """Detected person boxes: a COCO detection list."""
+    detector: Annotated[str | None, tyro.conf.arg(metavar="NAME", help_behavior_hint=OWN_BOXES)] = None
+    """Look for the persons with this one (as of predict), and keep its boxes as OUTPUT/detections.json."""
     skeleton: Annotated[str | None, tyro.conf.arg(metavar="NAME", help_behavior_hint=BY_NAMES)] = None
     """Joints of the annotation file: coco, crowdpose, aic or a YAML file."""
     match_joints: FlagCreatePairsOff[bool] = False
@@ -58,8 +61,14 @@ class EvaluateCommand:
 
     def run(self) -> int:
         """Measure, print, write; 0 if every picture and box could be used."""
-        if self.mean_pose and (self.weights or self.boxes):
-            say("evaluate: --mean-pose goes with neither --weights nor --boxes")
+        if self.mean_pose and (self.weights or self.boxes or self.detector):
+            say("evaluate: --mean-pose goes with neither --weights nor --boxes nor --detector")
+            return 2
+        if self.boxes and self.detector:
+            say("evaluate: --boxes and --detector exclude each other; leave one out")
+            return 2
+        if self.detector == "auto":
+            say("evaluate: --detector auto may be any; name the one that the numbers shall be of")
             return 2
         make_folder(self.output)
         report = self._measure(None if self.skeleton is None else get_skeleton(self.skeleton))
@@ -87,12 +96,13 @@ class EvaluateCommand:
         wanted = None if self.match_joints else truth.skeleton
         model = place(load_model(self.weights, skeleton=wanted), self.device)
         model.check_options(self.flip, self.steps)
+        boxes, failures = self._boxes(truth)
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        return evaluate(
+        report = evaluate(
             model,
             truth,
             self.images,
-            self.boxes,
+            boxes,
             decode=self.decode,
             flip=self.flip,
             steps=self.steps,
@@ -100,6 +110,19 @@ class EvaluateCommand:
             workers=min(cores, MAX_WORKERS) if self.workers is None else self.workers,
             progress=_progress if sys.stderr.isatty() else None,
         )
+        source = f"detector {self.detector}" if self.detector else report.box_source
+        return replace(report, failures=[*failures, *report.failures], box_source=source)
+
+    def _boxes(self, truth: Annotations) -> tuple[Path | None, list[str]]:
+        """The file with the boxes, None for the annotated ones, and pictures that cannot be read."""
+        if not self.detector:
+            return self.boxes, []
+        from diffusionpose.app.detecting import LEAST_SCORE, write_detections
+        from diffusionpose.inference.detection.choice import make_detector
+
+        detector = make_detector(self.detector, self.device, min_score=LEAST_SCORE, tell=say)
+        path = self.output / "detections.json"
+        return path, write_detections(detector, truth, self.images, path)
 
 
 def _progress(done: int, persons: int) -> None:

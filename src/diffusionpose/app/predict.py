@@ -10,11 +10,22 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import tyro
+from tyro.conf import FlagCreatePairsOff
 
-from diffusionpose.app.options import BatchSize, Decode, Device, Flip, Output, Steps, Weights
+from diffusionpose.app.options import (
+    BatchSize,
+    BoxScore,
+    Decode,
+    Detector,
+    Device,
+    Flip,
+    Output,
+    Steps,
+    Weights,
+)
 from diffusionpose.app.output import make_folder, say, write_file, write_json
 from diffusionpose.app.pictures import Picture, find_pictures
 from diffusionpose.errors import InputError
@@ -24,7 +35,6 @@ if TYPE_CHECKING:
     from diffusionpose.inference.estimator import PoseEstimator, Request
     from diffusionpose.poses import Pose
 
-DRAWN_BOX_SCORE = 0.3  # detection files list boxes down to a score of 0; their poses go into the JSON only
 BY_DETECTOR = "(default: the detector looks for persons)"
 AHEAD = 4  # pictures read before, and drawn after, their turn in the network
 In = TypeVar("In")
@@ -36,7 +46,7 @@ class PredictCommand:
     """Find the poses of the people in pictures.
 
     Writes OUTPUT/<stem>.png, each picture with its poses drawn (only joints with a score of 0.2 or
-    more, only persons whose box has a score of 0.3 or more), and OUTPUT/keypoints.json, all of them as
+    more, only persons whose box has the least score), and OUTPUT/keypoints.json, all of them as
     a COCO results list to which file_name and box (x0, y0, x1, y1) are added. A picture that
     cannot be used is reported, the others are done, and the exit status is 1.
 
@@ -52,8 +62,12 @@ class PredictCommand:
     output: Output
     boxes: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint=BY_DETECTOR)] = None
     """Person boxes."""
-    detector: Literal["whole"] = "whole"
-    """Finds the persons: 'whole' takes the whole picture as one."""
+    detector: Detector = "auto"
+    box_score: BoxScore = 0.3  # detection files list boxes down to a score of 0
+    draw_boxes: FlagCreatePairsOff[bool] = False
+    """Draw the person boxes, and write the scores of the poses."""
+    draw_names: FlagCreatePairsOff[bool] = False
+    """Write the names of the joints."""
     weights: Weights = None
     steps: Steps = None
     decode: Decode = "dark"
@@ -66,19 +80,25 @@ class PredictCommand:
         if not self.images:
             say("predict: name at least one picture or folder of pictures (--help explains)")
             return 2
+        if self.boxes and self.detector != "auto":
+            say("predict: --boxes and --detector exclude each other; leave one out")
+            return 2
+        from diffusionpose.inference.detection.choice import make_detector
         from diffusionpose.inference.detectors import BoxesFromFile
         from diffusionpose.inference.estimator import PoseEstimator
 
         boxes = None if self.boxes is None else BoxesFromFile(self.boxes)
         pictures, problems = find_pictures(self.images, boxes.image_id if boxes else lambda path: None)
         self._check_output(pictures)
+        detector = None
         if boxes is None:
-            say("no --boxes given: taking each whole picture as one person")
+            detector = make_detector(self.detector, self.device, min_score=self.box_score, tell=say)
         else:
             _check_boxes(boxes, pictures)
         estimator = PoseEstimator.from_pretrained(
             self.weights,
             self.device,
+            detector=detector,
             steps=self.steps,
             decode=self.decode,
             flip=self.flip,
@@ -86,7 +106,7 @@ class PredictCommand:
         )
         for problem in problems:
             say(problem)
-        return _Job(self.output, estimator, boxes, pictures, len(problems)).run()
+        return _Job(self, estimator, boxes, pictures, len(problems)).run()
 
     def _check_output(self, pictures: list[Picture]) -> None:
         """InputError where results could not be written, or would take the place of what they come from."""
@@ -103,18 +123,20 @@ class _Job:
 
     def __init__(
         self,
-        output: Path,
+        command: PredictCommand,
         estimator: PoseEstimator,
         boxes: BoxesFromFile | None,
         pictures: list[Picture],
         problems: int,
     ) -> None:
-        self.output = output
+        self.command = command
+        self.output = command.output
         self.estimator = estimator
         self.boxes = boxes
         self.pictures = pictures
         self.problems = problems
         self.rows: list[dict[str, Any]] = []
+        self.empty: list[Path] = []
 
     def run(self) -> int:
         start, done = time.perf_counter(), 0
@@ -131,6 +153,8 @@ class _Job:
             f"{done} of {len(self.pictures)} pictures, {len(self.rows)} poses, {seconds:.1f} s "
             f"({done / seconds:.1f} pictures/s): {self.output / '*.png'}, {self.output / 'keypoints.json'}"
         )
+        if self.empty:
+            say(f"no person found in {len(self.empty)} of {done} pictures, {self.empty[0]} first")
         if self.problems:
             say(f"{self.problems} problem{'s' * (self.problems > 1)}, listed above; the rest is done")
         return 1 if self.problems else 0
@@ -160,12 +184,16 @@ class _Job:
 
         request, poses = answer
         picture: Picture = request.source
-        sure = [p for p, score in zip(poses, request.scores, strict=True) if score >= DRAWN_BOX_SCORE]
-        drawn = draw_poses(request.image, sure)
+        if not poses and not self.boxes:
+            self.empty.append(picture.path)
+        command = self.command
+        sure = [p for p, score in zip(poses, request.scores, strict=True) if score >= command.box_score]
+        written = command.draw_boxes
+        drawn = draw_poses(request.image, sure, boxes=written, scores=written, names=command.draw_names)
         write_file(self.output / picture.drawn, cv2.imencode(".png", drawn[:, :, ::-1])[1].tobytes())
-        more = {"file_name": picture.file_name, "drawn": picture.drawn}
+        names = {"file_name": picture.file_name, "drawn": picture.drawn}
         self.rows += [
-            {**pose.to_coco_result(picture.image_id), "box": [round(float(x), 2) for x in pose.box], **more}
+            {**pose.to_coco_result(picture.image_id), "box": [round(float(x), 2) for x in pose.box], **names}
             for pose in poses
         ]
 
