@@ -1,7 +1,7 @@
 """A Ray of this machine with one worker: the same bits as in this process, and faults told as there."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -16,16 +16,22 @@ from diffusionpose.inference.ray_engine import Cluster, RayEngine, connected
 from diffusionpose.poses import Pose
 
 
-class Note:
-    """Writes a file for each picture, and finds the disk full at one."""
+def note(folder: Path, full_at: int | None = None) -> Callable[[Request, list[Pose]], None]:
+    """Writes a file for each picture, and finds the disk full at one; pickles, as no module has it."""
 
-    def __init__(self, folder: Path, full_at: int | None = None) -> None:
-        self.folder, self.full_at = folder, full_at
+    def finish(request: Request, poses: list[Pose]) -> None:
+        if request.source == full_at:
+            raise InputError(f"{folder}: the disk is full")
+        (folder / f"{request.source}.txt").write_text(f"{request.image.shape} {len(poses)}")
+
+    return finish
+
+
+class Elsewhere:
+    """Is in a module that no other process can import."""
 
     def __call__(self, request: Request, poses: list[Pose]) -> None:
-        if request.source == self.full_at:
-            raise InputError(f"{self.folder}: the disk is full")
-        (self.folder / f"{request.source}.txt").write_text(f"{request.image.shape} {len(poses)}")
+        """Is never called."""
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +59,7 @@ def test_a_worker_gives_the_bits_of_this_process(
     assert cluster == Cluster(cpus=1, gpus=0)
     make = partial(PoseEstimator.from_pretrained, tiny_weights, "cpu", batch_size=2)
     expected = {answer.source: answer for answer in LocalEngine(make()).run(groups)}
-    answers = {answer.source: answer for answer in RayEngine(make, Note(tmp_path)).run(groups)}
+    answers = {answer.source: answer for answer in RayEngine(make, note(tmp_path)).run(groups)}
     assert answers.keys() == expected.keys() == set(range(7))
     for source, answer in answers.items():
         same = expected[source]
@@ -71,10 +77,12 @@ def test_what_ends_a_workers_work_is_told_as_it_is(
 ) -> None:
     make = partial(PoseEstimator.from_pretrained, tiny_weights, "cpu")
     with pytest.raises(InputError, match="the disk is full"):
-        list(RayEngine(make, Note(tmp_path, full_at=4)).run(groups))
+        list(RayEngine(make, note(tmp_path, full_at=4)).run(groups))
     nowhere = partial(PoseEstimator.from_pretrained, tmp_path / "nowhere.safetensors", "cpu")
     with pytest.raises(InputError, match=r"nowhere\.safetensors: no such file"):
         list(RayEngine(nowhere).run(groups))
+    with pytest.raises(InputError, match="worker cannot start .*ModuleNotFoundError"):
+        list(RayEngine(make, Elsewhere()).run(groups))
 
 
 def test_more_workers_than_cores_are_refused(cluster: Cluster) -> None:

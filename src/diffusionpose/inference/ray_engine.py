@@ -103,7 +103,7 @@ class RayEngine:
             what = f"{cluster.cpus} cores" + (f" and {cluster.gpus} GPUs" if gpu else "")
             raise InputError(f"--workers {workers or 1}: the Ray cluster has {what}; ask for 1 to {most}")
         self.workers = workers or most
-        self._arguments = (make, finish)
+        self._pickled = import_ray().cloudpickle.dumps((make, finish))
         self._gpu = gpu
 
     def run(self, groups: Iterable[Group]) -> Generator[Answer]:
@@ -120,7 +120,7 @@ class RayEngine:
         with _quiet(ray):
             dataset = ray.data.from_items(items, override_num_blocks=len(items)).map(
                 _Worker,  # type: ignore[arg-type]  # a class, of which each worker makes one
-                fn_constructor_args=self._arguments,
+                fn_constructor_args=(self._pickled,),
                 compute=ray.data.ActorPoolStrategy(size=self.workers),
                 num_cpus=1,
                 num_gpus=1 if self._gpu else 0,
@@ -135,12 +135,18 @@ class RayEngine:
 class _Worker:
     """A process of the cluster."""
 
-    def __init__(self, make: Callable[[], PoseEstimator], finish: Finish | None) -> None:
+    def __init__(self, pickled: bytes) -> None:
         self.engine: LocalEngine | InputError
-        try:
+        try:  # what is raised here would make Ray start the process again and again
+            make, finish = pickle.loads(pickled)
             self.engine = LocalEngine(make(), finish)
-        except InputError as error:  # raised here, Ray would start the process again and again
+        except InputError as error:
             self.engine = error
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}"
+            self.engine = InputError(
+                f"a Ray worker cannot start ({reason}); is the same installed everywhere?"
+            )
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         """Answers of one group, or the InputError that ends the work."""
