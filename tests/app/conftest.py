@@ -20,6 +20,18 @@ class Ended(NamedTuple):
     err: str
 
 
+@pytest.fixture(autouse=True)
+def offline(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """No network and empty caches, whatever this machine has: there is no detector for "auto"."""
+    from diffusionpose.inference.detection import torchvision_models, transformers_models
+
+    nothing = tmp_path_factory.mktemp("cache") / "weights.pth"
+    monkeypatch.setattr(torchvision_models, "cached_weights", lambda name: nothing)
+    monkeypatch.setattr(transformers_models, "in_hub_cache", lambda repository: None)
+    for module in (torchvision_models, transformers_models):
+        monkeypatch.setattr(module, "out_of_reach", lambda url: "no network in tests")
+
+
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., Ended]:
     """``diffusionpose WORDS`` in this process."""

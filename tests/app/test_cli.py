@@ -53,7 +53,7 @@ def test_every_command_explains_itself(run: Run, command: str) -> None:
         ["predict", "--output", "o"],
         ["predict", "a.jpg", "--output", "o", "--steps", "many"],
         ["predict", "a.jpg", "--output", "o", "--decode", "median"],
-        ["predict", "a.jpg", "--output", "o", "--detector", "nonsense"],
+        ["predict", "a.jpg", "--output", "o", "--detector", "whole", "--boxes", "b"],
         ["evaluate", "--images", "i", "--output", "o"],
         ["evaluate", "--images=i", "--annotations=a", "--output=o", "--mean-pose=m", "--boxes=b"],
     ],

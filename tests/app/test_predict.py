@@ -21,7 +21,10 @@ def test_one_picture_gives_a_drawing_and_a_result(
 ) -> None:
     status, out, err = run("predict", photo, "--output", tmp_path / "new" / "out", "--weights", tiny_weights)
     assert status == 0
-    assert err == "diffusionpose: no --boxes given: taking each whole picture as one person\n"
+    assert err.startswith(
+        "diffusionpose: no detector to look for persons, taking each whole picture as one ("
+    )
+    assert err.count("\n") == 1
     assert "1 of 1 pictures, 1 poses" in out
     assert "keypoints.json" in out
     folder = tmp_path / "new" / "out"
@@ -43,7 +46,7 @@ def test_poses_are_drawn_where_they_are(
     predicted(photo)
     plain = cv2.imread(str(tmp_path / "out" / "photo.png"))[:, :, ::-1]
     assert (plain == picture).all(), "random weights are not sure of any joint"
-    monkeypatch.setattr(drawing.draw_poses, "__defaults__", (-1.0, False))
+    monkeypatch.setattr(drawing.draw_poses, "__defaults__", (-1.0,))
     predicted(photo)
     drawn = cv2.imread(str(tmp_path / "out" / "photo.png"))[:, :, ::-1]
     assert (drawn != picture).any()
@@ -92,7 +95,7 @@ def test_pictures_in_a_folder_are_all_done_in_batches(
 
 def test_the_program_itself_reports_and_exits(photo: Path, tiny_weights: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "diffusionpose.app.cli", "predict", str(photo), str(tmp_path / "no.jpg")]
-    command += ["--output", str(tmp_path / "out"), "--weights", str(tiny_weights)]
+    command += ["--output", str(tmp_path / "out"), "--weights", str(tiny_weights), "--detector", "whole"]
     ended = subprocess.run(command, capture_output=True, text=True)
     assert ended.returncode == 1
     assert "Traceback" not in ended.stderr

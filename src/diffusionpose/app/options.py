@@ -29,6 +29,18 @@ Steps = Annotated[
 Decode = Annotated[Literal["argmax", "quarter", "dark"], arg(help="How a heatmap becomes a point.")]
 Flip = Annotated[bool, arg(help="Average with the mirrored picture: a little better, twice the time.")]
 Device = Annotated[str, arg(help="'auto' (a GPU where there is one), 'cpu', 'cuda:1', 'mps', ...")]
+Detector = Annotated[
+    str,
+    arg(
+        metavar="NAME",
+        help="Finds the persons: 'whole' takes the whole picture as one; 'dfine', 'rtdetr', 'fasterrcnn' or "
+        "another of torchvision's, a folder with a detector in the format of transformers, a hub id; 'auto' "
+        "takes a detector that is at hand or can be downloaded, else the whole picture, and says so.",
+    ),
+]
+BoxScore = Annotated[
+    float, arg(metavar="S", help="Least score of a person's box, for a detector to count and to be drawn.")
+]
 BatchSize = Annotated[
     int | None,
     arg(

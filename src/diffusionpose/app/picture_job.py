@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from diffusionpose.inference.estimator import Request
     from diffusionpose.poses import Pose
 
-DRAWN_BOX_SCORE = 0.3  # detection files list boxes down to a score of 0; their poses go into the JSON only
 BAR = "{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} pictures, {rate_noinv_fmt}, {remaining} left"
 
 
@@ -36,9 +35,19 @@ class Turn(NamedTuple):
 
 @dataclass(frozen=True)
 class DrawPicture:
-    """Writes FOLDER/<stem>.png, the picture with its poses, wherever the picture was read."""
+    """Writes FOLDER/<stem>.png, the picture with its poses, wherever the picture was read.
+
+    Attributes:
+        folder: of the drawings.
+        box_score: of persons whose box has a lower score, poses go into keypoints.json only.
+        boxes: draw the person boxes, and write the scores of the poses.
+        names: write the names of the joints.
+    """
 
     folder: Path
+    box_score: float
+    boxes: bool = False
+    names: bool = False
 
     def __call__(self, request: Request, poses: list[Pose]) -> None:
         """Draw one picture.
@@ -50,8 +59,8 @@ class DrawPicture:
 
         from diffusionpose.inference.drawing import draw_poses
 
-        sure = [p for p, score in zip(poses, request.scores, strict=True) if score >= DRAWN_BOX_SCORE]
-        drawn = draw_poses(request.image, sure)
+        sure = [p for p, score in zip(poses, request.scores, strict=True) if score >= self.box_score]
+        drawn = draw_poses(request.image, sure, boxes=self.boxes, scores=self.boxes, names=self.names)
         png = cv2.imencode(".png", drawn[:, :, ::-1])[1].tobytes()
         write_file(self.folder / request.source.picture.drawn, png)
 
@@ -166,6 +175,9 @@ class PictureJob:
             f"({done / seconds:.1f} pictures/s): {self.output / '*.png'}, {self.output / 'keypoints.json'}"
             + (f", {self.output / 'keypoints.csv'}" if self.joints else "")
         )
+        if self.done.empty and not self.boxes:
+            first = self.pictures[min(self.done.empty)].path
+            say(f"no person found in {len(self.done.empty)} of {len(self.done)} pictures, {first} first")
         if self.problems:
             say(f"{self.problems} problem{'s' * (self.problems > 1)}, listed above; the rest is done")
         if self.failures:

@@ -43,6 +43,7 @@ class PicturesDone:
             "finish that with its own options, name another --output",
         )
         self._positions: dict[int, int] = {}
+        self.empty: set[int] = set()  # of those, in which nobody was found
         self.problems: list[str] = []
         spoilt = self._find()
         for number in sorted(spoilt):
@@ -63,7 +64,7 @@ class PicturesDone:
         """
         position = self._journal.append({"picture": number, **entry})
         if entry["failure"] is None:
-            self._positions[number] = position
+            self._take(number, position, entry)
 
     def rows(self) -> Iterator[Entry]:
         """The entries for keypoints.json, in the order of the pictures, read from the disk one by one."""
@@ -93,7 +94,8 @@ class PicturesDone:
                     continue
                 number = entry["picture"]
                 if self._holds(number, entry):
-                    self._positions[number], problems[number] = position, entry["problems"]
+                    self._take(number, position, entry)
+                    problems[number] = entry["problems"]
                     spoilt.pop(number, None)
                 else:
                     spoilt[number] = None
@@ -110,9 +112,15 @@ class PicturesDone:
         unchanged = entry["failure"] is None and entry["stamp"] == stamp(picture.path)
         return unchanged and (self.output / picture.drawn).exists()
 
+    def _take(self, number: int, position: int, entry: Entry) -> None:
+        self._positions[number] = position
+        if not entry["rows"]:
+            self.empty.add(number)
+
     def _forget(self, group: int) -> None:
         for number in range(group * self.group, (group + 1) * self.group):
             self._positions.pop(number, None)
+            self.empty.discard(number)
 
 
 def stamp(path: Path) -> list[int] | None:

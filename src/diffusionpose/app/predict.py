@@ -11,7 +11,17 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 from tyro.conf import FlagCreatePairsOff
 
-from diffusionpose.app.options import BatchSize, Decode, Device, Flip, Output, Steps, Weights
+from diffusionpose.app.options import (
+    BatchSize,
+    BoxScore,
+    Decode,
+    Detector,
+    Device,
+    Flip,
+    Output,
+    Steps,
+    Weights,
+)
 from diffusionpose.app.output import make_folder, say
 from diffusionpose.app.pictures import Picture, check_boxes, find_pictures
 from diffusionpose.errors import InputError
@@ -31,7 +41,7 @@ class PredictCommand:
     """Find the poses of the people in pictures.
 
     Writes OUTPUT/<stem>.png, each picture with its poses drawn (only joints with a score of 0.2 or
-    more, only persons whose box has a score of 0.3 or more), and OUTPUT/keypoints.json, all of them as
+    more, only persons whose box has the least score), and OUTPUT/keypoints.json, all of them as
     a COCO results list to which file_name and box (x0, y0, x1, y1) are added. A picture that
     cannot be used is reported, the others are done, and the exit status is 1.
 
@@ -50,8 +60,12 @@ class PredictCommand:
     output: Output
     boxes: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint=BY_DETECTOR)] = None
     """Person boxes."""
-    detector: Literal["whole"] = "whole"
-    """Finds the persons: 'whole' takes the whole picture as one."""
+    detector: Detector = "auto"
+    box_score: BoxScore = 0.3  # detection files list boxes down to a score of 0
+    draw_boxes: FlagCreatePairsOff[bool] = False
+    """Draw the person boxes, and write the scores of the poses."""
+    draw_names: FlagCreatePairsOff[bool] = False
+    """Write the names of the joints."""
     weights: Weights = None
     steps: Steps = None
     decode: Decode = "dark"
@@ -74,6 +88,9 @@ class PredictCommand:
         if not self.images:
             say("predict: name at least one picture or folder of pictures (--help explains)")
             return 2
+        if self.boxes and self.detector != "auto":
+            say("predict: --boxes and --detector exclude each other; leave one out")
+            return 2
         if self.engine == "local" and (self.workers is not None or self.ray_address is not None):
             say("predict: --workers and --ray-address go with --engine ray")
             return 2
@@ -84,9 +101,7 @@ class PredictCommand:
         boxes = None if self.boxes is None else BoxesFromFile(self.boxes)
         pictures, problems = find_pictures(self.images, boxes.image_id if boxes else lambda path: None)
         self._check_output(pictures)
-        if boxes is None:
-            say("no --boxes given: taking each whole picture as one person")
-        else:
+        if boxes is not None:
             check_boxes(boxes, pictures)
         with self._engine() as ready:
             job = self._job(ready, boxes)
@@ -103,8 +118,11 @@ class PredictCommand:
         from diffusionpose.app.picture_job import DrawPicture
 
         options = {"steps": self.steps, "decode": self.decode, "flip": self.flip}
-        how = EstimatorOptions(self.weights, self.device, {**options, "batch_size": self.batch_size})
-        finish = DrawPicture(self.output.absolute())
+        detector = None if self.boxes else self.detector
+        how = EstimatorOptions(
+            self.weights, self.device, {**options, "batch_size": self.batch_size}, detector, self.box_score
+        )
+        finish = DrawPicture(self.output.absolute(), self.box_score, self.draw_boxes, self.draw_names)
         if self.engine == "local":
             yield local_engine(how, finish)
         else:
@@ -126,7 +144,10 @@ class PredictCommand:
             "device": ready.device,
             "batch_size": ready.batch_size,
             "boxes": file_digest(boxes.path) if boxes else None,
-            "detector": None if boxes else self.detector,
+            "detector": ready.detector,
+            "box_score": self.box_score,
+            "draw_boxes": self.draw_boxes,
+            "draw_names": self.draw_names,
         }
 
     def _check_output(self, pictures: list[Picture]) -> None:

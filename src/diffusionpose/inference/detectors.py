@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,6 +21,12 @@ class PersonDetector(Protocol):
 
     def __call__(self, image: np.ndarray) -> Boxes:
         """Persons of a picture (H, W, 3) uint8 RGB: boxes (n, 4) xyxy float32, scores (n,) float32."""
+
+
+def find_persons(detector: PersonDetector, images: Sequence[np.ndarray]) -> list[Boxes]:
+    """The persons of each picture (H, W, 3) uint8 RGB; together, if the detector has a ``many`` for that."""
+    many = getattr(detector, "many", None)
+    return [detector(image) for image in images] if many is None else many(images)
 
 
 class WholeImage:

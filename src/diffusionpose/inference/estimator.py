@@ -17,7 +17,7 @@ from diffusionpose.errors import InputError
 from diffusionpose.evaluation.nms import pose_score
 from diffusionpose.geometry.crops import Crop
 from diffusionpose.geometry.heatmaps import DECODE_METHODS
-from diffusionpose.inference.detectors import PersonDetector, WholeImage, usable_boxes
+from diffusionpose.inference.detectors import Boxes, PersonDetector, WholeImage, find_persons, usable_boxes
 from diffusionpose.inference.device import good_batch_size, place
 from diffusionpose.models.pose_model import PoseModel
 from diffusionpose.models.weights import load_model
@@ -54,7 +54,8 @@ class PoseEstimator:
     Args:
         model: any pose model; it is put on ``device`` and into evaluation mode.
         device: "auto" (a GPU where there is one), or as PyTorch names it: "cpu", "cuda:1", "mps".
-        detector: finds the persons of pictures that come without boxes.
+        detector: finds the persons of pictures that come without boxes: a callable, or a name that
+            ``make_detector`` knows ("rtdetr", a folder, a hub id, ...); None takes each whole picture.
         steps: diffusion steps; None for the model's own number, 0 for its coarse heatmaps.
         decode: how heatmaps become coordinates: "argmax", "quarter" or "dark".
         flip: average with the mirrored picture.
@@ -62,7 +63,8 @@ class PoseEstimator:
 
     Raises:
         InputError: a device that is not there, an unknown decoder, a number below 1, steps for a model
-            that takes none, or what an ONNX file holds otherwise (its steps, its flip test).
+            that takes none, what an ONNX file holds otherwise (its steps, its flip test), or a detector
+            that cannot be had.
     """
 
     def __init__(
@@ -70,7 +72,7 @@ class PoseEstimator:
         model: PoseModel,
         *,
         device: str = "auto",
-        detector: PersonDetector | None = None,
+        detector: PersonDetector | str | None = None,
         steps: int | None = None,
         decode: str = "dark",
         flip: bool = True,
@@ -82,7 +84,7 @@ class PoseEstimator:
             raise InputError(f"batch size: {batch_size} must be 1 or more")
         model.check_options(flip, steps)
         self.model = place(model, device).eval()
-        self.detector = detector or WholeImage()
+        self.detector = _detector(detector, device)
         self.batch_size = batch_size or good_batch_size(model)
         self._options: dict[str, Any] = {"decode": decode, "flip": flip} | (
             {} if steps is None else {"steps": steps}
@@ -137,8 +139,7 @@ class PoseEstimator:
         boxes = [None] * len(images) if boxes is None else list(boxes)
         if len(boxes) != len(images):
             raise InputError(f"{len(images)} pictures but boxes for {len(boxes)}; give one entry a picture")
-        requests = (self._request(i, *pair) for i, pair in enumerate(zip(images, boxes, strict=True)))
-        return [poses for _, poses in self.stream(requests)]
+        return [poses for _, poses in self.stream(self._requests(images, boxes))]
 
     def stream(self, requests: Iterable[Request]) -> Iterator[tuple[Request, list[Pose]]]:
         """The poses of any number of pictures, in order, in full batches and bounded memory.
@@ -177,24 +178,40 @@ class PoseEstimator:
             score = pose_score(request.scores[index], sure)
             poses.append(Pose(self.model.skeleton, points, sure, request.boxes[index], score))
 
-    def _request(self, index: int, image: ImageLike, boxes: Any) -> Request:
-        """The picture at ``index`` of a call, read, with its persons."""
-        pixels = _pixels(image)
-        name = str(image) if isinstance(image, (str, Path)) else f"picture {index}"
-        if boxes is None:
-            boxes, scores = self.detector(pixels)
-        else:
-            try:
-                boxes = np.asarray(boxes, np.float32)
-            except (TypeError, ValueError) as error:
-                raise InputError(f"{name}: boxes are not numbers ({error})") from error
-            if boxes.size and (boxes.ndim != 2 or boxes.shape[1] != 4):
-                raise InputError(f"{name}: boxes of shape {boxes.shape}; give (n, 4): x0, y0, x1, y1 each")
-            boxes, scores = boxes.reshape(-1, 4), np.ones(len(boxes), np.float32)
-        usable, _, problems = usable_boxes(boxes, *pixels.shape[1::-1])
-        if problems:
-            raise InputError(f"{name}: {'; '.join(problems)}")
-        return Request(pixels, usable, scores)
+    def _requests(self, images: Sequence[ImageLike], boxes: Sequence[Any]) -> Iterator[Request]:
+        """The pictures of a call, read, with their persons; the detector gets full batches."""
+        size = getattr(self.detector, "batch_size", 1)
+        for first in range(0, len(images), size):
+            numbers = range(first, min(first + size, len(images)))
+            pixels = [_pixels(images[i]) for i in numbers]
+            sought = [picture for picture, i in zip(pixels, numbers, strict=True) if boxes[i] is None]
+            found = iter(find_persons(self.detector, sought))
+            for picture, i in zip(pixels, numbers, strict=True):
+                name = str(images[i]) if isinstance(images[i], (str, Path)) else f"picture {i}"
+                persons = next(found) if boxes[i] is None else _given(name, boxes[i])
+                usable, _, problems = usable_boxes(persons[0], *picture.shape[1::-1])
+                if problems:
+                    raise InputError(f"{name}: {'; '.join(problems)}")
+                yield Request(picture, usable, persons[1])
+
+
+def _detector(detector: PersonDetector | str | None, device: str) -> PersonDetector:
+    if isinstance(detector, str):
+        from diffusionpose.inference.detection.choice import make_detector
+
+        return make_detector(detector, device)
+    return detector or WholeImage()
+
+
+def _given(name: str, boxes: Any) -> Boxes:
+    """Boxes of a caller, each with score 1; InputError where they are none."""
+    try:
+        boxes = np.asarray(boxes, np.float32)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{name}: boxes are not numbers ({error})") from error
+    if boxes.size and (boxes.ndim != 2 or boxes.shape[1] != 4):
+        raise InputError(f"{name}: boxes of shape {boxes.shape}; give (n, 4): x0, y0, x1, y1 each")
+    return boxes.reshape(-1, 4), np.ones(len(boxes), np.float32)
 
 
 def _pixels(image: ImageLike) -> np.ndarray:
