@@ -81,7 +81,7 @@ def test_what_ends_a_workers_work_is_told_as_it_is(
     nowhere = partial(PoseEstimator.from_pretrained, tmp_path / "nowhere.safetensors", "cpu")
     with pytest.raises(InputError, match=r"nowhere\.safetensors: no such file"):
         list(RayEngine(nowhere).run(groups))
-    with pytest.raises(InputError, match="worker cannot start .*ModuleNotFoundError"):
+    with pytest.raises(InputError, match=r"worker cannot start .*ModuleNotFoundError"):
         list(RayEngine(make, Elsewhere()).run(groups))
 
 
