@@ -82,7 +82,7 @@ def test_a_killed_run_ends_with_the_files_of_one_that_was_not(
 ) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     process = subprocess.Popen([sys.executable, "-c", SLOWLY, *map(str, words), str(killed)])
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while entries(killed) < 6 and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.02)
     os.kill(process.pid, signal.SIGKILL)
@@ -214,6 +214,7 @@ def test_ray_goes_on_where_this_process_stopped(
         status, _, err = run(*words, out)
     assert status == 130
     assert "5 of 11 pictures are done; the same command goes on from there" in err
+    monkeypatch.setenv("RAY_worker_niceness", "0")  # Ray's own 15 starves a worker where others compute
     monkeypatch.chdir(tmp_path)
     words = ["predict", folder.name, *words[2:]]  # paths that only this process understands
     status, _, err = run(*words, "out", "--engine", "ray", "--workers", 1)

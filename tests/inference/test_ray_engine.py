@@ -37,8 +37,10 @@ class Elsewhere:
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
     pytest.importorskip("ray.data")
-    with connected(cpus=1) as resources:
-        yield resources
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_worker_niceness", "0")  # Ray's own 15 starves a worker where others compute
+        with connected(cpus=1) as resources:
+            yield resources
 
 
 @pytest.fixture
