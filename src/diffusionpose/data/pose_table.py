@@ -113,13 +113,21 @@ def to_dataframe(
     numbered = enumerate(pictures.items(), start=1)
     rows = [row for image_id, (name, found) in numbered for row in pose_rows(found, name, image_id)]
     if not wide:
-        return pandas.DataFrame(rows, columns=list(COLUMNS))
+        return _frame(rows, COLUMNS)
     persons: dict[tuple[str, int], Row] = {}
     for row in rows:
         person = persons.setdefault((row["file_name"], row["person"]), {name: row[name] for name in PERSON})
         person.update({f"{row['joint']}_{name}": row[name] for name in ("x", "y", "score")})
     wide_rows = list(persons.values())
-    return pandas.DataFrame(wide_rows, columns=list(wide_rows[0]) if wide_rows else list(PERSON))
+    return _frame(wide_rows, tuple(wide_rows[0]) if wide_rows else PERSON)
+
+
+def _frame(rows: Sequence[Row], columns: Sequence[str]) -> pandas.DataFrame:
+    """Rows as a DataFrame; file names as Python's own text, as pandas' takes no bytes that are no UTF-8."""
+    import pandas
+
+    content = {name: [row[name] for row in rows] for name in columns}
+    return pandas.DataFrame({**content, "file_name": pandas.Series(content["file_name"], dtype=object)})
 
 
 def write_csv(path: Path, rows: Iterable[Row]) -> None:
