@@ -105,10 +105,6 @@ def to_dataframe(
     Raises:
         InputError: pandas, the extra ``table``, is not installed.
     """
-    try:
-        import pandas
-    except ImportError as error:
-        raise InputError(f"a DataFrame needs pandas ({error}); install it: {INSTALL}") from error
     pictures = poses if isinstance(poses, Mapping) else {"": poses}
     numbered = enumerate(pictures.items(), start=1)
     rows = [row for image_id, (name, found) in numbered for row in pose_rows(found, name, image_id)]
@@ -124,8 +120,10 @@ def to_dataframe(
 
 def _frame(rows: Sequence[Row], columns: Sequence[str]) -> pandas.DataFrame:
     """Rows as a DataFrame; file names as Python's own text, as pandas' takes no bytes that are no UTF-8."""
-    import pandas
-
+    try:
+        import pandas
+    except ImportError as error:
+        raise InputError(f"a DataFrame needs pandas ({error}); install it: {INSTALL}") from error
     content = {name: [row[name] for row in rows] for name in columns}
     return pandas.DataFrame({**content, "file_name": pandas.Series(content["file_name"], dtype=object)})
 
