@@ -93,6 +93,7 @@ def test_a_full_disk_is_a_clear_message(tmp_path, monkeypatch):
     class Full:
         closed = True
         write = staticmethod(full)
+        seek = truncate = staticmethod(lambda *_: 0)
 
     journal.close()
     monkeypatch.setattr(journal, "_file", Full())
@@ -122,3 +123,43 @@ def test_two_programs_at_once_are_kept_apart(tmp_path):
         assert list(journal) == [1]
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_refusal_names_what_is_different(tmp_path):
+    path = tmp_path / "work.jsonl"
+    Journal(path, {**JOB, "flip": True}).close()
+    with pytest.raises(InputError, match=r"inputs \(steps, extra\); name"):
+        Journal(path, {**JOB, "flip": True, "steps": 2, "extra": 1})
+
+
+@pytest.mark.parametrize("content", [b"my own notes", b"a\nb", b"[1]\n", b'{"job": 3}\n', b"\n"])
+def test_a_file_that_is_no_journal_is_left_as_it_is(tmp_path, content):
+    path = tmp_path / "work.jsonl"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="other settings or inputs; name"):
+        Journal(path, JOB)
+    assert path.read_bytes() == content
+
+
+def test_entries_are_found_by_position_in_any_order(tmp_path):
+    path = tmp_path / "work.jsonl"
+    with Journal(path, JOB) as journal:
+        positions = [journal.append({"number": number, "text": "é" * number}) for number in range(5)]
+    with Journal(path, JOB) as journal:
+        positions.append(journal.append({"number": 5}))
+        assert [position for position, _ in journal.positions()] == positions
+        assert [entry["number"] for entry in journal.read([positions[i] for i in (3, 5, 0)])] == [3, 5, 0]
+
+
+def test_a_line_that_the_disk_took_half_of_is_taken_back(tmp_path):
+    """A limit on the size of files is a disk that takes a part and then no more."""
+    path = tmp_path / "work.jsonl"
+    code = (
+        "import resource; from pathlib import Path; from diffusionpose.journal import Journal\n"
+        f"journal = Journal(Path({str(path)!r}), {JOB!r}); journal.append('first')\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+        "with journal: journal.append('x' * 2000)"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
+    assert ended.stderr.splitlines()[-1].endswith("make room, then run it again")
+    assert path.read_bytes().endswith(b'}\n"first"\n')

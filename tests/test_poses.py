@@ -30,6 +30,11 @@ def test_supervision():
     keypoints = to_supervision([pose(), pose()])
     assert keypoints.xy.shape == (2, 14, 2)
     assert np.allclose(keypoints.keypoint_confidence[1], np.linspace(0, 1, 14))
+    assert keypoints.detection_confidence.tolist() == [0.5, 0.5]
+    assert keypoints.data["box"].tolist() == [[1, 2, 30, 40]] * 2
+    assert keypoints.data["class_name"].tolist() == ["person"] * 2
+    assert tuple(keypoints[1].data["joint_names"][0]) == CROWDPOSE.joints
+    assert len(keypoints.as_detections()) == 2
     assert len(to_supervision([])) == 0
 
 

@@ -7,11 +7,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from diffusionpose.data.pose_table import to_dataframe
     from diffusionpose.errors import InputError
     from diffusionpose.inference.estimator import PoseEstimator
     from diffusionpose.models.weights import load_model, save_model
     from diffusionpose.models.zoo import create_model
-    from diffusionpose.poses import Pose
+    from diffusionpose.poses import Pose, to_supervision
     from diffusionpose.skeletons import Skeleton, get_skeleton
 
 __version__ = "0.1.0"
@@ -25,6 +26,8 @@ __all__ = [
     "get_skeleton",
     "load_model",
     "save_model",
+    "to_dataframe",
+    "to_supervision",
 ]
 
 _HOMES = {
@@ -36,6 +39,8 @@ _HOMES = {
     "get_skeleton": "skeletons",
     "load_model": "models.weights",
     "save_model": "models.weights",
+    "to_dataframe": "data.pose_table",
+    "to_supervision": "poses",
 }
 
 

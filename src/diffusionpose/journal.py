@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -36,46 +36,72 @@ class Journal:
         header = json.dumps({"job": job}, sort_keys=True).encode() + b"\n"
         try:
             self._held.enter_context(locked(path.with_name(f".{path.name}.lock")))
+            if (first := self._first_line()) != header and not header.startswith(first):
+                others = _differences(first, job)
+                self._held.close()
+                raise InputError(
+                    f"{path}: is of a job with other settings or inputs{others}; {cure}, or remove it"
+                )
             self._keep_whole_lines()
-            self._file = path.open("a+b")
-            self._file.seek(0)
-            first = self._file.readline()
-            if not first:
-                self._file.write(header)
-                self._file.flush()
+            self._file = path.open("ab", buffering=0)  # so that nothing waits in memory that the disk refuses
+            if first != header:
+                self._write(header)
         except BlockingIOError as error:
             raise InputError(f"{path}: another program is at work on this; wait for it, or {cure}") from error
         except OSError as error:
             self._held.close()
             raise InputError(f"{path}: cannot be read or written ({error.strerror}); {cure}") from error
-        if first not in (b"", header):
-            self.close()
-            raise InputError(f"{path}: is of a job with other settings or inputs; {cure}, or remove it")
 
     def __iter__(self) -> Iterator[Any]:
         """The entries so far, in the order they were appended, read one at a time."""
+        return (entry for _, entry in self.positions())
+
+    def positions(self) -> Iterator[tuple[int, Any]]:
+        """The entries so far, each after its position, by which :meth:`read` finds it again."""
         with self.path.open("rb") as file:
-            file.readline()
+            position = len(file.readline())
             for number, line in enumerate(file, start=2):
                 try:
-                    yield json.loads(line)
+                    yield position, json.loads(line)
                 except ValueError as error:
                     raise InputError(f"{self.path}: line {number} is damaged; remove the file") from error
+                position += len(line)
 
-    def append(self, entry: Any) -> None:
+    def read(self, positions: Iterable[int]) -> Iterator[Any]:
+        """The entries at positions, in that order, one at a time."""
+        with self.path.open("rb") as file:
+            for position in positions:
+                file.seek(position)
+                yield json.loads(file.readline())
+
+    def append(self, entry: Any) -> int:
         """Add an entry (JSON values, finite numbers); it survives a kill of this process at once.
+
+        Returns:
+            its position.
 
         Raises:
             InputError: it cannot be written, as on a full disk; what was appended before stays.
         """
         line = json.dumps(entry, allow_nan=False).encode() + b"\n"
         try:
-            self._file.write(line)
-            self._file.flush()
+            return self._write(line)
         except OSError as error:
             raise InputError(
                 f"{self.path}: cannot be written ({error.strerror}); make room, then run it again"
             ) from error
+
+    def _write(self, line: bytes) -> int:
+        """Write a line, all of it or nothing; the position where it begins."""
+        start = self._file.seek(0, os.SEEK_END)
+        rest = memoryview(line)
+        try:
+            while rest:  # a disk that fills up takes a part, and says so only at the next call
+                rest = rest[self._file.write(rest) :]
+        except OSError:
+            self._file.truncate(start)
+            raise
+        return start
 
     def close(self) -> None:
         """Bring everything to the disk and let go of the file; appending ends here."""
@@ -86,8 +112,9 @@ class Journal:
 
     def remove(self) -> None:
         """Close the journal and delete it: the job is done."""
+        self._file.close()
         self.path.unlink(missing_ok=True)
-        self.close()
+        self._held.close()
 
     def __enter__(self) -> Journal:
         """Itself."""
@@ -98,6 +125,13 @@ class Journal:
     ) -> None:
         """Close it, whatever happened; what was appended stays."""
         self.close()
+
+    def _first_line(self) -> bytes:
+        """As it stands in the file, perhaps torn; empty where there is none."""
+        if not self.path.exists():
+            return b""
+        with self.path.open("rb") as file:
+            return file.readline()
 
     def _keep_whole_lines(self) -> None:
         """Cut off what follows the last line's end."""
@@ -114,3 +148,13 @@ class Journal:
                     break
                 end = start
             file.truncate(end)
+
+
+def _differences(line: bytes, job: Mapping[str, Any]) -> str:
+    """In which entries the job of a first line is another one, in brackets; nothing where it names none."""
+    try:
+        other = dict(json.loads(line)["job"])
+    except (ValueError, TypeError, KeyError):
+        return ""
+    names = [name for name in {**job, **other} if job.get(name) != other.get(name)]
+    return f" ({', '.join(names)})" if names else ""

@@ -58,12 +58,25 @@ class Pose:
 
 
 def to_supervision(poses: Sequence[Pose]) -> supervision.KeyPoints:
-    """Poses of one picture as ``supervision.KeyPoints`` ((n, J, 2) and (n, J) confidences)."""
+    """Poses of one picture as ``supervision.KeyPoints``, for supervision's annotators and trackers.
+
+    ``xy`` (n, J, 2) and ``keypoint_confidence`` (n, J) are keypoints and scores, ``detection_confidence``
+    (n,) the scores of the poses, ``class_id`` 0 for a person. ``data`` has an entry for each person of
+    ``class_name`` ("person"), ``box`` (n, 4), the xyxy boxes, for which KeyPoints has no place of its own,
+    and ``joint_names`` (n, J).
+    """
     import supervision
 
     if not poses:
         return supervision.KeyPoints.empty()
     return supervision.KeyPoints(
         xy=np.stack([pose.keypoints for pose in poses]),
+        class_id=np.zeros(len(poses), int),
         keypoint_confidence=np.stack([pose.scores for pose in poses]),
+        detection_confidence=np.array([pose.score for pose in poses], np.float32),
+        data={
+            "class_name": np.array(["person"] * len(poses)),
+            "box": np.stack([pose.box for pose in poses]),
+            "joint_names": np.array([pose.skeleton.joints for pose in poses]),
+        },
     )

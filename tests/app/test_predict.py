@@ -10,7 +10,6 @@ import pytest
 from PIL import Image
 
 from diffusionpose import PoseEstimator
-from diffusionpose.app import predict
 from diffusionpose.inference import drawing
 from diffusionpose.inference.detection import choice
 
@@ -71,14 +70,6 @@ def test_boxes_by_number_carry_their_number_and_score(
     assert [row["image_id"] for row in rows] == [785, 785]
     assert [row["box"] for row in rows] == [[10, 10, 60, 70]] * 2
     assert (tmp_path / "out" / "000000000786.png").exists()
-
-
-def test_work_is_done_in_order_and_not_too_far_ahead() -> None:
-    started: list[int] = []
-    answers = predict.in_order(lambda item: started.append(item) or item * 2, range(20), ahead=3)
-    assert next(answers) == 0
-    assert max(started) <= 3
-    assert list(answers) == [2 * item for item in range(1, 20)]
 
 
 def test_options_change_the_poses(predicted: Predicted, photo: Path) -> None:

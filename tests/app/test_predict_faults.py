@@ -7,7 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from diffusionpose.app import predict
+from diffusionpose import InputError
+from diffusionpose.app import picture_job
+from diffusionpose.inference.estimator import Request
+from diffusionpose.poses import Pose
 
 Run = Callable[..., tuple[int, str, str]]
 Predicted = Callable[..., tuple[int, str, list[dict]]]
@@ -169,18 +172,23 @@ def test_a_disk_that_fills_up_keeps_what_is_done(
     predicted: Predicted, photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copy(photo, photo.with_name("second.png"))
-    write = predict.write_file
+    write = picture_job.write_file
 
     def full(path: Path, content: bytes) -> None:
         if path.name == "second.png":
-            raise predict.InputError(f"{path}: cannot be written (No space left on device)")
+            raise InputError(f"{path}: cannot be written (No space left on device)")
         write(path, content)
 
-    monkeypatch.setattr(predict, "write_file", full)
+    monkeypatch.setattr(picture_job, "write_file", full)
     status, err, rows = predicted(photo.parent)
     assert status == 1
     assert "No space left on device" in err
     assert [row["file_name"] for row in rows] == ["photo.png"]
+    monkeypatch.setattr(picture_job, "write_file", write)
+    status, err, rows = predicted(photo.parent)
+    assert status == 0
+    assert "1 of 2 pictures are done" in err
+    assert [row["file_name"] for row in rows] == ["photo.png", "second.png"]
 
 
 def test_a_stopped_run_keeps_what_is_done(
@@ -188,14 +196,14 @@ def test_a_stopped_run_keeps_what_is_done(
 ) -> None:
     for index in range(12):
         shutil.copy(photo, photo.with_name(f"{index:02}.png"))
-    draw = predict._Job._draw
+    draw = picture_job.DrawPicture.__call__
 
-    def stopped(self: predict._Job, answer: tuple) -> None:
-        if answer[0].source.path.name == "05.png":
+    def stopped(self: picture_job.DrawPicture, request: Request, poses: list[Pose]) -> None:
+        if request.source.picture.path.name == "05.png":
             raise KeyboardInterrupt
-        draw(self, answer)
+        draw(self, request, poses)
 
-    monkeypatch.setattr(predict._Job, "_draw", stopped)
+    monkeypatch.setattr(picture_job.DrawPicture, "__call__", stopped)
     status, err, rows = predicted(photo.parent)
     assert status == 130
     assert "stopped" in err

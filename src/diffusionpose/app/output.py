@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +37,17 @@ def write_file(path: Path, content: bytes) -> None:
     Raises:
         InputError: it cannot be written, as on a full disk.
     """
+    write_by(path, lambda part: part.write_bytes(content))
+
+
+def write_by(path: Path, write: Callable[[Path], object]) -> None:
+    """As :func:`write_file`, of what ``write`` puts into the file it is given.
+
+    Raises:
+        InputError: it cannot be written.
+    """
     try:
-        atomically(path, lambda part: part.write_bytes(content))
+        atomically(path, write)
     except OSError as error:
         raise InputError(
             f"{path}: cannot be written ({error.strerror}); make room, or name another --output"
@@ -51,7 +61,26 @@ def write_json(path: Path, content: Any) -> None:
         InputError: it cannot be written.
     """
     if isinstance(content, list):
-        text = "[\n" + ",\n".join(json.dumps(entry, allow_nan=False) for entry in content) + "\n]\n"
+        write_json_list(path, content)
     else:
-        text = json.dumps(content, indent=2, allow_nan=False) + "\n"
-    write_file(path, text.encode())
+        write_file(path, (json.dumps(content, indent=2, allow_nan=False) + "\n").encode())
+
+
+def write_json_list(path: Path, entries: Iterable[Any]) -> int:
+    """Write a JSON list, one line for each entry, which are asked for one by one; how many there were.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    count = 0
+
+    def write(part: Path) -> None:
+        nonlocal count
+        with part.open("w", encoding="ascii") as file:
+            file.write("[\n")
+            for count, entry in enumerate(entries, start=1):
+                file.write(("" if count == 1 else ",\n") + json.dumps(entry, allow_nan=False))
+            file.write("\n]\n")
+
+    write_by(path, write)
+    return count

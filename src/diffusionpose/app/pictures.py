@@ -8,6 +8,13 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from diffusionpose.app.output import say
+from diffusionpose.errors import InputError
+
+if TYPE_CHECKING:
+    from diffusionpose.inference.detectors import BoxesFromFile
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".jp2", ".mpo"}
 
@@ -93,3 +100,30 @@ def _numbers(files: Sequence[Path], known_id: Callable[[Path], int | None]) -> l
                 taken.add(wish)
     free = (number for number in range(1, len(files) + len(taken) + 1) if number not in taken)
     return [next(free) if image_id is None else image_id for image_id in ids]
+
+
+def check_boxes(boxes: BoxesFromFile, pictures: list[Picture]) -> None:
+    """Tell of pictures without boxes.
+
+    Raises:
+        InputError: no picture has boxes, or two pictures have the same ones.
+    """
+    owners: dict[str, Path] = {}
+    without = []
+    for picture in pictures:
+        key = boxes.key(picture.path)
+        if key is None:
+            without.append(picture.path)
+        elif key in owners:
+            raise InputError(
+                f"{boxes.path}: its entry {key!r} fits both {owners[key]} and {picture.path}; "
+                "name pictures there by folder and name"
+            )
+        else:
+            owners[key] = picture.path
+    if pictures and not owners:
+        raise InputError(
+            f"{boxes.path}: knows none of the pictures given; do its names or image ids fit them?"
+        )
+    if without:
+        say(f"{boxes.path} has no boxes for {len(without)} of {len(pictures)} pictures, {without[0]} first")

@@ -21,8 +21,13 @@ def place(model: PoseModel, device: str) -> PoseModel:
 
 
 def good_batch_size(model: PoseModel) -> int:
-    """Persons per pass: 8 on a CPU, where larger batches outgrow its cache (measured), else 64."""
-    return 8 if model.device.type == "cpu" else 64
+    """Persons per pass through a model that is in its place."""
+    return batch_size_on(model.device.type)
+
+
+def batch_size_on(kind: str) -> int:
+    """Persons per pass: 8 on a "cpu", where larger batches outgrow its cache (measured), else 64."""
+    return 8 if kind == "cpu" else 64
 
 
 def find_device(name: str) -> torch.device:
