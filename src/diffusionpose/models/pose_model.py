@@ -7,7 +7,8 @@ keypoints in image pixels, flip test included. Training, evaluation and inferenc
 from __future__ import annotations
 
 from inspect import signature
-from typing import Any
+from pathlib import Path
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +19,7 @@ from diffusionpose.geometry.crops import Crop
 from diffusionpose.geometry.flips import flip_heatmaps, flip_images
 from diffusionpose.geometry.start import Start
 from diffusionpose.models.encoders import Encoder
+from diffusionpose.models.hub import push, save_folder
 from diffusionpose.skeletons import Skeleton
 
 
@@ -170,6 +172,31 @@ class PoseModel(nn.Module):
             start = start.to(images.device).in_crop(crop.to(images.device))
         y, scores = self.codec.decode(self.heatmaps(images, flip, start, **options), decode)
         return crop.to(y.device).heatmap_to_image(y, self.heatmap_size), scores
+
+    def save_pretrained(self, folder: str | Path, **card: Any) -> None:
+        """Weights, config.json and model card in a folder: :func:`~diffusionpose.models.hub.save_folder`."""
+        save_folder(self, folder, **card)
+
+    def push_to_hub(self, repository: str, **options: Any) -> str:
+        """The same in a hub repository: :func:`~diffusionpose.models.hub.push`; the commit's address."""
+        return push(self, repository, **options)
+
+    @classmethod
+    def from_pretrained(cls, weights: str | Path | None = None, **options: Any) -> Self:
+        """A trained model: ``load_model`` of a folder, a file, a bundled model's name or a hub id.
+
+        Args:
+            weights, options: as of :func:`~diffusionpose.models.weights.load_model`.
+
+        Raises:
+            InputError: as there, or a model that is none of this class.
+        """
+        from diffusionpose.models.weights import load_model  # which knows every model, this one included
+
+        model = load_model(weights, **options)
+        if not isinstance(model, cls):
+            raise InputError(f"{weights}: is no {cls.__name__} but a {type(model).__name__}; load it as such")
+        return model
 
 
 def heatmap_loss(estimated: Tensor, truth: Tensor, visible: Tensor) -> Tensor:

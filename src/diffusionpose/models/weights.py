@@ -17,6 +17,7 @@ from torch import Tensor
 import diffusionpose
 from diffusionpose.errors import InputError
 from diffusionpose.files import atomically
+from diffusionpose.models.hub import WEIGHTS, download
 from diffusionpose.models.onnx_model import load_onnx
 from diffusionpose.models.pose_model import PoseModel
 from diffusionpose.models.zoo import create_model
@@ -28,7 +29,7 @@ DEFAULT_MODEL = "diffusionpose-mobilenetv2-lspet14"
 PICKLES = {".pt", ".pth", ".ckpt", ".bin", ".pkl", ".tar"}
 ONNX = ".onnx"
 FILES = (".safetensors", ONNX)  # a name that ends so is no repository of the hub
-RUN_FILES = ("best.safetensors", "model.safetensors")  # of a run folder, the first that is there
+RUN_FILES = ("best.safetensors", WEIGHTS)  # of a run folder, the first that is there
 
 
 def bundled_models() -> list[str]:
@@ -132,22 +133,9 @@ def find_weights(weights: str | Path | None) -> Path:
     if path.is_file():
         return path
     if name.count("/") == 1 and path.suffix not in FILES and not name.startswith((".", "/", "~")):
-        return _from_hub(name)
+        return download(name)
     known = ", ".join(bundled_models()) or "none"
     raise InputError(f"{name}: no such file, run folder or bundled model (bundled: {known})")
-
-
-def _from_hub(repository: str) -> Path:
-    from huggingface_hub import hf_hub_download
-
-    try:
-        return Path(hf_hub_download(repository, RUN_FILES[1]))
-    except Exception as error:  # whatever the network, the hub or the cache may raise
-        reason = str(error).strip().splitlines()
-        raise InputError(
-            f"{repository}: neither a file here nor to be had from the hub "
-            f"({type(error).__name__}{': ' + reason[0] if reason else ''})"
-        ) from error
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
