@@ -36,7 +36,7 @@ COMMANDS = {
         "ImportWeightsCommand",
         "Turn weights of other projects into ours.",
     ),
-    "export": ("diffusionpose.app.export", "ExportCommand", "Write a model as ONNX, for use elsewhere."),
+    "export": ("diffusionpose.app.export", "ExportCommand", "Write a model as ONNX or OpenVINO."),
     "data": ("diffusionpose.app.data", "DataCommand", "Check a data set before training on it."),
     "models": ("diffusionpose.app.models", "ModelsCommand", "List models and recipes with their cost."),
     "demo": ("diffusionpose.app.demo", "DemoCommand", "Pose a photograph that is always at hand."),
