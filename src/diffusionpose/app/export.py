@@ -41,6 +41,7 @@ class ExportCommand:
         if self.output.suffix not in (".onnx", ".xml") or self.output.is_dir():
             raise InputError(f"--output {self.output}: name an .onnx or .xml file")
         make_folder(self.output.parent)
+        from diffusionpose.inference.export import export_model
         from diffusionpose.models.weights import load_model
 
         for line in _lines(
