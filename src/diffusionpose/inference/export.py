@@ -58,9 +58,8 @@ def export_model(
 ) -> Exported:
     """Write a model as ONNX or, from the ONNX graph, as OpenVINO, as the ending of ``path`` says.
 
-    It is compared with PyTorch on random crops (``inference/parity.py``), by the runtime that the file is
-    for, and appears whole and compared, or not at all. Its input ``images`` is (b, 3, H, W) uint8
-    RGB, its output ``heatmaps`` (b, j, h, w) float32, for any b.
+    By its own runtime it is compared with PyTorch on random crops (``inference/parity.py``); it appears whole
+    and compared, or not at all. ``images`` (b, 3, H, W) uint8 RGB go in, ``heatmaps`` (b, j, h, w) come out.
 
     Args:
         model: any of the zoo; it is left as it is.
@@ -83,8 +82,7 @@ def export_model(
     if isinstance(model, DiffusionPose) and steps is None:
         steps = STEPS
     graph = ExportedGraph(copy.deepcopy(model).cpu().eval().requires_grad_(False), steps, flip)
-    facts = metadata(graph)
-    program = _traced(graph, opset)
+    facts, program = metadata(graph), _traced(graph, opset)
     _describe(program.model, facts)
     try:
         return Exported(path, facts, FORMATS[path.suffix](program, graph, path))
