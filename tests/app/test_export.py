@@ -116,7 +116,7 @@ def test_a_graph_that_differs_is_not_written(run, photo, heatmap_model, tmp_path
 def test_the_example_needs_no_torch_and_agrees(
     tiny_weights, tiny_onnx, photo, picture, heatmap_model, tmp_path
 ):
-    unbiased = export.export_onnx(load_model(heatmap_model), tmp_path / "unbiased.onnx").path
+    unbiased = export.export_model(load_model(heatmap_model), tmp_path / "unbiased.onnx").path
     box = [-7.5, 10.25, 60, 80]
     for weights, path in ((tiny_weights, tiny_onnx), (heatmap_model, unbiased)):
         arguments = [str(EXAMPLE), str(path), str(photo), *map(str, box)]

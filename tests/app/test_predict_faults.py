@@ -9,7 +9,7 @@ from PIL import Image
 
 from diffusionpose import InputError
 from diffusionpose.app import picture_job
-from diffusionpose.inference.estimator import Request
+from diffusionpose.inference.requests import Request
 from diffusionpose.poses import Pose
 
 Run = Callable[..., tuple[int, str, str]]

@@ -15,7 +15,7 @@ from PIL import Image
 
 from diffusionpose.app import picture_job
 from diffusionpose.data.pose_table import read_csv
-from diffusionpose.inference.estimator import Request
+from diffusionpose.inference.requests import Request
 from diffusionpose.poses import Pose
 
 Run = Callable[..., tuple[int, str, str]]

@@ -8,7 +8,7 @@ from PIL import Image
 
 from diffusionpose import InputError, PoseEstimator
 from diffusionpose.inference.engine import Answer, LocalEngine, PictureTask, in_order
-from diffusionpose.inference.estimator import Request
+from diffusionpose.inference.requests import Request
 
 BOXES = np.array([[5, 5, 60, 80], [30, 10, 110, 85], [200, 0, 300, 80]], np.float32)
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from diffusionpose import InputError, PoseEstimator
-from diffusionpose.inference.export import export_onnx
+from diffusionpose.inference.export import export_model
 from diffusionpose.inference.parity import TOLERANCE, ExportedGraph, random_crops
 from diffusionpose.models.weights import load_model
 from diffusionpose.skeletons import Skeleton
@@ -49,7 +49,7 @@ def agree(model, path, steps, flip):
 )
 def test_the_file_gives_pytorchs_heatmaps_for_any_batch(lively, name, options, steps, tmp_path):
     model = lively(name, **options)
-    exported = export_onnx(model, tmp_path / "model.onnx", steps, opset=20)
+    exported = export_model(model, tmp_path / "model.onnx", steps, opset=20)
     assert max(exported.parity.difference, exported.parity.end_to_end) <= TOLERANCE
     assert exported.parity.ties == 0
     assert opset(exported.path) == [20]
@@ -58,13 +58,13 @@ def test_the_file_gives_pytorchs_heatmaps_for_any_batch(lively, name, options, s
 
 def test_the_coarse_heatmaps_and_one_step(lively, tiny_onnx, tiny_weights, tmp_path):
     model = lively(stride=2)
-    assert agree(model, export_onnx(model, tmp_path / "model.onnx", steps=0).path, 0, False)
+    assert agree(model, export_model(model, tmp_path / "model.onnx", steps=0).path, 0, False)
     agree(load_model(tiny_weights), tiny_onnx, 1, False)
 
 
 def test_a_flip_test_inside_is_made_once(lively, tmp_path, picture):
     model = lively("tiny", unbiased=True)
-    path = export_onnx(model, tmp_path / "model.onnx", flip=True).path
+    path = export_model(model, tmp_path / "model.onnx", flip=True).path
     assert agree(model, path, None, True)
     (ours,) = PoseEstimator(model, device="cpu")(picture)
     (theirs,) = PoseEstimator.from_pretrained(path, device="cpu")(picture)
@@ -93,9 +93,9 @@ def test_the_metadata_tell_all_and_nothing_of_this_machine(tiny_weights, tiny_on
 
 def test_what_cannot_be_exported(lively, tiny_onnx, tmp_path):
     with pytest.raises(InputError, match="tiny is no diffusion model and takes none"):
-        export_onnx(lively("tiny"), tmp_path / "model.onnx", steps=1)
+        export_model(lively("tiny"), tmp_path / "model.onnx", steps=1)
     with pytest.raises(InputError, match=r"tiny\.onnx: is exported already"):
-        export_onnx(load_model(tiny_onnx), tmp_path / "model.onnx")
+        export_model(load_model(tiny_onnx), tmp_path / "model.onnx")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -103,5 +103,5 @@ def test_what_cannot_be_exported(lively, tiny_onnx, tmp_path):
 def test_a_missing_extra_is_named(package, lively, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(InputError, match=r"pip install 'diffusionpose\[export\]'"):
-        export_onnx(lively("tiny"), tmp_path / "model.onnx")
+        export_model(lively("tiny"), tmp_path / "model.onnx")
     assert list(tmp_path.iterdir()) == []

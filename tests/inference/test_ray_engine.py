@@ -11,8 +11,8 @@ from PIL import Image
 
 from diffusionpose import InputError, PoseEstimator
 from diffusionpose.inference.engine import LocalEngine, PictureTask
-from diffusionpose.inference.estimator import Request
 from diffusionpose.inference.ray_engine import Cluster, RayEngine, connected
+from diffusionpose.inference.requests import Request
 from diffusionpose.poses import Pose
 
 

@@ -57,7 +57,7 @@ def test_no_training_from_it(tiny_onnx):
     settings = TrainingSettings(
         "none", "diffusionpose_tiny", skeleton="crowdpose", input_size=(48, 64), pretrained=False
     )
-    with pytest.raises(InputError, match=r"tiny\.onnx: an ONNX file has no weights to train on"):
+    with pytest.raises(InputError, match=r"tiny\.onnx: an exported file has no weights to train on"):
         starting_model(settings, weights=tiny_onnx)
 
 

@@ -23,6 +23,7 @@ from diffusionpose.errors import InputError
 # called gets imported: this is what keeps --help under a second.
 COMMANDS = {
     "predict": ("diffusionpose.app.predict", "PredictCommand", "Find the poses of the people in pictures."),
+    "refine": ("diffusionpose.app.refine", "RefineCommand", "Refine the poses of another model, or clicks."),
     "train": ("diffusionpose.app.train", "TrainCommand", "Train a model by a recipe, or resume."),
     "evaluate": (
         "diffusionpose.app.evaluate",
@@ -35,7 +36,7 @@ COMMANDS = {
         "ImportWeightsCommand",
         "Turn weights of other projects into ours.",
     ),
-    "export": ("diffusionpose.app.export", "ExportCommand", "Write a model as ONNX, for use elsewhere."),
+    "export": ("diffusionpose.app.export", "ExportCommand", "Write a model as ONNX or OpenVINO."),
     "data": ("diffusionpose.app.data", "DataCommand", "Check a data set before training on it."),
     "models": ("diffusionpose.app.models", "ModelsCommand", "List models and recipes with their cost."),
     "demo": ("diffusionpose.app.demo", "DemoCommand", "Pose a photograph that is always at hand."),

@@ -1,4 +1,4 @@
-"""``diffusionpose export``: a model as ONNX."""
+"""``diffusionpose export``: a model as ONNX or OpenVINO."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ExportCommand:
-    """Write a model as ONNX, for use without PyTorch and without this package.
+    """Write a model as ONNX or OpenVINO, for use without PyTorch and without this package.
 
     The file takes uint8 crops and gives heatmaps, for any number of crops; its metadata has the joints, sizes
     and geometry (docs/export.md). It is compared with PyTorch on random crops first and is not written
     where they differ. `predict` and `evaluate` take it as --weights.
-    Needs the extra: pip install 'diffusionpose[export]'.
+    Needs an extra: pip install 'diffusionpose[export]', and 'diffusionpose[openvino]' for .xml.
     """
 
-    output: Annotated[Path, arg(metavar="FILE.onnx")]
-    """File to write."""
+    output: Annotated[Path, arg(metavar="FILE.onnx|.xml")]
+    """File to write: .onnx, or .xml for OpenVINO, with its weights in a .bin beside it."""
     weights: Weights = None
     steps: Annotated[int | None, arg(metavar="N", help_behavior_hint="(default: 1)")] = None
     """Diffusion steps, which the file then always takes; 0 leaves the coarse heatmaps."""
@@ -38,14 +38,14 @@ class ExportCommand:
 
     def run(self) -> int:
         """Export, compare, write, say what was done; 0."""
-        if self.output.suffix != ".onnx" or self.output.is_dir():
-            raise InputError(f"--output {self.output}: name an .onnx file")
+        if self.output.suffix not in (".onnx", ".xml") or self.output.is_dir():
+            raise InputError(f"--output {self.output}: name an .onnx or .xml file")
         make_folder(self.output.parent)
-        from diffusionpose.inference.export import export_onnx
+        from diffusionpose.inference.export import export_model
         from diffusionpose.models.weights import load_model
 
         for line in _lines(
-            export_onnx(load_model(self.weights), self.output, self.steps, self.flip, self.opset)
+            export_model(load_model(self.weights), self.output, self.steps, self.flip, self.opset)
         ):
             print(line)
         return 0
@@ -62,7 +62,7 @@ def _lines(exported: Exported) -> list[str]:
     )
     inside += ", flip test inside" if facts["flip"] else ""
     lines = [
-        f"{exported.path}: {facts['model']}{inside}, {exported.path.stat().st_size / 1e6:.1f} MB",
+        f"{exported.path}: {facts['model']}{inside}, {_megabytes(exported.path):.1f} MB",
         f"  images (batch, 3, {height}, {width}) uint8 RGB -> "
         f"heatmaps (batch, {len(facts['skeleton']['joints'])}, {h}, {w}) float32",
         f"  compared with PyTorch on {parity.crops} crops: {parity.end_to_end:.1e} of the heatmaps' height "
@@ -74,3 +74,9 @@ def _lines(exported: Exported) -> list[str]:
             "lies elsewhere, and only each step alone is comparable"
         )
     return [*lines, f"  use it here by --weights {exported.path}"]
+
+
+def _megabytes(path: Path) -> float:
+    """Of a file, and of the weights beside an OpenVINO one."""
+    files = [path, path.with_suffix(".bin")] if path.suffix == ".xml" else [path]
+    return sum(file.stat().st_size for file in files) / 1e6

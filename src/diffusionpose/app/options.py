@@ -14,7 +14,7 @@ Weights = Annotated[
     str | None,
     arg(
         metavar="W",
-        help="A run folder, a .safetensors or .onnx file, the name of a bundled model or a hub id.",
+        help="A run folder, a .safetensors, .onnx or .xml file, the name of a bundled model or a hub id.",
         help_behavior_hint="(default: the bundled model)",
     ),
 ]

@@ -19,7 +19,7 @@ from diffusionpose.app.pictures import Picture
 if TYPE_CHECKING:
     from diffusionpose.inference.detectors import BoxesFromFile
     from diffusionpose.inference.engine import Answer, Engine, PictureTask
-    from diffusionpose.inference.estimator import Request
+    from diffusionpose.inference.requests import Request
     from diffusionpose.poses import Pose
 
 BAR = "{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} pictures, {rate_noinv_fmt}, {remaining} left"

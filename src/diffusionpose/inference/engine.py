@@ -21,7 +21,8 @@ import numpy as np
 from diffusionpose.data.images import read_image
 from diffusionpose.errors import InputError
 from diffusionpose.inference.detectors import usable_boxes
-from diffusionpose.inference.estimator import PoseEstimator, Request
+from diffusionpose.inference.estimator import PoseEstimator
+from diffusionpose.inference.requests import Request
 from diffusionpose.poses import Pose
 
 AHEAD = 4  # pictures read before, and finished after, their turn in the network

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, overload
 
@@ -12,37 +11,19 @@ import numpy as np
 import torch
 from PIL import Image
 
-from diffusionpose.data.images import read_image, to_rgb
 from diffusionpose.errors import InputError
 from diffusionpose.evaluation.nms import pose_score
 from diffusionpose.geometry.crops import Crop
 from diffusionpose.geometry.heatmaps import DECODE_METHODS
-from diffusionpose.inference.detectors import Boxes, PersonDetector, WholeImage, find_persons, usable_boxes
+from diffusionpose.inference.detectors import PersonDetector, WholeImage, find_persons
 from diffusionpose.inference.device import good_batch_size, place
+from diffusionpose.inference.requests import ImageLike, Request, given_picture
+from diffusionpose.inference.starts import batch_of_starts
 from diffusionpose.models.pose_model import PoseModel
 from diffusionpose.models.weights import load_model
 from diffusionpose.poses import Pose
 
-ImageLike = str | Path | Image.Image | np.ndarray
-
 HELD_BYTES = 500_000_000  # pictures that wait for a full batch take at most about this much memory
-
-
-@dataclass(frozen=True, eq=False)
-class Request:
-    """A picture and the persons in it whose poses are wanted.
-
-    Attributes:
-        image: (H, W, 3) uint8 RGB.
-        boxes: (n, 4) float32 xyxy, image pixels, each with an area inside the picture.
-        scores: (n,) of the boxes.
-        source: whatever the caller needs to know the picture by.
-    """
-
-    image: np.ndarray
-    boxes: np.ndarray
-    scores: np.ndarray
-    source: Any = None
 
 
 class PoseEstimator:
@@ -108,15 +89,18 @@ class PoseEstimator:
 
     @overload
     def __call__(  # type: ignore[overload-overlap]  # a str is a sequence of str, too
-        self, images: ImageLike, boxes: Any = None
+        self, images: ImageLike, boxes: Any = None, start: Any = None
     ) -> list[Pose]: ...
 
     @overload
     def __call__(
-        self, images: Sequence[ImageLike], boxes: Sequence[Any] | None = None
+        self,
+        images: Sequence[ImageLike],
+        boxes: Sequence[Any] | None = None,
+        start: Sequence[Any] | None = None,
     ) -> list[list[Pose]]: ...
 
-    def __call__(self, images: Any, boxes: Any = None) -> list[Pose] | list[list[Pose]]:
+    def __call__(self, images: Any, boxes: Any = None, start: Any = None) -> list[Pose] | list[list[Pose]]:
         """Poses of one picture, or of each picture of a list.
 
         Args:
@@ -124,22 +108,34 @@ class PoseEstimator:
             boxes: the persons, (n, 4) xyxy in image pixels, no box for no person; a box may reach
                 over the edge. For a list of pictures a list with one entry for each, None where the
                 detector shall look.
+            start: poses that a diffusion model starts from in the place of its own coarse heatmaps: one
+                for each box, as ``Pose`` or as (n, J, 3) x, y and score, the score 0 for a joint that is
+                not given. Without ``boxes`` they bring their own: a ``Pose`` its box, an array
+                that of ``box_around``. For a list of pictures a list with one entry for each, or None.
 
         Returns:
             One pose for each box, in their order, for one picture; for a list of pictures a list of
             such lists.
 
         Raises:
-            InputError: a picture that cannot be read, or a box outside of it, without area or not
-                of four finite numbers.
+            InputError: a picture that cannot be read, a box outside of it, without area or not of four
+                finite numbers, or a start that does not fit the boxes or the model.
         """
         if isinstance(images, (str, Path, Image.Image, np.ndarray)):
-            return self([images], None if boxes is None else [boxes])[0]
+            return self([images], *(None if given is None else [given] for given in (boxes, start)))[0]
         images = list(images)
-        boxes = [None] * len(images) if boxes is None else list(boxes)
-        if len(boxes) != len(images):
-            raise InputError(f"{len(images)} pictures but boxes for {len(boxes)}; give one entry a picture")
-        return [poses for _, poses in self.stream(self._requests(images, boxes))]
+        for name, given in (("boxes", boxes), ("start", start)):
+            if given is not None and len(given) != len(images):
+                raise InputError(
+                    f"{len(images)} pictures but {name} for {len(given)}; give one entry a picture"
+                )
+        if start is not None:
+            self.model.check_options(start=True)
+        nothing = [None] * len(images)
+        requests = self._requests(
+            images, nothing if boxes is None else boxes, nothing if start is None else start
+        )
+        return [poses for _, poses in self.stream(requests)]
 
     def stream(self, requests: Iterable[Request]) -> Iterator[tuple[Request, list[Pose]]]:
         """The poses of any number of pictures, in order, in full batches and bounded memory.
@@ -172,27 +168,32 @@ class PoseEstimator:
         crops = Crop.from_boxes(boxes, self.model.input_size, unbiased=self.model.unbiased)
         inputs = np.stack([crops.cut(request.image, i) for i, (request, _, _) in enumerate(batch)])
         images = torch.from_numpy(inputs).permute(0, 3, 1, 2).to(self.model.device)
-        keypoints, scores = self.model.estimate(images, crops.to(self.model.device), **self._options)
+        keypoints, scores = self.model.estimate(
+            images,
+            crops.to(self.model.device),
+            start=batch_of_starts([(request.start, index) for request, index, _ in batch]),
+            **self._options,
+        )
         answers = zip(batch, keypoints.float().cpu().numpy(), scores.float().cpu().numpy(), strict=True)
         for (request, index, poses), points, sure in answers:
             score = pose_score(request.scores[index], sure)
             poses.append(Pose(self.model.skeleton, points, sure, request.boxes[index], score))
 
-    def _requests(self, images: Sequence[ImageLike], boxes: Sequence[Any]) -> Iterator[Request]:
+    def _requests(
+        self, images: Sequence[ImageLike], boxes: Sequence[Any], starts: Sequence[Any]
+    ) -> Iterator[Request]:
         """The pictures of a call, read, with their persons; the detector gets full batches."""
         size = getattr(self.detector, "batch_size", 1)
         for first in range(0, len(images), size):
-            numbers = range(first, min(first + size, len(images)))
-            pixels = [_pixels(images[i]) for i in numbers]
-            sought = [picture for picture, i in zip(pixels, numbers, strict=True) if boxes[i] is None]
-            found = iter(find_persons(self.detector, sought))
-            for picture, i in zip(pixels, numbers, strict=True):
-                name = str(images[i]) if isinstance(images[i], (str, Path)) else f"picture {i}"
-                persons = next(found) if boxes[i] is None else _given(name, boxes[i])
-                usable, _, problems = usable_boxes(persons[0], *picture.shape[1::-1])
-                if problems:
-                    raise InputError(f"{name}: {'; '.join(problems)}")
-                yield Request(picture, usable, persons[1])
+            batch = [
+                given_picture(index, images[index], boxes[index], starts[index], self.model.skeleton)
+                for index in range(first, min(first + size, len(images)))
+            ]
+            found = iter(
+                find_persons(self.detector, [given.pixels for given in batch if given.persons is None])
+            )
+            for given in batch:
+                yield given.request(next(found) if given.persons is None else given.persons)
 
 
 def _detector(detector: PersonDetector | str | None, device: str) -> PersonDetector:
@@ -201,27 +202,3 @@ def _detector(detector: PersonDetector | str | None, device: str) -> PersonDetec
 
         return make_detector(detector, device)
     return detector or WholeImage()
-
-
-def _given(name: str, boxes: Any) -> Boxes:
-    """Boxes of a caller, each with score 1; InputError where they are none."""
-    try:
-        boxes = np.asarray(boxes, np.float32)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{name}: boxes are not numbers ({error})") from error
-    if boxes.size and (boxes.ndim != 2 or boxes.shape[1] != 4):
-        raise InputError(f"{name}: boxes of shape {boxes.shape}; give (n, 4): x0, y0, x1, y1 each")
-    return boxes.reshape(-1, 4), np.ones(len(boxes), np.float32)
-
-
-def _pixels(image: ImageLike) -> np.ndarray:
-    """(H, W, 3) uint8 RGB of whatever a caller may give as a picture."""
-    if isinstance(image, (str, Path)):
-        return read_image(image)
-    if isinstance(image, Image.Image):
-        return to_rgb(image, "PIL image")
-    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
-        raise InputError(
-            f"an array of shape {image.shape} and type {image.dtype} is no picture; give (H, W, 3) uint8 RGB"
-        )
-    return np.ascontiguousarray(image)

@@ -1,4 +1,4 @@
-"""Export to ONNX: one file that gives heatmaps from crops without PyTorch and without this package.
+"""Export to ONNX or OpenVINO: a file that gives heatmaps from crops without PyTorch and without this package.
 
 Inside the graph: normalisation, the network, Algorithm 2 with a fixed number of steps and, if asked for, the
 flip test. Outside: cutting crops, reading keypoints out of heatmaps, going back to the picture; the file's
@@ -25,15 +25,9 @@ from diffusionpose.files import atomically
 from diffusionpose.geometry.crops import PADDING
 from diffusionpose.inference.parity import ExportedGraph, Parity, compare, random_crops
 from diffusionpose.models.diffusion_pose import DiffusionPose
-from diffusionpose.models.onnx_model import (
-    HEATMAPS,
-    IMAGES,
-    INSTALL,
-    ONNX_METADATA_KEY,
-    OnnxModel,
-    import_onnxruntime,
-    open_session,
-)
+from diffusionpose.models.exported_model import HEATMAPS, IMAGES, METADATA_KEY, ExportedModel
+from diffusionpose.models.onnx_model import INSTALL, import_onnxruntime, open_onnx
+from diffusionpose.models.openvino_model import compiled, from_onnx, import_openvino, save_openvino
 from diffusionpose.models.pose_model import PoseModel
 
 OPSET = 18  # the exporter's own; others are converted from it
@@ -59,59 +53,78 @@ class Exported:
     parity: Parity
 
 
-def export_onnx(
+def export_model(
     model: PoseModel, path: str | Path, steps: int | None = None, flip: bool = False, opset: int = OPSET
 ) -> Exported:
-    """Write a model as ONNX, after a comparison with PyTorch on random crops (``inference/parity.py``).
+    """Write a model as ONNX or, from the ONNX graph, as OpenVINO, as the ending of ``path`` says.
 
-    The file appears whole and compared, or not at all. Its input ``images`` is (b, 3, H, W) uint8 RGB, its
-    output ``heatmaps`` (b, j, h, w) float32, for any b.
+    By its own runtime it is compared with PyTorch on random crops (``inference/parity.py``); it appears whole
+    and compared, or not at all. ``images`` (b, 3, H, W) uint8 RGB go in, ``heatmaps`` (b, j, h, w) come out.
 
     Args:
         model: any of the zoo; it is left as it is.
-        path: of the .onnx file.
+        path: of the .onnx or .xml file; the latter gets its weights into a .bin beside it.
         steps: diffusion steps, unrolled; None for one, 0 for the coarse heatmaps.
         flip: put the flip test inside; every run then costs twice as much.
         opset: version of ONNX's operators.
 
     Raises:
-        InputError: the extra ``export`` is not installed, steps for a model that takes none, an opset that
-            cannot be had, a model too large for one file, or a file that cannot be written.
+        InputError: an extra is not installed, steps for a model that takes none, an opset that cannot be had,
+            a model too large for one file, another ending, or a file that cannot be written.
         ParityError: the graph computes something else than PyTorch.
     """
     path = Path(path)
+    if path.suffix not in FORMATS:
+        raise InputError(f"{path}: name an {' or '.join(FORMATS)} file")
+    if path.suffix == OPENVINO:
+        import_openvino()
     _check(model, steps, opset)
     if isinstance(model, DiffusionPose) and steps is None:
         steps = STEPS
     graph = ExportedGraph(copy.deepcopy(model).cpu().eval().requires_grad_(False), steps, flip)
-    facts = metadata(graph)
-    program = _traced(graph, opset)
+    facts, program = metadata(graph), _traced(graph, opset)
     _describe(program.model, facts)
-    return Exported(path, facts, _compared_and_written(program, graph, path))
-
-
-def _compared_and_written(program: Any, graph: ExportedGraph, path: Path) -> Parity:
-    """Write the file beside its place, compare it with PyTorch, and only then move it there."""
-    everything = program.model_proto.SerializeToString()
-    del program.model.graph.outputs[1:]  # of the steps, which only the comparison needs
-    parity: list[Parity] = []
-
-    def write(temporary: Path) -> None:
-        program.save(temporary, external_data=False)
-        file, steps_too = open_session(temporary), open_session(everything)
-        parity.append(
-            compare(graph, lambda x: file.run(None, {IMAGES: x}), lambda x: steps_too.run(None, {IMAGES: x}))
-        )
-
     try:
-        atomically(path, write)
+        return Exported(path, facts, FORMATS[path.suffix](program, graph, path))
     except InputError as error:
         raise type(error)(f"{path}: not written: {error}") from error
     except OSError as error:
         raise InputError(
             f"{path}: cannot be written ({error}); is the folder there, writable, not full?"
         ) from error
+
+
+def _write_onnx(program: Any, graph: ExportedGraph, path: Path) -> Parity:
+    """Write the file beside its place, compare it with PyTorch, and only then move it there."""
+    everything = open_onnx(_heatmaps_and_steps(program))
+    parity: list[Parity] = []
+
+    def write(temporary: Path) -> None:
+        program.save(temporary, external_data=False)
+        parity.append(compare(graph, open_onnx(temporary), everything))
+
+    atomically(path, write)
     return parity[0]
+
+
+def _write_openvino(program: Any, graph: ExportedGraph, path: Path) -> Parity:
+    """Convert, compare with PyTorch, and only then write both files."""
+    everything = compiled(from_onnx(_heatmaps_and_steps(program)))
+    model = from_onnx(program.model_proto.SerializeToString())
+    parity = compare(graph, compiled(model), everything)
+    save_openvino(model, path, program.model.metadata_props[METADATA_KEY])
+    return parity
+
+
+def _heatmaps_and_steps(program: Any) -> bytes:
+    """The graph with the outputs of the steps, which only the comparison needs; then they are taken out."""
+    content: bytes = program.model_proto.SerializeToString()
+    del program.model.graph.outputs[1:]
+    return content
+
+
+OPENVINO = ".xml"
+FORMATS = {".onnx": _write_onnx, OPENVINO: _write_openvino}
 
 
 def metadata(graph: ExportedGraph) -> dict[str, Any]:
@@ -145,7 +158,7 @@ def _check(model: PoseModel, steps: int | None, opset: int) -> None:
         raise InputError(
             f"the export needs onnx and onnxscript ({error}); install them: {INSTALL}"
         ) from error
-    if isinstance(model, OnnxModel):
+    if isinstance(model, ExportedModel):
         raise InputError(f"{model.path}: is exported already; give the .safetensors file it was made from")
     model.check_options(steps=steps)
     if not OPSETS[0] <= opset <= OPSETS[1]:
@@ -206,6 +219,6 @@ def _describe(model: Any, facts: dict[str, Any]) -> None:
     for value in [*model.graph.inputs, *model.graph.outputs]:
         value.metadata_props.clear()
     model.metadata_props.clear()
-    model.metadata_props[ONNX_METADATA_KEY] = json.dumps(facts)
+    model.metadata_props[METADATA_KEY] = json.dumps(facts)
     model.producer_name, model.producer_version = "diffusionpose", diffusionpose.__version__
     model.graph.name = facts["model"]

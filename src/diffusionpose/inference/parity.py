@@ -9,7 +9,7 @@ a difference. The whole is compared as well, and may differ only in crops where 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from diffusionpose.errors import InputError
 from diffusionpose.geometry.flips import flip_images
 from diffusionpose.models.diffusion_pose import DiffusionPose
+from diffusionpose.models.exported_model import Run
 from diffusionpose.models.pose_model import PoseModel
 
 TOLERANCE = 1e-4  # of the heatmaps' height, which is their largest value
@@ -28,8 +29,6 @@ LEAST_HEIGHT = 0.1  # targets are 1 high; of heatmaps lower than this a share sa
 BATCHES = (1, 8)
 CELLS = (2, 4, 8, 16, 32, 64)  # across a random crop: coarse shapes strongest, as in photographs
 MEAN, CONTRAST = 115, 55  # brightness of the random crops and its standard deviation, grey levels
-
-Run = Callable[[np.ndarray], Sequence[np.ndarray]]
 
 
 class ParityError(InputError):

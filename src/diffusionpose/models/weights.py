@@ -17,7 +17,9 @@ from torch import Tensor
 import diffusionpose
 from diffusionpose.errors import InputError
 from diffusionpose.files import atomically
+from diffusionpose.models.hub import WEIGHTS, download
 from diffusionpose.models.onnx_model import load_onnx
+from diffusionpose.models.openvino_model import load_openvino
 from diffusionpose.models.pose_model import PoseModel
 from diffusionpose.models.zoo import create_model
 from diffusionpose.skeletons import Skeleton
@@ -26,9 +28,9 @@ METADATA_KEY = "diffusionpose"
 BUNDLED = Path(diffusionpose.__file__).parent / "bundled"
 DEFAULT_MODEL = "diffusionpose-mobilenetv2-lspet14"
 PICKLES = {".pt", ".pth", ".ckpt", ".bin", ".pkl", ".tar"}
-ONNX = ".onnx"
-FILES = (".safetensors", ONNX)  # a name that ends so is no repository of the hub
-RUN_FILES = ("best.safetensors", "model.safetensors")  # of a run folder, the first that is there
+EXPORTED = {".onnx": load_onnx, ".xml": load_openvino}
+FILES = (".safetensors", *EXPORTED)  # a name that ends so is no repository of the hub
+RUN_FILES = ("best.safetensors", WEIGHTS)  # of a run folder, the first that is there
 
 
 def bundled_models() -> list[str]:
@@ -78,18 +80,18 @@ def load_model(
 
     Args:
         weights: None for the bundled model, the name of a bundled model, a .safetensors file, an .onnx
-            file of `diffusionpose export`, a run folder (its best checkpoint, else its newest), or the id of
-            a hub repository.
+            or .xml file of `diffusionpose export`, a run folder (its best checkpoint, else its newest), or
+            the id of a hub repository.
         device: where to put it.
         skeleton: when given, the joints the model must have.
 
     Raises:
-        InputError: no such weights, a file cut short, a pickle, another skeleton, or an .onnx file and no
-            onnxruntime; the message names the file and the cure.
+        InputError: no such weights, a file cut short, a pickle, another skeleton, or an exported file without
+            its runtime; the message names the file and the cure.
     """
     path = find_weights(weights)
-    if path.suffix == ONNX:
-        model: PoseModel = load_onnx(path)
+    if path.suffix in EXPORTED:
+        model: PoseModel = EXPORTED[path.suffix](path)
         _check_joints(path, model.config, skeleton)
         return model.to(device).eval()
     config, tensors = _read(path)
@@ -113,7 +115,7 @@ def _check_joints(path: Path, config: dict[str, Any], skeleton: Skeleton | None)
 
 
 def find_weights(weights: str | Path | None) -> Path:
-    """The file that ``weights`` of :func:`load_model` stands for: .safetensors, or .onnx if it is named."""
+    """The file that ``weights`` of :func:`load_model` stands for: .safetensors, or exported if named."""
     name = DEFAULT_MODEL if weights is None else str(weights)
     if name in bundled_models():
         return BUNDLED / f"{name}.safetensors"
@@ -132,22 +134,9 @@ def find_weights(weights: str | Path | None) -> Path:
     if path.is_file():
         return path
     if name.count("/") == 1 and path.suffix not in FILES and not name.startswith((".", "/", "~")):
-        return _from_hub(name)
+        return download(name)
     known = ", ".join(bundled_models()) or "none"
     raise InputError(f"{name}: no such file, run folder or bundled model (bundled: {known})")
-
-
-def _from_hub(repository: str) -> Path:
-    from huggingface_hub import hf_hub_download
-
-    try:
-        return Path(hf_hub_download(repository, RUN_FILES[1]))
-    except Exception as error:  # whatever the network, the hub or the cache may raise
-        reason = str(error).strip().splitlines()
-        raise InputError(
-            f"{repository}: neither a file here nor to be had from the hub "
-            f"({type(error).__name__}{': ' + reason[0] if reason else ''})"
-        ) from error
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:

@@ -13,8 +13,8 @@ from diffusionpose.errors import InputError
 from diffusionpose.models.baselines.vitpose import ViTEncoder
 from diffusionpose.models.diffusion_pose import DiffusionPose
 from diffusionpose.models.encoders import RaisedEncoder
+from diffusionpose.models.exported_model import ExportedModel
 from diffusionpose.models.heatmap_model import HeatmapModel
-from diffusionpose.models.onnx_model import OnnxModel
 from diffusionpose.models.pose_model import PoseModel
 from diffusionpose.models.weights import load_model
 from diffusionpose.models.zoo import create_model
@@ -71,9 +71,10 @@ def _take_weights(model: PoseModel, source: PoseModel, name: Path | str) -> None
 
     A vision transformer's positions are resampled to the model's input size.
     """
-    if isinstance(source, OnnxModel):
+    if isinstance(source, ExportedModel):
         raise InputError(
-            f"{name}: an ONNX file has no weights to train on; give the .safetensors file it was made from"
+            f"{name}: an exported file has no weights to train on; "
+            "give the .safetensors file it was made from"
         )
     own, given = model.state_dict(), renamed(source, model)
     old, new = source.encoder.innermost, model.encoder.innermost

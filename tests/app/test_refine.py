@@ -1,0 +1,155 @@
+"""``diffusionpose refine``: same list, same order, other keypoints; and what it makes of bad input."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from diffusionpose import PoseEstimator, create_model, save_model
+from diffusionpose.evaluation.nms import pose_score
+from diffusionpose.skeletons import CROWDPOSE
+
+BOX = [5, 5, 100, 80]
+
+
+@pytest.fixture
+def folder(photo: Path, picture: np.ndarray) -> Path:
+    """``photo.png`` and, mirrored, ``000000000012.png``."""
+    Image.fromarray(picture[:, ::-1].copy()).save(photo.with_name("000000000012.png"))
+    return photo.parent
+
+
+@pytest.fixture
+def refined(run, folder: Path, tiny_weights: Path, tmp_path: Path):
+    """``refine`` of entries: status, stderr, the entries written."""
+
+    def call(entries: object, *words: object) -> tuple[int, str, list[dict]]:
+        (tmp_path / "results.json").write_text(json.dumps(entries))
+        weights = () if "--weights" in words else ("--weights", tiny_weights)
+        status, _, err = run(
+            "refine", tmp_path / "results.json", "--images", folder, "--output", tmp_path / "out",
+            "--device", "cpu", *weights, *words,
+        )  # fmt: skip
+        file = tmp_path / "out" / "keypoints.json"
+        return status, err, json.loads(file.read_text()) if file.exists() else []
+
+    return call
+
+
+def entry(image_id: int = 12, seed: int = 0, **more: object) -> dict:
+    generator = np.random.default_rng(seed)
+    triplets = np.column_stack([20 + 50 * generator.random((14, 2)), generator.random(14) < 0.8])
+    return {
+        "image_id": image_id,
+        "category_id": 1,
+        "keypoints": triplets.ravel().tolist(),
+        "score": 0.5,
+        **more,
+    }
+
+
+def test_the_same_list_with_the_estimators_poses(refined, folder, tiny_weights):
+    entries = [
+        entry(12, 0, box=BOX, id=77),
+        entry(3, 1, bbox=[5, 5, 95, 75], file_name="photo.png"),
+        entry(12, 2, category_id=4),
+    ]
+    status, err, rows = refined(entries)
+    assert (status, err) == (0, "")
+    assert [(row["image_id"], row.get("id"), row["category_id"]) for row in rows] == [
+        (12, 77, 1),
+        (3, None, 1),
+        (12, None, 4),
+    ]
+    assert [row["file_name"] for row in rows] == ["000000000012.png", "photo.png", "000000000012.png"]
+    assert [row["box"] for row in rows[:2]] == [BOX, BOX]
+    estimator = PoseEstimator.from_pretrained(tiny_weights, device="cpu")
+    for given, row in zip(entries, rows, strict=True):
+        start = np.reshape(given["keypoints"], (1, 14, 3))
+        (pose,) = estimator(folder / row["file_name"], [row["box"]], start)
+        written = np.reshape(row["keypoints"], (14, 3))
+        assert np.allclose(written[:, :2], pose.keypoints, atol=0.05)  # its box is rounded
+        assert row["score"] == pytest.approx(pose_score(given["score"], pose.scores), abs=1e-3)
+
+
+def test_its_own_output_can_be_refined_again(refined, tmp_path):
+    _, _, rows = refined([entry(12, 0, box=BOX), entry(12, 1)])
+    status, _, again = refined(rows, "--steps", 2)
+    assert status == 0
+    assert [(row["box"], row["file_name"]) for row in again] == [
+        (row["box"], row["file_name"]) for row in rows
+    ]
+
+
+def test_annotations_tell_the_names(refined, tmp_path):
+    names = tmp_path / "names.json"
+    names.write_text(json.dumps({"images": [{"id": 12, "file_name": "photo.png"}]}))
+    status, err, rows = refined([entry(12), entry(13)], "--annotations", names)
+    assert status == 1
+    assert "image 13: not listed by the annotations; give those of the results (1 pose)" in err
+    assert [row["file_name"] for row in rows] == ["photo.png"]
+
+
+def test_what_cannot_be_used_is_told_and_the_rest_is_done(refined, folder):
+    (folder / "000000000005.jpg").write_bytes(b"Dear Sir or Madam, " * 9)
+    entries = [
+        entry(99),
+        {"image_id": 12},
+        entry(12, box=[500, 500, 600, 600]),
+        entry(5, box=BOX),
+        entry(99, seed=1),
+        entry(12, box=BOX, id=1),
+    ]
+    status, err, rows = refined(entries)
+    assert status == 1
+    assert [row["id"] for row in rows] == [1]
+    for message in (
+        "entry 1 has None as 'keypoints'",
+        "image 99: no picture of that number in",
+        "(2 poses)",
+        "entry 2: box 0 [500, 500, 600, 600] is outside the 120x90 picture",
+        "000000000005.jpg: not a picture",
+        "4 problems, listed above; the rest is done",
+    ):
+        assert message in err
+
+
+@pytest.mark.parametrize(
+    ("entries", "words", "message"),
+    [
+        ([], (), "an empty list"),
+        ([entry(98)], (), "none of the pictures is to be found; the first: image 98"),
+        (
+            [entry(keypoints=[1, 2, 3] * 17)],
+            (),
+            "entry 0 has 17 joints (x, y, score each), but the model has 14",
+        ),
+        ([entry()], ("--steps", 0), "--steps 0: would leave the poses as they are"),
+        ([entry()], ("--steps", -1), "steps: -1 must be"),
+    ],
+)
+def test_nothing_to_be_done(refined, entries, words, message):
+    status, err, rows = refined(entries, *words)
+    assert (status, rows) == (1, [])
+    assert message in err
+    assert err.count("\n") == 1
+
+
+def test_models_that_cannot_refine(refined, tiny_onnx, tmp_path):
+    save_model(create_model("tiny", CROWDPOSE), tmp_path / "heatmap.safetensors")
+    for weights, message in (
+        (tmp_path / "heatmap.safetensors", "start: tiny is no diffusion model"),
+        (tiny_onnx, "was exported to start from its own coarse heatmaps"),
+    ):
+        status, err, _ = refined([entry()], "--weights", weights)
+        assert status == 1
+        assert message in err
+
+
+def test_the_input_is_not_overwritten(run, folder, tmp_path):
+    (tmp_path / "keypoints.json").write_text(json.dumps([entry()]))
+    status, _, err = run("refine", tmp_path / "keypoints.json", "--images", folder, "--output", tmp_path)
+    assert status == 1
+    assert "would be overwritten by the result" in err
