@@ -23,6 +23,7 @@ from diffusionpose.errors import InputError
 # called gets imported: this is what keeps --help under a second.
 COMMANDS = {
     "predict": ("diffusionpose.app.predict", "PredictCommand", "Find the poses of the people in pictures."),
+    "video": ("diffusionpose.app.video", "VideoCommand", "Find and follow people in a video."),
     "train": ("diffusionpose.app.train", "TrainCommand", "Train a model by a recipe, or resume."),
     "evaluate": (
         "diffusionpose.app.evaluate",
