@@ -9,6 +9,7 @@ from torch import nn
 from diffusionpose.diffusion import NoiseSchedule, diffuse_keypoints
 from diffusionpose.geometry.codec import HeatmapCodec
 from diffusionpose.geometry.masks import keypoint_mask, skeleton_mask
+from diffusionpose.geometry.start import Start
 from diffusionpose.models.condition import FeatureCondition, KeypointCondition, StructureCondition
 from diffusionpose.models.costs import count_multiply_adds, count_parameters
 from diffusionpose.models.pose_model import heatmap_loss
@@ -194,6 +195,24 @@ def test_algorithm_2_two_steps_are_one_step_and_another(model):
     images, *_ = batch()
     one, two = model.denoise(images, 1), model.denoise(images, 2)
     assert torch.allclose(one[1], two[1], atol=1e-6)
+
+
+def test_algorithm_2_starts_from_given_keypoints_as_algorithm_1_from_noised_ones(model):
+    images, keypoints, _ = batch()
+    scores = torch.ones(3, 14)
+    scores[:, ::3] = 0  # these start from their coarse heatmaps
+    x_fea = model.encode(images)
+    coarse = model.conv(x_fea)
+    y_t, hm_t = model.codec.decode(coarse, "argmax")[0], coarse.clone()
+    given = scores > 0
+    y_t[given] = model.codec.to_heatmap(keypoints)[given]
+    hm_t[given] = model.codec.draw(y_t)[given]
+    first, last = model.denoise(images, 1, Start(keypoints, scores))
+    assert torch.allclose(first, hm_t, atol=1e-6)
+    x_c = model.condition(x_fea, y_t, torch.ones(3, 14))
+    assert torch.allclose(last, model.decoder(hm_t, x_c, torch.ones(3)), atol=1e-6)
+    nothing_given = model.denoise(images, 1, Start(keypoints, torch.zeros(3, 14)))
+    assert torch.equal(nothing_given[1], model.denoise(images, 1)[1])
 
 
 TABLE_2 = [

@@ -14,6 +14,8 @@ from diffusionpose.skeletons import Skeleton
 if TYPE_CHECKING:
     import supervision
 
+MARGIN = 0.1  # joints lie inside the body; annotated boxes reach about so far beyond their extent
+
 
 @dataclass(frozen=True, eq=False)
 class Pose:
@@ -55,6 +57,20 @@ class Pose:
             "keypoints": [round(number, 3) for number in triplets.ravel().tolist()],
             "score": float(self.score),
         }
+
+
+def box_around(keypoints: np.ndarray, margin: float = MARGIN) -> np.ndarray:
+    """The person box that (n, 2) keypoints suggest: their extent and ``margin`` times that on every side.
+
+    Returns:
+        (4,) float32, x0, y0, x1, y1; without area where the keypoints are on one spot.
+
+    Raises:
+        ValueError: no keypoint.
+    """
+    low, high = keypoints.min(axis=0), keypoints.max(axis=0)
+    grown = margin * (high - low)
+    return np.concatenate([low - grown, high + grown]).astype(np.float32)
 
 
 def to_supervision(poses: Sequence[Pose]) -> supervision.KeyPoints:

@@ -19,6 +19,7 @@ from diffusionpose.geometry.crops import Crop
 from diffusionpose.geometry.heatmaps import DECODE_METHODS
 from diffusionpose.inference.detectors import PersonDetector, WholeImage, usable_boxes
 from diffusionpose.inference.device import good_batch_size, place
+from diffusionpose.inference.starts import batch_of_starts, boxes_of_start, read_start
 from diffusionpose.models.pose_model import PoseModel
 from diffusionpose.models.weights import load_model
 from diffusionpose.poses import Pose
@@ -37,12 +38,15 @@ class Request:
         boxes: (n, 4) float32 xyxy, image pixels, each with an area inside the picture.
         scores: (n,) of the boxes.
         source: whatever the caller needs to know the picture by.
+        start: (n, J, 3) x and y in image pixels and how sure that is, 0 for a joint that is not given: the
+            keypoints to start from; None starts from the model's own coarse heatmaps.
     """
 
     image: np.ndarray
     boxes: np.ndarray
     scores: np.ndarray
     source: Any = None
+    start: np.ndarray | None = None
 
 
 class PoseEstimator:
@@ -106,15 +110,18 @@ class PoseEstimator:
 
     @overload
     def __call__(  # type: ignore[overload-overlap]  # a str is a sequence of str, too
-        self, images: ImageLike, boxes: Any = None
+        self, images: ImageLike, boxes: Any = None, start: Any = None
     ) -> list[Pose]: ...
 
     @overload
     def __call__(
-        self, images: Sequence[ImageLike], boxes: Sequence[Any] | None = None
+        self,
+        images: Sequence[ImageLike],
+        boxes: Sequence[Any] | None = None,
+        start: Sequence[Any] | None = None,
     ) -> list[list[Pose]]: ...
 
-    def __call__(self, images: Any, boxes: Any = None) -> list[Pose] | list[list[Pose]]:
+    def __call__(self, images: Any, boxes: Any = None, start: Any = None) -> list[Pose] | list[list[Pose]]:
         """Poses of one picture, or of each picture of a list.
 
         Args:
@@ -122,22 +129,34 @@ class PoseEstimator:
             boxes: the persons, (n, 4) xyxy in image pixels, no box for no person; a box may reach
                 over the edge. For a list of pictures a list with one entry for each, None where the
                 detector shall look.
+            start: poses that a diffusion model starts from in the place of its own coarse heatmaps: one
+                for each box, as ``Pose`` or as (n, J, 3) x, y and score, the score 0 for a joint that is
+                not given. Without ``boxes`` they bring their own: a ``Pose`` its box, an array
+                that of ``box_around``. For a list of pictures a list with one entry for each, or None.
 
         Returns:
             One pose for each box, in their order, for one picture; for a list of pictures a list of
             such lists.
 
         Raises:
-            InputError: a picture that cannot be read, or a box outside of it, without area or not
-                of four finite numbers.
+            InputError: a picture that cannot be read, a box outside of it, without area or not of four
+                finite numbers, or a start that does not fit the boxes or the model.
         """
         if isinstance(images, (str, Path, Image.Image, np.ndarray)):
-            return self([images], None if boxes is None else [boxes])[0]
+            return self([images], *(None if given is None else [given] for given in (boxes, start)))[0]
         images = list(images)
-        boxes = [None] * len(images) if boxes is None else list(boxes)
-        if len(boxes) != len(images):
-            raise InputError(f"{len(images)} pictures but boxes for {len(boxes)}; give one entry a picture")
-        requests = (self._request(i, *pair) for i, pair in enumerate(zip(images, boxes, strict=True)))
+        for name, given in (("boxes", boxes), ("start", start)):
+            if given is not None and len(given) != len(images):
+                raise InputError(
+                    f"{len(images)} pictures but {name} for {len(given)}; give one entry a picture"
+                )
+        if start is not None:
+            self.model.check_options(start=True)
+        nothing = [None] * len(images)
+        each = zip(
+            images, nothing if boxes is None else boxes, nothing if start is None else start, strict=True
+        )
+        requests = (self._request(index, *one) for index, one in enumerate(each))
         return [poses for _, poses in self.stream(requests)]
 
     def stream(self, requests: Iterable[Request]) -> Iterator[tuple[Request, list[Pose]]]:
@@ -171,16 +190,24 @@ class PoseEstimator:
         crops = Crop.from_boxes(boxes, self.model.input_size, unbiased=self.model.unbiased)
         inputs = np.stack([crops.cut(request.image, i) for i, (request, _, _) in enumerate(batch)])
         images = torch.from_numpy(inputs).permute(0, 3, 1, 2).to(self.model.device)
-        keypoints, scores = self.model.estimate(images, crops.to(self.model.device), **self._options)
+        keypoints, scores = self.model.estimate(
+            images,
+            crops.to(self.model.device),
+            start=batch_of_starts([(request.start, index) for request, index, _ in batch]),
+            **self._options,
+        )
         answers = zip(batch, keypoints.float().cpu().numpy(), scores.float().cpu().numpy(), strict=True)
         for (request, index, poses), points, sure in answers:
             score = pose_score(request.scores[index], sure)
             poses.append(Pose(self.model.skeleton, points, sure, request.boxes[index], score))
 
-    def _request(self, index: int, image: ImageLike, boxes: Any) -> Request:
+    def _request(self, index: int, image: ImageLike, boxes: Any, start: Any) -> Request:
         """The picture at ``index`` of a call, read, with its persons."""
         pixels = _pixels(image)
         name = str(image) if isinstance(image, (str, Path)) else f"picture {index}"
+        triplets = None if start is None else read_start(start, self.model.skeleton, name)
+        if boxes is None and triplets is not None:
+            boxes = boxes_of_start(start, triplets, name)
         if boxes is None:
             boxes, scores = self.detector(pixels)
         else:
@@ -194,7 +221,9 @@ class PoseEstimator:
         usable, _, problems = usable_boxes(boxes, *pixels.shape[1::-1])
         if problems:
             raise InputError(f"{name}: {'; '.join(problems)}")
-        return Request(pixels, usable, scores)
+        if triplets is not None and len(triplets) != len(usable):
+            raise InputError(f"{name}: {len(usable)} boxes, but a start for {len(triplets)}; give each one")
+        return Request(pixels, usable, scores, start=triplets)
 
 
 def _pixels(image: ImageLike) -> np.ndarray:

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from diffusionpose.diffusion import NoiseSchedule, diffuse_keypoints
 from diffusionpose.geometry.codec import HeatmapCodec
+from diffusionpose.geometry.start import Start
 from diffusionpose.models.encoders import Encoder
 from diffusionpose.models.heatmap_model import coarse_head
 from diffusionpose.models.pose_model import PoseModel, heatmap_loss
@@ -96,22 +97,42 @@ class DiffusionPose(PoseModel):
         l_2 = heatmap_loss(self.conv(x_fea), hm_0, visible)  # line 10
         return {"loss": l_1 + l_2, "decoder": l_1, "coarse": l_2}  # line 11
 
-    def denoise(self, images: Tensor, steps: int = 1) -> list[Tensor]:
+    def denoise(self, images: Tensor, steps: int = 1, start: Start | None = None) -> list[Tensor]:
         """Algorithm 2: the heatmaps hm_T (coarse, Eq. 10), .., hm_0, ``steps`` + 1 in all.
 
         Args:
             images: (b, 3, H, W) RGB uint8 crops.
             steps: reverse steps; the paper advises 1. None (0) leaves the coarse heatmaps.
+            start: keypoints in input pixels that take the place of the coarse ones (:meth:`begin`).
         """
         x_fea = self.encode(images)  # line 1, once for all steps
-        hm = [self.conv(x_fea)]  # line 2
+        coarse, y_t = self.begin(x_fea, start)
+        hm = [coarse]  # line 2
         for step in range(steps):  # line 3
-            y_t, _ = self.codec.decode(hm[-1], "argmax")  # line 4
+            if step > 0:
+                y_t, _ = self.codec.decode(hm[-1], "argmax")  # line 4
             x_c = self.condition(x_fea, y_t, torch.ones_like(y_t[..., 0]))  # lines 5 to 7
             t = x_fea.new_full(x_fea.shape[:1], 1 - step / steps)
             hm.append(self.decoder(hm[-1], x_c, t))  # line 8
         return hm
 
-    def forward(self, images: Tensor, steps: int = 1, **options: Any) -> Tensor:
+    def begin(self, x_fea: Tensor, start: Start | None) -> tuple[Tensor, Tensor]:
+        """hm_T and y_T of Algorithm 2 (line 2, and line 4 of the first step).
+
+        A joint that ``start`` gives is drawn at its keypoint, as Algorithm 1 draws y_t (line 5). The others,
+        and all without ``start``, are coarse heatmaps (Eq. 10) and their maxima.
+
+        Returns:
+            hm_T (b, j, h, w) and y_T (b, j, 2) heatmap pixels.
+        """
+        hm = self.conv(x_fea)
+        y_t, _ = self.codec.decode(hm, "argmax")
+        if start is None:
+            return hm, y_t
+        given = start.given[..., None]
+        y_t = torch.where(given, self.codec.to_heatmap(start.keypoints), y_t)
+        return torch.where(given[..., None], self.codec.draw(y_t), hm), y_t
+
+    def forward(self, images: Tensor, steps: int = 1, start: Start | None = None, **options: Any) -> Tensor:
         """Algorithm 2's last heatmaps: (b, 3, H, W) RGB uint8 crops -> (b, j, h, w)."""
-        return self.denoise(images, steps)[-1]
+        return self.denoise(images, steps, start)[-1]

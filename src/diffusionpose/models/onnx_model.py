@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from diffusionpose.errors import InputError
 from diffusionpose.geometry.codec import HeatmapCodec
+from diffusionpose.geometry.start import Start
 from diffusionpose.models.encoders import Encoder
 from diffusionpose.models.pose_model import PoseModel
 from diffusionpose.skeletons import Skeleton
@@ -57,12 +58,17 @@ class OnnxModel(PoseModel):
         self.config = {"name": facts["model"], "skeleton": facts["skeleton"], "options": facts["options"]}
         self._session, self._placed = session, "cpu"
 
-    def check_options(self, flip: bool = True, steps: int | None = None) -> None:
+    def check_options(self, flip: bool = True, steps: int | None = None, start: bool = False) -> None:
         """As :meth:`PoseModel.check_options`.
 
         Raises:
-            InputError: steps other than the file's, or no flip test where the file holds it.
+            InputError: steps other than the file's, no flip test where the file holds it, or a start.
         """
+        if start:
+            raise InputError(
+                f"start: {self.path} was exported to start from its own coarse heatmaps; "
+                "give the .safetensors file it was made from"
+            )
         if steps is not None and steps != self.steps:
             held = (
                 "takes no diffusion steps"
@@ -86,9 +92,11 @@ class OnnxModel(PoseModel):
         (heatmaps,) = self._session.run([HEATMAPS], {IMAGES: images.contiguous().cpu().numpy()})
         return torch.from_numpy(np.asarray(heatmaps)).to(images.device)
 
-    def heatmaps(self, images: Tensor, flip: bool = True, **options: Any) -> Tensor:
+    def heatmaps(
+        self, images: Tensor, flip: bool = True, start: Start | None = None, **options: Any
+    ) -> Tensor:
         """As :meth:`PoseModel.heatmaps`; the flip test is made once, inside the file or here."""
-        self.check_options(flip)
+        self.check_options(flip, start=start is not None)
         return super().heatmaps(images, flip and not self.flip_inside, **options)
 
 

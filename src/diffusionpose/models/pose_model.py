@@ -16,6 +16,7 @@ from diffusionpose.errors import InputError
 from diffusionpose.geometry.codec import HeatmapCodec
 from diffusionpose.geometry.crops import Crop
 from diffusionpose.geometry.flips import flip_heatmaps, flip_images
+from diffusionpose.geometry.start import Start
 from diffusionpose.models.encoders import Encoder
 from diffusionpose.skeletons import Skeleton
 
@@ -91,8 +92,17 @@ class PoseModel(nn.Module):
         """(b, 3, H, W) RGB uint8 crops -> (b, j, h, w) heatmaps."""
         raise NotImplementedError
 
-    def heatmaps(self, images: Tensor, flip: bool = True, **options: Any) -> Tensor:
-        """Heatmaps, with ``flip`` the mean of the picture's and its mirror image's in one batch of 2 b."""
+    def heatmaps(
+        self, images: Tensor, flip: bool = True, start: Start | None = None, **options: Any
+    ) -> Tensor:
+        """Heatmaps, with ``flip`` the mean of the picture's and its mirror image's in one batch of 2 b.
+
+        A ``start``, in input pixels, is mirrored with the picture.
+        """
+        if start is not None:
+            self.check_options(start=True)
+            width = self.input_size[0]
+            options["start"] = start.with_mirrored(self.skeleton.flip_order, width) if flip else start
         if not flip:
             return self(images, **options).float()
         return self.mean_of_mirrored(self(torch.cat([images, flip_images(images)]), **options).float())
@@ -104,19 +114,26 @@ class PoseModel(nn.Module):
         shift = not self.unbiased and self.codec.stride > 1
         return (straight + flip_heatmaps(mirrored, self.skeleton.flip_order, shift)) / 2
 
-    def check_options(self, flip: bool = True, steps: int | None = None) -> None:
+    def check_options(self, flip: bool = True, steps: int | None = None, start: bool = False) -> None:
         """See before any work whether the model can run so.
 
         Args:
             flip: as of :meth:`heatmaps`.
             steps: of its forward; None for the model's own number.
+            start: whether it will be given keypoints to start from.
 
         Raises:
-            InputError: the model takes no steps, or the number is negative.
+            InputError: the model takes no steps or no start, or the number is negative.
         """
+        taken = signature(self.forward).parameters
+        if start and "start" not in taken:
+            raise InputError(
+                f"start: {self.config['name']} is no diffusion model and cannot start from keypoints; "
+                "take a diffusion model"
+            )
         if steps is None:
             return
-        if "steps" not in signature(self.forward).parameters:
+        if "steps" not in taken:
             raise InputError(
                 f"steps: {self.config['name']} is no diffusion model and takes none; leave it out"
             )
@@ -125,7 +142,13 @@ class PoseModel(nn.Module):
 
     @torch.no_grad()
     def estimate(
-        self, images: Tensor, crop: Crop, decode: str = "dark", flip: bool = True, **options: Any
+        self,
+        images: Tensor,
+        crop: Crop,
+        decode: str = "dark",
+        flip: bool = True,
+        start: Start | None = None,
+        **options: Any,
     ) -> tuple[Tensor, Tensor]:
         """Keypoints of persons.
 
@@ -134,12 +157,18 @@ class PoseModel(nn.Module):
             crop: where they were cut, b crops.
             decode: one of ``DECODE_METHODS``.
             flip: average with the mirror image.
+            start: keypoints in image pixels to start from; only for diffusion models.
             options: of :meth:`forward`, such as ``steps``.
 
         Returns:
             keypoints (b, j, 2) in image pixels, scores (b, j).
+
+        Raises:
+            InputError: a start for a model that takes none, or heatmaps that are not finite.
         """
-        y, scores = self.codec.decode(self.heatmaps(images, flip, **options), decode)
+        if start is not None:
+            start = start.to(images.device).in_crop(crop.to(images.device))
+        y, scores = self.codec.decode(self.heatmaps(images, flip, start, **options), decode)
         return crop.to(y.device).heatmap_to_image(y, self.heatmap_size), scores
 
 

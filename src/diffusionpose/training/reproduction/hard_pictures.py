@@ -152,7 +152,7 @@ def _view(models: Mapping[str, PoseModel], data: PersonDataset, index: int, deco
     return Shown(image, sample["keypoints"].numpy(), sample["visible"].numpy(), views)
 
 
-def _looks(model: PoseModel) -> list[tuple[str, dict[str, int]]]:
+def _looks(model: PoseModel) -> list[tuple[str, dict[str, Any]]]:
     from diffusionpose.models.diffusion_pose import DiffusionPose
 
     if isinstance(model, DiffusionPose):
