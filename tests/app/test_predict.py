@@ -44,7 +44,7 @@ def test_poses_are_drawn_where_they_are(
     predicted(photo)
     plain = cv2.imread(str(tmp_path / "out" / "photo.png"))[:, :, ::-1]
     assert (plain == picture).all(), "random weights are not sure of any joint"
-    monkeypatch.setattr(drawing.draw_poses, "__defaults__", (-1.0, False))
+    monkeypatch.setattr(drawing.draw_poses, "__defaults__", (-1.0,))
     predicted(photo)
     drawn = cv2.imread(str(tmp_path / "out" / "photo.png"))[:, :, ::-1]
     assert (drawn != picture).any()

@@ -1,7 +1,10 @@
+import cv2
 import numpy as np
 import pytest
 
-from diffusionpose.inference.drawing import COLORS, draw_poses, part_of
+from diffusionpose import InputError
+from diffusionpose.inference.drawing import COLORS, STRIP, draw_poses, limb_width, part_of
+from diffusionpose.inference.labels import PERSON_COLORS
 from diffusionpose.poses import Pose
 from diffusionpose.skeletons import COCO, CROWDPOSE, SKELETONS, Skeleton
 
@@ -63,7 +66,9 @@ def test_edges_are_smooth() -> None:
 
 def test_unsure_joints_are_hidden_and_middling_ones_faint() -> None:
     def ink(scores: float | np.ndarray, threshold: float = 0.2) -> float:
-        return float(np.abs(draw_poses(GREY, [standing(scores)], threshold).astype(int) - 128).sum())
+        return float(
+            np.abs(draw_poses(GREY, [standing(scores)], min_score=threshold).astype(int) - 128).sum()
+        )
 
     assert ink(0.19) == 0
     assert ink(0.19, threshold=0.1) > 0
@@ -94,6 +99,103 @@ def test_poses_at_and_beyond_the_edge_are_drawn_as_far_as_they_show() -> None:
 def test_boxes_are_drawn_on_request() -> None:
     assert (draw_poses(GREY, [standing(0.0)], boxes=True)[BOX.astype(int)[1], 40] == 255).all()
     assert (draw_poses(GREY, [standing(0.0)]) == GREY).all()
+
+
+def test_a_person_with_a_number_has_its_box_and_label_in_its_colour() -> None:
+    wide = np.full((160, 300, 3), 128, np.uint8)
+    poses = [Pose(CROWDPOSE, STANDING, np.zeros(14), BOX + (x, 10, x, 10), 0.5) for x in (0, 150)]
+    drawn = draw_poses(wide, poses, boxes=True, ids=[3, None])
+    assert drawn[100, 20].tolist() == hue(PERSON_COLORS[3]).tolist()
+    assert drawn[100, 170].tolist() == [255, 255, 255], "a person without a number is white"
+    label = drawn[(draw_poses(wide, poses, boxes=True, ids=[11, None]) != drawn).any(axis=2)]
+    assert len(np.unique(label, axis=0)) > 1, "3 and 11 have one colour and are written differently"
+    labelled = (draw_poses(wide, poses, boxes=True) != drawn).any(axis=2)
+    assert (drawn[labelled] == hue(PERSON_COLORS[3])).all(axis=1).sum() > 20
+    assert not labelled[:, 150:].any()
+    assert (draw_poses(wide, poses, ids=[3, None]) == wide).all(), (
+        "no joints shown, no boxes: no place for it"
+    )
+    with pytest.raises(InputError, match="2 poses but 1 ids"):
+        draw_poses(wide, poses, ids=[1])
+
+
+def test_scores_and_names_are_written_on_request() -> None:
+    wide = np.full((320, 400, 3), 128, np.uint8)
+    pose = Pose(CROWDPOSE, STANDING * 2, np.ones(14), BOX * 2, 0.5)
+    plain = draw_poses(wide, [pose])
+    scored = (draw_poses(wide, [pose], scores=True) != plain).any(axis=2)
+    assert scored.any()
+    assert np.argwhere(scored)[:, 0].max() < 40, "above the head"
+    named = (draw_poses(wide, [pose], names=True) != plain).any(axis=2)
+    for x, y in STANDING[[2, 8, 11]] * 2:
+        assert named[int(y) - 6 : int(y) + 7, int(x) + 4 : int(x) + 60].any(), "beside its joint"
+    hidden = Pose(CROWDPOSE, STANDING * 2, np.zeros(14), BOX * 2, 0.5)
+    assert (draw_poses(wide, [hidden], names=True, scores=True) == wide).all()
+
+
+def test_the_nearer_person_is_drawn_above_whatever_the_order() -> None:
+    far = Pose(CROWDPOSE, STANDING, np.ones(14), BOX, 1.0)
+    near = Pose(CROWDPOSE, STANDING + (9, 9), np.ones(14), BOX + 9, 1.0)
+    drawn = draw_poses(GREY, [far, near])
+    assert (drawn == draw_poses(GREY, [near, far])).all()
+    alone = draw_poses(GREY, [near])
+    x, y = (near.keypoints[[2, 4]].mean(axis=0)).round().astype(int)
+    assert (drawn[y, x] == alone[y, x]).all()
+
+
+def test_strips_leave_no_seam() -> None:
+    tall = np.full((3 * STRIP, 200, 3), 128, np.uint8)
+    points = np.linspace((50, 20), (150, 3 * STRIP - 20), 14).astype(np.float32)
+    pose = Pose(CROWDPOSE, points, np.ones(14), np.array([0, 0, 200, 3 * STRIP]), 1.0)
+    whole = draw_poses(tall, [pose])
+    shifted = draw_poses(np.roll(tall, 0), [Pose(CROWDPOSE, points + (0, 5), np.ones(14), pose.box, 1.0)])
+    assert np.abs(whole[:-5].astype(int) - shifted[5:]).max() <= 1
+
+
+def test_a_limb_is_as_wide_as_said_and_where_its_joints_are() -> None:
+    dark = np.zeros((600, 600, 3), np.uint8)
+    points = np.full((14, 2), -500, np.float32)
+    points[[0, 2]] = [(100.25, 300), (500.25, 300)]  # left shoulder to left elbow
+    pose = Pose(CROWDPOSE, points, np.eye(14)[0] + np.eye(14)[2], np.array([0, 0, 600, 600]), 1.0)
+    column = draw_poses(dark, [pose])[:, 300].astype(float)[:, 0] / hue(COLORS["left arm"])[0]
+    assert column.sum() == pytest.approx(limb_width(dark, pose), abs=0.3)
+    assert (column * np.arange(600)).sum() / column.sum() == pytest.approx(300, abs=0.1)
+
+
+# How colours look to the colour-blind, in linear RGB: severity 1 of Machado, Oliveira and Fernandes, "A
+# physiologically-based model for simulation of color vision deficiency", 2009.
+VISIONS = {
+    "full": np.eye(3),
+    "protanopia": [
+        [0.152286, 1.052583, -0.204868],
+        [0.114503, 0.786281, 0.099216],
+        [-0.003882, -0.048116, 1.051998],
+    ],
+    "deuteranopia": [
+        [0.367322, 0.860646, -0.227968],
+        [0.280085, 0.672501, 0.047413],
+        [-0.011820, 0.042940, 0.968881],
+    ],
+    "tritanopia": [
+        [1.255528, -0.076749, -0.178779],
+        [-0.078411, 0.930809, 0.147602],
+        [0.004733, 0.691367, 0.303900],
+    ],
+}
+
+
+@pytest.mark.parametrize("vision", VISIONS)
+def test_left_right_and_middle_differ_for_the_colour_blind(vision: str) -> None:
+    rgb = np.array([hue(color) for color in COLORS.values()]) / 255
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    seen = np.clip(linear @ np.transpose(VISIONS[vision]), 0, 1)
+    seen = np.where(seen <= 0.0031308, 12.92 * seen, 1.055 * seen ** (1 / 2.4) - 0.055)
+    lab = cv2.cvtColor(seen[None].astype(np.float32), cv2.COLOR_RGB2LAB)[0]
+    sides = [part.split()[0] if " " in part else "middle" for part in COLORS]
+    for one, side in enumerate(sides):
+        for two, other in enumerate(sides[:one]):
+            distance = float(np.linalg.norm(lab[one] - lab[two]))
+            assert distance > (25 if side != other else 15), (list(COLORS)[one], list(COLORS)[two], distance)
 
 
 def test_a_tiny_picture_can_be_drawn_on() -> None:

@@ -1,8 +1,7 @@
-"""Drawing poses on a picture, by supervision's annotators.
+"""Drawing poses on a picture: what one pose looks like, and in which order persons come.
 
-The annotators paint whole pixels in one opaque colour. Here they paint an enlarged layer and its
-opacity instead, which are shrunk and laid over the picture once per person: edges come out smooth,
-and a joint that the model is less sure of is fainter.
+Limbs and joints are painted here, with OpenCV, because supervision's annotators know neither smooth
+edges nor opacity; boxes and labels are supervision's (`labels.py`).
 """
 
 from __future__ import annotations
@@ -12,9 +11,10 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-import supervision
 
+from diffusionpose.errors import InputError
 from diffusionpose.evaluation.nms import VISIBLE_SCORE
+from diffusionpose.inference.labels import draw_boxes, draw_labels, draw_names
 from diffusionpose.poses import Pose
 from diffusionpose.skeletons import Skeleton
 
@@ -22,15 +22,20 @@ SURE_SCORE = 0.5  # joints above are drawn at full strength
 FAINTEST = 0.55  # opacity of a joint at VISIBLE_SCORE
 SHADOW = 0.6  # opacity of the dark rim that keeps limbs legible on any ground
 FACE_WEIGHT = 0.65  # finer lines where joints are close together
-LAYER_PIXELS = 16_000_000  # an enlarged layer is at most about this large, which bounds the memory
+STRIP = 256  # rows that are painted at a time, which bounds the memory; 64 to 512 are as fast (measured)
+SHIFT = 4  # OpenCV takes coordinates in 2^-SHIFT pixels
+EDGE = 0.7  # OpenCV's smooth edges reach this many pixels over the outline (measured: 0.6 to 0.75)
+CIRCLE = np.array([(np.cos(angle), np.sin(angle)) for angle in np.linspace(0, 2 * np.pi, 24, endpoint=False)])
 
+# Sides stay apart for the colour-blind, too: the nearest two of left, right and middle differ by 29 in
+# CIE Lab as seen with protanopia, deuteranopia or tritanopia (Machado et al. 2009; test_drawing.py).
 COLORS = {
-    "left arm": "#FF7A1A",
-    "left leg": "#FFC21A",
-    "right arm": "#2F7BFF",
-    "right leg": "#1FC8E8",
-    "middle": "#C06BFF",
-    "head": "#FF5C9E",
+    "left arm": "#F2600C",
+    "left leg": "#FFC400",
+    "right arm": "#2A6BFF",
+    "right leg": "#12B8EE",
+    "middle": "#FFFFFF",
+    "head": "#B8F2A8",
 }
 WHITE = "#FFFFFF"
 DARK = "#101018"
@@ -40,31 +45,50 @@ LEG = {"hip", "knee", "ankle", "foot", "heel", "toe"}
 
 
 def draw_poses(
-    image: np.ndarray, poses: Sequence[Pose], threshold: float = VISIBLE_SCORE, boxes: bool = False
+    image: np.ndarray,
+    poses: Sequence[Pose],
+    min_score: float = VISIBLE_SCORE,
+    *,
+    boxes: bool = False,
+    ids: Sequence[int | None] | None = None,
+    scores: bool = False,
+    names: bool = False,
 ) -> np.ndarray:
     """A copy of the picture with the poses drawn on it.
 
-    Left limbs are orange and yellow, right limbs blue and cyan, the trunk violet, the head pink.
+    Left limbs are orange and yellow, right limbs blue and cyan, the trunk white, the head green. A joint
+    that the model is less sure of is fainter. Lines are in proportion to the person. Who stands lower
+    in the picture, mostly nearer, is drawn above the others.
 
     Args:
         image: (H, W, 3) uint8 RGB.
         poses: of persons in that picture.
-        threshold: joints with a score below, and their limbs, are left out.
+        min_score: joints with a score below, and their limbs, are left out.
         boxes: draw the person boxes too.
+        ids: a number for each pose, None for a pose without; it is written at the person, and colours
+            box and label.
+        scores: write the score of each pose at the person.
+        names: write the names of the joints.
 
     Returns:
         (H, W, 3) uint8 RGB.
+
+    Raises:
+        InputError: another number of ids than of poses.
     """
-    drawn = image.copy()
-    if boxes and poses:
-        detections = supervision.Detections(xyxy=np.stack([pose.box for pose in poses]))
-        thickness = max(1, round(max(image.shape[:2]) / 500))
-        frame = supervision.BoxAnnotator(
-            supervision.Color.from_hex(WHITE), thickness, supervision.ColorLookup.INDEX
-        )
-        drawn = frame.annotate(drawn, detections)
-    for pose in poses:
-        _draw_pose(drawn, pose, threshold)
+    if ids is not None and len(ids) != len(poses):
+        raise InputError(f"{len(poses)} poses but {len(ids)} ids; give one for each, None for none")
+    drawn = np.array(image, order="C")
+    numbers = [None] * len(poses) if ids is None else list(ids)
+    if boxes:
+        draw_boxes(drawn, poses, numbers)
+    for pose in sorted(poses, key=lambda pose: float(pose.box[3])):
+        _draw_pose(drawn, pose, min_score)
+    if names:
+        for pose in poses:
+            draw_names(drawn, pose, min_score, limb_width(drawn, pose))
+    if ids is not None or scores:
+        draw_labels(drawn, poses, numbers, at_boxes=boxes, scores=scores, min_score=min_score)
     return drawn
 
 
@@ -80,104 +104,111 @@ def part_of(*joints: str) -> str:
     return f"{sides.pop()} {'leg' if words & LEG else 'arm'}"
 
 
-@dataclass(frozen=True)
-class _Stroke:
-    """A limb (two joints) or a joint (one), in the colour of its part of the body."""
-
-    joints: tuple[int, ...]
-    color: str
-    opacity: float
-    weight: float = 1.0
-
-
-def _draw_pose(image: np.ndarray, pose: Pose, threshold: float) -> None:
-    """Draw one pose into the picture."""
-    shown = pose.scores >= threshold
-    if not shown.any():
-        return
-    width = _limb_width(image, pose)
-    low = np.floor(pose.keypoints[shown].min(axis=0) - 2 * width).astype(int)
-    high = np.ceil(pose.keypoints[shown].max(axis=0) + 2 * width).astype(int) + 1
-    (x0, y0), (x1, y1) = np.maximum(low, 0), np.minimum(high, image.shape[1::-1])
-    region = image[y0:y1, x0:x1]
-    if region.size == 0:
-        return
-    zoom = int(np.clip(np.sqrt(LAYER_PIXELS / (region.shape[0] * region.shape[1])), 1, 4))
-    points = (pose.keypoints - (x0, y0) + 0.5) * zoom
-    strokes = _strokes(pose.skeleton, pose.scores, shown)
-    width *= zoom
-    layer = _Layer.empty(region, zoom)
-    for stroke in strokes:
-        layer.paint(points, stroke, DARK, stroke.opacity * SHADOW, 1.7 * width, 1.25 * width)
-    layer.lay_over(region)
-    layer = _Layer.empty(region, zoom)
-    for stroke in strokes:
-        layer.paint(points, stroke, stroke.color, stroke.opacity, width, 0.9 * width)
-    for stroke in strokes:
-        if len(stroke.joints) == 1:
-            layer.paint(points, stroke, WHITE, stroke.opacity, width, 0.45 * width)
-    layer.lay_over(region)
-
-
-def _limb_width(image: np.ndarray, pose: Pose) -> float:
-    """Width of a limb in pixels: in proportion to the person, but never clumsy in the picture."""
+def limb_width(image: np.ndarray, pose: Pose) -> float:
+    """Width of a limb in pixels: in proportion to the person, but visible and never clumsy."""
     person = float(np.hypot(*(pose.box[2:] - pose.box[:2])))
     picture = max(image.shape[:2])
-    return max(1.5, float(np.clip(person / 75, picture / 400, picture / 100)))
-
-
-def _strokes(skeleton: Skeleton, scores: np.ndarray, shown: np.ndarray) -> list[_Stroke]:
-    """Limbs, the least sure first, then joints."""
-    faint = FAINTEST + (1 - FAINTEST) * (scores - VISIBLE_SCORE) / (SURE_SCORE - VISIBLE_SCORE)
-    opacity = np.clip(faint, FAINTEST, 1.0)
-    strokes = []
-    for joints in [*skeleton.limbs, *((joint,) for joint in range(skeleton.num_joints))]:
-        if shown[list(joints)].all():
-            names = [skeleton.joints[joint] for joint in joints]
-            face = all(FACE & set(name.split("_")) for name in names)
-            weight = FACE_WEIGHT if face else 1.0
-            strokes.append(
-                _Stroke(joints, COLORS[part_of(*names)], float(opacity[list(joints)].min()), weight)
-            )
-    return sorted(strokes, key=lambda stroke: (-len(stroke.joints), stroke.opacity))
+    return max(1.5, float(np.clip(person / 75, picture / 700, picture / 100)))
 
 
 @dataclass(frozen=True)
-class _Layer:
-    """An enlarged sheet over a region of the picture.
+class _Stroke:
+    """A limb (two joints) or a joint (one), in the colour of its part of the body.
 
-    ``color`` (h, w, 3) BGR holds colour times opacity, ``opacity`` (h, w) 0 to 255.
+    ``points`` are (n, 2) x and y in pixels of the picture, ``ink`` red, green, blue and opacity, 0 to 255,
+    the colour times the opacity.
     """
 
-    color: np.ndarray
-    opacity: np.ndarray
+    points: np.ndarray
+    ink: tuple[int, int, int, int]
+    radius: float
 
-    @classmethod
-    def empty(cls, region: np.ndarray, zoom: int) -> _Layer:
-        height, width = region.shape[0] * zoom, region.shape[1] * zoom
-        return cls(np.zeros((height, width, 3), np.uint8), np.zeros((height, width), np.uint8))
+    def rows(self) -> tuple[float, float]:
+        """First and last row that it may touch."""
+        reach = self.radius + 2 * EDGE
+        return float(self.points[:, 1].min() - reach), float(self.points[:, 1].max() + reach)
 
-    def paint(
-        self, points: np.ndarray, stroke: _Stroke, color: str, opacity: float, width: float, radius: float
-    ) -> None:
-        """Paint a limb ``width`` wide or a joint of ``radius``, in layer pixels."""
-        tint = supervision.Color.from_hex(color)
-        full = round(255 * opacity)
-        for sheet, ink in (
-            (self.color, supervision.Color(*(round(part * opacity) for part in tint.as_rgb()))),
-            (self.opacity, supervision.Color(full, full, full)),
-        ):
-            ends = supervision.KeyPoints(xy=points[None, list(stroke.joints)].astype(np.float32))
-            if len(stroke.joints) == 2:
-                supervision.EdgeAnnotator(ink, max(1, round(width * stroke.weight)), [(1, 2)]).annotate(
-                    sheet, ends
-                )
-            else:
-                supervision.VertexAnnotator(ink, max(1, round(radius * stroke.weight))).annotate(sheet, ends)
+    def paint(self, layer: np.ndarray, corner: tuple[int, int]) -> None:
+        """Paint it on a layer (h, w, 4) uint8 whose first pixel is ``corner``, x and y, of the picture."""
+        points = self.points - corner
+        radius = max(self.radius - EDGE, 0.25)
+        if len(points) == 1:
+            outline = points + radius * CIRCLE
+        else:
+            along = points[1] - points[0]
+            across = along[::-1] * (-radius, radius) / max(float(np.hypot(*along)), 1e-6)
+            outline = np.concatenate([points + across, points[::-1] - across])
+        fixed = np.round(outline * 2**SHIFT).astype(np.int32)
+        cv2.fillConvexPoly(layer, fixed, self.ink, cv2.LINE_AA, SHIFT)
 
-    def lay_over(self, region: np.ndarray) -> None:
-        """Shrink the layer to the region (h, w, 3) RGB and blend it in, in place."""
-        size = region.shape[1::-1]
-        color = cv2.resize(self.color, size, interpolation=cv2.INTER_AREA)[:, :, ::-1]
-        opacity = cv2.resize(self.opacity, size, interpolation=cv2.INTER_AREA)[:, :, None]
-        region[:] = (color + region * (1 - opacity / np.float32(255))).clip(0, 255)
+
+def _draw_pose(image: np.ndarray, pose: Pose, min_score: float) -> None:
+    """Draw one pose into the picture, in place, strip by strip."""
+    shown = pose.scores >= min_score
+    if not shown.any():
+        return
+    width = limb_width(image, pose)
+    strokes = _strokes(pose, shown, width)
+    low = np.floor(pose.keypoints[shown].min(axis=0) - 2 * width).astype(int)
+    high = np.ceil(pose.keypoints[shown].max(axis=0) + 2 * width).astype(int) + 1
+    (x0, y0), (x1, y1) = np.maximum(low, 0).tolist(), np.minimum(high, image.shape[1::-1]).tolist()
+    if x1 <= x0 or y1 <= y0:
+        return
+    rows = [stroke.rows() for stroke in strokes]
+    sheet = np.empty((STRIP, x1 - x0, 4), np.uint8)
+    for top in range(y0, y1, STRIP):
+        region = image[top : min(top + STRIP, y1), x0:x1]
+        inside = [
+            s for s, (first, last) in zip(strokes, rows, strict=True) if first < top + STRIP and last > top
+        ]
+        layer = sheet[: len(region)]
+        layer[:] = 0
+        for stroke in inside:
+            stroke.paint(layer, (x0, top))
+        _lay_over(region, layer)
+
+
+def _strokes(pose: Pose, shown: np.ndarray, width: float) -> list[_Stroke]:
+    """What a pose is painted of, in order: dark rims, limbs (the least sure first), joints, their cores."""
+    skeleton = pose.skeleton
+    opacity = _opacity(pose.scores)
+    parts = [*skeleton.limbs, *((joint,) for joint in range(skeleton.num_joints))]
+    parts = [joints for joints in parts if shown[list(joints)].all()]
+    parts.sort(key=lambda joints: (-len(joints), opacity[list(joints)].min()))
+    rims, limbs, cores = [], [], []
+    for joints in parts:
+        points, strength = pose.keypoints[list(joints)], float(opacity[list(joints)].min())
+        color, fine = _look(skeleton, joints)
+        limb = len(joints) == 2
+        rims.append(_Stroke(points, _ink(DARK, strength * SHADOW), fine * width * (0.85 if limb else 1.25)))
+        limbs.append(_Stroke(points, _ink(color, strength), fine * width * (0.5 if limb else 0.9)))
+        if not limb:
+            core = DARK if color == WHITE else WHITE
+            cores.append(_Stroke(points, _ink(core, strength), fine * width * 0.45))
+    return [*rims, *limbs, *cores]
+
+
+def _look(skeleton: Skeleton, joints: tuple[int, ...]) -> tuple[str, float]:
+    """Colour and weight of a limb or joint."""
+    names = [skeleton.joints[joint] for joint in joints]
+    face = all(FACE & set(name.split("_")) for name in names)
+    return COLORS[part_of(*names)], FACE_WEIGHT if face else 1.0
+
+
+def _opacity(scores: np.ndarray) -> np.ndarray:
+    """How strong joints of such scores are drawn: FAINTEST at VISIBLE_SCORE, 1 from SURE_SCORE on."""
+    strength = FAINTEST + (1 - FAINTEST) * (scores - VISIBLE_SCORE) / (SURE_SCORE - VISIBLE_SCORE)
+    return np.clip(strength, FAINTEST, 1.0)
+
+
+def _ink(color: str, opacity: float) -> tuple[int, int, int, int]:
+    red, green, blue = (round(int(color[i : i + 2], 16) * opacity) for i in (1, 3, 5))
+    return red, green, blue, round(255 * opacity)
+
+
+def _lay_over(region: np.ndarray, layer: np.ndarray) -> None:
+    """Blend a layer (h, w, 4) into a region (h, w, 3) RGB of the picture, in place."""
+    clear = cv2.bitwise_not(layer[:, :, 3])
+    rest = cv2.multiply(region, cv2.merge([clear, clear, clear]), scale=1 / 255)
+    cv2.add(rest, layer[:, :, :3], dst=rest)
+    region[:] = rest
