@@ -18,11 +18,12 @@ from tqdm import tqdm
 
 from diffusionpose.app.options import BatchSize, Decode, Device, Flip, Steps, Weights
 from diffusionpose.app.output import make_folder, say
-from diffusionpose.app.predict import in_order
+from diffusionpose.app.predict import BY_DETECTOR, in_order
 from diffusionpose.errors import InputError
 from diffusionpose.journal import Journal
 
 if TYPE_CHECKING:
+    from diffusionpose.inference.detectors import BoxesFromFile
     from diffusionpose.inference.estimator import PoseEstimator
     from diffusionpose.inference.video.cameras import Camera
     from diffusionpose.inference.video.following import Person
@@ -38,10 +39,10 @@ class VideoCommand:
     """Find the poses of the people in a video, and follow each person through it.
 
     Writes OUT.mp4, the video with its poses drawn (its times and its sound stay as they are), and
-    OUT.jsonl beside it: one line a frame, {"frame", "time", "persons": [{"id", "box", "score",
-    "keypoints"}]}, keypoints as x, y, score of each joint. Lines are written as they are found; the same command again goes
-    on where an interrupted one stopped. Frames that cannot be decoded are left out and reported, and the
-    exit status is then 1.
+    OUT.jsonl beside it, one line a frame: {"frame", "time", "persons": [{"id", "box", "score",
+    "keypoints"}]}, the keypoints as x, y, score of each joint. Lines are written as they are found; the
+    same command again goes on where an interrupted one stopped. Frames that cannot be decoded are left
+    out and reported, and the exit status is then 1.
 
     IN may be a camera: 0, /dev/video0, or video=NAME on Windows; Ctrl-C ends the recording.
     Needs the extra: pip install 'diffusionpose[video]'.
@@ -55,8 +56,12 @@ class VideoCommand:
     """Finds the persons: 'whole' takes the whole picture as one."""
     detect_every: Annotated[int, tyro.conf.arg(metavar="N")] = 1
     """The detector looks at every N-th frame; in between, persons are followed by their poses."""
+    boxes: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint=BY_DETECTOR)] = None
+    """Person boxes of some frames, {"0": [[x0, y0, x1, y1], ...], "30": ...}; followed in between."""
     smooth: bool = True
     """Smooth the joints over time: less jitter, hardly any delay."""
+    from_last: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Start the diffusion at a person's last pose instead of the coarse heatmaps."""
     max_frames: Annotated[int | None, tyro.conf.arg(metavar="N", help_behavior_hint="(default: all)")] = None
     """Stop after so many frames."""
     weights: Weights = None
@@ -69,12 +74,15 @@ class VideoCommand:
     def run(self) -> int:
         """Find, follow, draw, write; 0 if the whole video could be used."""
         self._check()
+        from diffusionpose.inference.detectors import BoxesFromFile
         from diffusionpose.inference.estimator import PoseEstimator
 
         with ExitStack() as stack:
             source = self._open_source()
             stack.callback(source.close)
-            say("taking each whole picture as one person")
+            boxes = None if self.boxes is None else BoxesFromFile(self.boxes)
+            if boxes is None:
+                say("taking each whole picture as one person")
             estimator = PoseEstimator.from_pretrained(
                 self.weights,
                 self.device,
@@ -83,7 +91,7 @@ class VideoCommand:
                 flip=self.flip,
                 batch_size=self.batch_size,
             )
-            return _Job(self, source, estimator).run()
+            return _Job(self, source, estimator, boxes).run()
 
     def _check(self) -> None:
         """InputError where results could not be written, or an option makes no sense."""
@@ -109,10 +117,11 @@ class VideoCommand:
         """All that decides what is found in a frame, for the journal."""
         from diffusionpose.models.weights import find_weights
 
-        options = ("detector", "detect_every", "smooth", "max_frames", "steps", "decode", "flip")
+        options = ("detector", "detect_every", "smooth", "from_last", "max_frames", "steps", "decode", "flip")
         return {
             "video": _known_by(Path(self.source)),
             "weights": _known_by(find_weights(self.weights)),
+            "boxes": None if self.boxes is None else _known_by(self.boxes),
             "batch_size": estimator.batch_size,
             **{name: getattr(self, name) for name in options},
         }
@@ -121,10 +130,17 @@ class VideoCommand:
 class _Job:
     """One run over a video: reading ahead, the network, and drawing behind it, each in its thread."""
 
-    def __init__(self, command: VideoCommand, source: VideoFile | Camera, estimator: PoseEstimator) -> None:
+    def __init__(
+        self,
+        command: VideoCommand,
+        source: VideoFile | Camera,
+        estimator: PoseEstimator,
+        boxes: BoxesFromFile | None,
+    ) -> None:
         self.command = command
         self.source = source
         self.estimator = estimator
+        self.boxes = boxes
         self.ids: set[int] = set()
 
     def run(self) -> int:
@@ -156,9 +172,14 @@ class _Job:
         lines = stack.enter_context(FrameLines(output.with_suffix(".jsonl")))
         video = stack.enter_context(VideoWriter(output, facts))
         poses = VideoPoses(
-            self.estimator, float(facts.rate), detect_every=command.detect_every, smooth=command.smooth
+            self.estimator,
+            float(facts.rate),
+            detect_every=command.detect_every,
+            boxes=self.boxes,
+            smooth=command.smooth,
+            from_last=command.from_last,
         )
-        draw = partial(_draw, video)
+        draw = partial(_draw, video, bool(self.boxes) or command.detector != "whole")
         with (
             closing(in_order(draw, poses(frames, journal))) as drawn,
             tqdm(drawn, total=facts.frames, unit="frame", disable=None) as bar,
@@ -177,12 +198,13 @@ class _Job:
         return Journal(path, self.command.identity(self.estimator))
 
 
-def _draw(video: VideoWriter, found: tuple[Frame, list[Person]]) -> tuple[Frame, list[Person]]:
-    """Draw a frame's poses and put it into the mp4."""
+def _draw(video: VideoWriter, boxes: bool, found: tuple[Frame, list[Person]]) -> tuple[Frame, list[Person]]:
+    """Draw a frame's poses, with their ids, and put it into the mp4."""
     from diffusionpose.inference.drawing import draw_poses
 
     frame, persons = found
-    video.write(draw_poses(frame.image, [person.pose for person in persons]), frame.pts, frame.packets)
+    poses, ids = [person.pose for person in persons], [person.id for person in persons]
+    video.write(draw_poses(frame.image, poses, boxes=boxes, ids=ids), frame.pts, frame.packets)
     return found
 
 

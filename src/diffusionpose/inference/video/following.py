@@ -44,13 +44,13 @@ class Place:
         id: of the person.
         box: (4,) xyxy, pixels.
         score: of the box.
-        keypoints: (J, 2), where the joints were in the frame before; None for a person not seen there.
+        last: the person's pose in the frame before; None for a person not seen there.
     """
 
     id: int
     box: np.ndarray
     score: float
-    keypoints: np.ndarray | None = None
+    last: Pose | None = None
 
 
 class Following:
@@ -84,7 +84,7 @@ class Following:
         scores = scores[kept]
         numbers = self._tracks.update(boxes, scores, time)
         return [
-            Place(number, box, float(score), self._keypoints(number))
+            Place(number, box, float(score), self._last[number][0] if number in self._last else None)
             for number, box, score in zip(numbers, boxes, scores, strict=True)
             if number is not None
         ]
@@ -111,9 +111,6 @@ class Following:
             number: follow for number, follow in self._filters.items() if time - follow.time <= follow.gap
         }
         return persons
-
-    def _keypoints(self, number: int) -> np.ndarray | None:
-        return self._last[number][0].keypoints if number in self._last else None
 
     def _expected(self) -> Boxes:
         """Boxes around the last frame's poses, with the scores of the boxes they were found in."""

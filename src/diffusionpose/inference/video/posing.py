@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from diffusionpose.errors import InputError
-from diffusionpose.evaluation.nms import pose_score
-from diffusionpose.inference.detectors import Boxes
+from diffusionpose.evaluation.nms import VISIBLE_SCORE, pose_score
+from diffusionpose.inference.detectors import Boxes, BoxesFromFile
 from diffusionpose.inference.estimator import PoseEstimator, Request
 from diffusionpose.inference.video.following import Following, Person, Place
 from diffusionpose.inference.video.frames import Frame
@@ -31,19 +32,34 @@ class VideoPoses:
         rate: frames per second, about.
         detect_every: the detector looks at every n-th frame; in those between, persons are followed by
             their poses.
+        boxes: the persons of some frames, by the number of the frame as its name ("17", or image_id 17);
+            they take the place of the detector, and all other frames are those between.
         smooth: smooth the keypoints over time.
+        from_last: a person's last pose is where the diffusion starts, in the place of coarse heatmaps.
 
     Raises:
-        InputError: ``detect_every`` is below 1, or the extra ``video`` is not installed.
+        InputError: ``detect_every`` is below 1, the model cannot start from a pose, or the extra ``video``
+            is not installed.
     """
 
     def __init__(
-        self, estimator: PoseEstimator, rate: float, *, detect_every: int = 1, smooth: bool = True
+        self,
+        estimator: PoseEstimator,
+        rate: float,
+        *,
+        detect_every: int = 1,
+        boxes: BoxesFromFile | None = None,
+        smooth: bool = True,
+        from_last: bool = False,
     ) -> None:
+        if from_last:
+            estimator.model.check_options(start=True)
         if detect_every < 1:
             raise InputError(f"detect every: {detect_every} must be 1 (each frame) or more")
         self.estimator = estimator
         self.detect_every = detect_every
+        self.boxes = boxes
+        self.from_last = from_last
         self._following = Following(rate, (detect_every - 1) / rate, smooth)
 
     def __call__(
@@ -74,7 +90,7 @@ class VideoPoses:
 
     def _frames_together(self, size: int) -> int:
         """How many frames, each of ``size`` bytes, share a pass; one where each needs the one before."""
-        if self.detect_every > 1:
+        if self.detect_every > 1 or self.boxes or self.from_last:
             return 1
         return max(1, min(self.estimator.batch_size, HELD_BYTES // size))
 
@@ -98,9 +114,10 @@ class VideoPoses:
 
     def _detected(self, frame: Frame) -> list[list[float]] | None:
         """x0, y0, x1, y1, score of each person detected; None where the detector does not look."""
-        if frame.index % self.detect_every:
+        name = Path(str(frame.index))
+        if self.boxes.key(name) is None if self.boxes else frame.index % self.detect_every:
             return None
-        boxes, scores = self.estimator.detector(frame.image)
+        boxes, scores = self.boxes.of(name) if self.boxes else self.estimator.detector(frame.image)
         rows = np.column_stack([np.reshape(boxes, (-1, 4)), scores]).astype(np.float64).round(4)
         return [row for row in rows.tolist() if row[4] >= LEAST_SCORE]
 
@@ -111,10 +128,22 @@ class VideoPoses:
                 frame.image,
                 np.array([place.box for place in placed], np.float32).reshape(-1, 4),
                 np.array([place.score for place in placed], np.float32),
+                start=self._start(placed),
             )
             for frame, placed in zip(frames, places, strict=True)
         )
         return (poses for _, poses in self.estimator.stream(requests))
+
+    def _start(self, places: Sequence[Place]) -> np.ndarray | None:
+        """(n, J, 3) x, y, score of the last poses; 0 for a joint not seen there. None to start from none."""
+        if not self.from_last or not places:
+            return None
+        start = np.zeros((len(places), self.estimator.model.skeleton.num_joints, 3), np.float32)
+        for row, place in zip(start, places, strict=True):
+            if place.last is not None:
+                seen = place.last.scores >= VISIBLE_SCORE
+                row[seen] = np.column_stack([place.last.keypoints, place.last.scores])[seen]
+        return start
 
     def _pose(self, place: Place, numbers: list[float]) -> Pose:
         """The pose of a row of the journal."""
