@@ -22,7 +22,9 @@ ENCODERS = {
     "mpeg4": {"qscale": "3", "flags": "+qscale", "global_quality": "354"},
 }
 MPEG4_TICK = Fraction(1, 60_000)  # seconds; that standard knows no shorter ones
-SOUND = "aac"  # for sound of a kind that mp4 does not take
+# Sound that players expect in an mp4 and take as it is; PCM is allowed there, but few play it
+COPIED = {"aac", "ac3", "alac", "eac3", "flac", "mp3", "opus"}
+SOUND = "aac"  # what becomes of any other
 # FFmpeg's number of a colour matrix -> its name in the scaler; any other becomes HDTV's
 MATRICES = {1: "itu709", 2: None, 5: "itu601", 6: "itu601"}
 HDTV = 1
@@ -145,12 +147,13 @@ class VideoWriter:
 
 
 class _Sound:
-    """One stream of sound: copied where mp4 takes its kind, else encoded anew."""
+    """One stream of sound: copied where an mp4 may hold its kind, else encoded anew."""
 
     def __init__(self, container: Any, stream: Any) -> None:
         self.container = container
         self.encoded: Any = None
-        if stream.codec_context.codec.canonical_name in container.supported_codecs:
+        name = stream.codec_context.codec.canonical_name
+        if name in COPIED and name in container.supported_codecs:
             self.copied = container.add_stream_from_template(stream)
         else:
             self.encoded = container.add_stream(SOUND, rate=stream.codec_context.sample_rate)
