@@ -130,6 +130,11 @@ def _explain(error: Exception) -> str:
         return f"{where}{error.strerror or error}"
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return f"out of memory ({error}); try a smaller --batch-size"
+    if isinstance(error, ImportError) and "libGL" in str(error):
+        return (
+            f"OpenCV does not start ({error}): a package brought opencv-python, which needs a desktop; cure: "
+            "pip uninstall -y opencv-python opencv-python-headless; pip install opencv-python-headless"
+        )
     return f"internal error, {type(error).__name__}: {error} (run again with --debug to see where)"
 
 
