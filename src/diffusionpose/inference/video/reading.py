@@ -86,6 +86,8 @@ class VideoFile:
         """Note where the file, which ends after so many seconds, is shorter than its header says."""
         container = self._container
         end, stated = max(0.0, end - (container.start_time or 0) / 1e6), (container.duration or 0) / 1e6
+        if container.format.name == "avi":  # of which PyAV tells the length that is there, not the stated one
+            stated = max(stated, float(self._video.frames / self.facts.rate))
         if any(name in container.format.name for name in STATED_LENGTHS) and end < stated - TOLERANCE:
             self.problems.append(
                 f"{self.name}: is cut short: {end:.1f} s are there, {stated:.1f} s by its header"
