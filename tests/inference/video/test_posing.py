@@ -14,6 +14,7 @@ from diffusionpose.inference.video.following import Person
 from diffusionpose.inference.video.frames import Frame
 from diffusionpose.inference.video.posing import VideoPoses
 from diffusionpose.journal import Journal
+from diffusionpose.models.zoo import create_model
 
 from .conftest import SquareFinder, squares
 
@@ -123,8 +124,8 @@ def test_no_detections_and_no_frames_are_no_trouble() -> None:
     assert list(VideoPoses(nobody, 25)(iter(()))) == []
 
 
-def test_options_that_make_no_sense_are_refused(tiny_onnx: Path) -> None:
+def test_options_that_make_no_sense_are_refused() -> None:
     with pytest.raises(InputError, match="detect every: 0"):
         VideoPoses(SquareFinder(around), 25, detect_every=0)
-    with pytest.raises(InputError, match="start"):
-        VideoPoses(PoseEstimator.from_pretrained(tiny_onnx), 25, from_last=True)
+    with pytest.raises(InputError, match="tiny is no diffusion model"):
+        VideoPoses(PoseEstimator(create_model("tiny", "crowdpose"), device="cpu"), 25, from_last=True)

@@ -116,5 +116,6 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     folder.mkdir()
     writer = VideoWriter(folder / "out.mp4", Facts(Fraction(1, 25), Fraction(25)))
     shutil.rmtree(folder)
-    with pytest.raises(InputError, match=r"out\.mp4: cannot be written"):
+    with pytest.raises(InputError, match=r"out\.mp4: cannot be written"), writer:
         writer.write(IMAGES[0], 0)
+        writer.finish()

@@ -156,8 +156,9 @@ class _Sound:
         if name in COPIED and name in container.supported_codecs:
             self.copied = container.add_stream_from_template(stream)
         else:
-            self.encoded = container.add_stream(SOUND, rate=stream.codec_context.sample_rate)
-            self.encoded.codec_context.layout = stream.codec_context.layout
+            context = stream.codec_context
+            layout = "mono" if context.layout.nb_channels == 1 else "stereo"  # PCM may not name its own
+            self.encoded = container.add_stream(SOUND, rate=context.sample_rate, layout=layout)
 
     def add(self, packet: Any) -> None:
         if self.encoded is None:
