@@ -148,7 +148,9 @@ class _Job:
         start, count = time.perf_counter(), 0
         with _stopping(self.source), ExitStack() as stack:
             frames = stack.enter_context(_ahead(self.source))
-            first = next(frames)  # a video without frames leaves no files behind
+            first = next(frames, None)
+            if first is None:  # before any file is made
+                raise InputError(f"{self.source.name}: gives no frame; is it in use elsewhere?")
             for frame, persons in self._written(chain([first], frames), stack):
                 self.ids.update(person.id for person in persons)
                 count = frame.index + 1
@@ -168,9 +170,6 @@ class _Job:
         from diffusionpose.inference.video.writing import VideoWriter
 
         command, output, facts = self.command, self.command.output, self.source.facts
-        journal = None if self.source.live else stack.enter_context(self._journal())
-        lines = stack.enter_context(FrameLines(output.with_suffix(".jsonl")))
-        video = stack.enter_context(VideoWriter(output, facts))
         poses = VideoPoses(
             self.estimator,
             float(facts.rate),
@@ -179,6 +178,9 @@ class _Job:
             smooth=command.smooth,
             from_last=command.from_last,
         )
+        journal = None if self.source.live else stack.enter_context(self._journal())
+        lines = stack.enter_context(FrameLines(output.with_suffix(".jsonl")))
+        video = stack.enter_context(VideoWriter(output, facts))
         draw = partial(_draw, video, bool(self.boxes) or command.detector != "whole")
         with (
             closing(in_order(draw, poses(frames, journal))) as drawn,

@@ -116,6 +116,11 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     folder.mkdir()
     writer = VideoWriter(folder / "out.mp4", Facts(Fraction(1, 25), Fraction(25)))
     shutil.rmtree(folder)
-    with pytest.raises(InputError, match=r"out\.mp4: cannot be written"), writer:
+
+    def write() -> None:
         writer.write(IMAGES[0], 0)
         writer.finish()
+
+    with pytest.raises(InputError, match=r"out\.mp4: cannot be written"):
+        write()
+    writer.discard()
