@@ -61,7 +61,7 @@ def test_keypoints_are_smoothed_for_each_person_alone() -> None:
             persons = following.settle(index / 25, places, [pose(*at[place.id]) for place in places])
             kept.append([person.pose.keypoints[0, 0] for person in persons])
     jitter = {key: np.diff(np.array(value), axis=0).std(axis=0) for key, value in answers.items()}
-    assert (jitter[True] < 0.6 * jitter[False]).all()
+    assert (jitter[True] < 0.7 * jitter[False]).all()
     assert np.abs(np.array(answers[True]) - (50, 200)).max() < 6, "no person's filter moves another"
 
 

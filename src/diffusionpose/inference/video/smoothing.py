@@ -14,8 +14,8 @@ import numpy as np
 
 from diffusionpose.evaluation.nms import VISIBLE_SCORE
 
-MIN_CUTOFF = 1.5  # Hz, at rest
-BETA = 8.0  # Hz of cutoff for each size of the person per second
+MIN_CUTOFF = 3.0  # Hz, at rest
+BETA = 16.0  # Hz of cutoff for each size of the person per second; both measured, docs/video.md
 SPEED_CUTOFF = 1.0  # Hz, of the speed itself; the paper's value
 SURE_SCORE = 0.5  # from this score on a joint moves its filter fully
 GAP = 0.5  # seconds without being seen, after which a joint starts afresh
