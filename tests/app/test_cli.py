@@ -94,6 +94,11 @@ def raising(error: BaseException) -> Callable[..., int]:
             1,
             "diffusionpose: internal error, ZeroDivisionError: by zero (run again",
         ),
+        (
+            ImportError("libGL.so.1: cannot open shared object file"),
+            1,
+            "diffusionpose: OpenCV does not start (libGL.so.1: cannot open shared object file): a package",
+        ),
         (MemoryError("8 GiB"), 1, "diffusionpose: out of memory (8 GiB); try a smaller --batch-size\n"),
     ],
 )

@@ -23,6 +23,7 @@ from diffusionpose.errors import InputError
 # called gets imported: this is what keeps --help under a second.
 COMMANDS = {
     "predict": ("diffusionpose.app.predict", "PredictCommand", "Find the poses of the people in pictures."),
+    "video": ("diffusionpose.app.video", "VideoCommand", "Find and follow people in a video."),
     "refine": ("diffusionpose.app.refine", "RefineCommand", "Refine the poses of another model, or clicks."),
     "train": ("diffusionpose.app.train", "TrainCommand", "Train a model by a recipe, or resume."),
     "evaluate": (
@@ -130,6 +131,11 @@ def _explain(error: Exception) -> str:
         return f"{where}{error.strerror or error}"
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return f"out of memory ({error}); try a smaller --batch-size"
+    if isinstance(error, ImportError) and "libGL" in str(error):
+        return (
+            f"OpenCV does not start ({error}): a package brought opencv-python, which needs a desktop; cure: "
+            "pip uninstall -y opencv-python opencv-python-headless; pip install opencv-python-headless"
+        )
     return f"internal error, {type(error).__name__}: {error} (run again with --debug to see where)"
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from diffusionpose.app.identity import fingerprint
 from diffusionpose.app.output import say
 from diffusionpose.errors import InputError
 
@@ -120,19 +120,6 @@ def ray_engine(
         make = partial(EstimatorOptions.make, there)
         engine = RayEngine(make, finish, workers=workers, gpu=device == "cuda")
         yield Ready(engine, here.model.skeleton, device, batch_size, detector)
-
-
-def fingerprint(detector: object) -> str:
-    """Which detector it is: its class, and SHA-256 of the weights of its networks."""
-    import torch
-
-    digest = hashlib.sha256()
-    for network in vars(detector).values():
-        if isinstance(network, torch.nn.Module):
-            for name, values in network.state_dict().items():
-                digest.update(name.encode())
-                digest.update(values.detach().cpu().contiguous().numpy().tobytes())
-    return f"{type(detector).__name__} {digest.hexdigest()}"
 
 
 def _anywhere(weights: str | None) -> str | None:

@@ -132,19 +132,6 @@ def stamp(path: Path) -> list[int] | None:
     return [facts.st_size, facts.st_mtime_ns]
 
 
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file's content.
-
-    Raises:
-        InputError: it cannot be read.
-    """
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
-
-
 def _digest(pictures: Sequence[Picture]) -> str:
     """Of which pictures there are, and what each is called in the results."""
     digest = hashlib.sha256()

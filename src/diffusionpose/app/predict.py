@@ -132,7 +132,7 @@ class PredictCommand:
     def _job(self, ready: Ready, boxes: BoxesFromFile | None) -> dict[str, Any]:
         """All that decides the results, but the pictures."""
         from diffusionpose import __version__
-        from diffusionpose.app.picture_journal import file_digest
+        from diffusionpose.app.identity import file_digest
         from diffusionpose.models.weights import find_weights
 
         return {

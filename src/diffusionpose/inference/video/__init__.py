@@ -1,0 +1,1 @@
+"""Video: pictures with times in, poses with identities out."""

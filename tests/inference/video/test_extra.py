@@ -1,0 +1,18 @@
+import sys
+from pathlib import Path
+
+import pytest
+
+from diffusionpose.errors import InputError
+from diffusionpose.inference.video.reading import VideoFile
+from diffusionpose.inference.video.tracks import Tracks
+
+
+def test_a_missing_package_is_one_line_with_the_cure(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, use in (("av", lambda: VideoFile(Path(__file__))), ("trackers", lambda: Tracks(25))):
+        monkeypatch.setitem(sys.modules, name, None)
+        with pytest.raises(InputError) as error:
+            use()
+        assert str(error.value).startswith(f"video needs {name} (")
+        assert str(error.value).endswith("pip install 'diffusionpose[video]'")
+        assert "\n" not in str(error.value)

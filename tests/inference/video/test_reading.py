@@ -1,0 +1,132 @@
+import wave
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pytest
+
+from diffusionpose.errors import InputError
+from diffusionpose.inference.video.reading import VideoFile
+
+from .conftest import squares
+
+Clip = Callable[..., Path]
+IMAGES = [squares(index, (30, 40, 4, 1)) for index in range(12)]
+
+
+def test_frames_come_in_order_with_their_times_and_colours(clip: Clip) -> None:
+    video = VideoFile(clip(IMAGES))
+    frames = list(video)
+    assert [frame.index for frame in frames] == list(range(12))
+    assert [frame.time for frame in frames] == pytest.approx(np.arange(12) / 25)
+    assert (video.facts.rate, video.facts.frames, video.problems) == (25, 12, [])
+    for frame, image in zip(frames, IMAGES, strict=True):
+        assert np.abs(frame.image.astype(int) - image).mean() < 3
+
+
+def test_uneven_times_are_the_files_own(clip: Clip) -> None:
+    def pts(index: int) -> int:
+        return 1000 * index * index + 7
+
+    frames = list(VideoFile(clip(IMAGES, pts=pts, tick=Fraction(1, 90000))))
+    assert [frame.time for frame in frames] == pytest.approx([index**2 / 90 for index in range(12)])
+    assert all(type(frame.time) is float for frame in frames)
+
+
+@pytest.mark.parametrize(
+    ("matrix", "turns"),
+    [  # (a, b, u, c, d, v, x, y, w) of QuickTime: x' = a x + c y, y' = b x + d y, y pointing down
+        ([65536, 0, 0, 0, 65536, 0, 0, 0, 1 << 30], 0),
+        ([0, 65536, 0, -65536, 0, 0, 0, 0, 1 << 30], -1),  # (x, y) -> (-y, x): clockwise
+        ([-65536, 0, 0, 0, -65536, 0, 0, 0, 1 << 30], 2),
+        ([0, -65536, 0, 65536, 0, 0, 0, 0, 1 << 30], 1),
+    ],
+)
+def test_frames_stand_upright(clip: Clip, matrix: list[int], turns: int) -> None:
+    frame = next(iter(VideoFile(clip(IMAGES[:2], matrix=matrix))))
+    expected = np.rot90(IMAGES[0], turns)
+    assert frame.image.shape == expected.shape
+    assert np.abs(frame.image.astype(int) - expected).mean() < 3
+
+
+def spoil(path: Path, which: list[int]) -> None:
+    """Overwrite some packets of the pictures."""
+    with av.open(str(path)) as container:
+        packets = [(p.pos, p.size) for p in container.demux(video=0) if p.size]
+    with path.open("r+b") as file:
+        for index in which:
+            file.seek(packets[index][0])
+            file.write(bytes(packets[index][1]))
+
+
+def test_broken_frames_are_left_out_and_counted(clip: Clip) -> None:
+    path = clip(IMAGES, "clip.avi", "mjpeg")
+    spoil(path, [3, 7])
+    video = VideoFile(path)
+    frames = list(video)
+    assert video.problems == [f"{path}: 2 broken frames left out"]
+    left = [index for index in range(12) if index not in (3, 7)]
+    assert [frame.index for frame in frames] == list(range(10))
+    assert [frame.time for frame in frames] == pytest.approx([index / 25 for index in left])
+    assert np.abs(frames[3].image.astype(int) - IMAGES[4]).mean() < 6
+
+
+def test_a_video_of_broken_frames_only_is_refused(clip: Clip) -> None:
+    path = clip(IMAGES, "clip.avi", "mjpeg")
+    spoil(path, list(range(12)))
+    with pytest.raises(InputError, match=r"clip\.avi: holds no frame that can be decoded"):
+        list(VideoFile(path))
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "options"),
+    [("clip.avi", "mjpeg", {}), ("clip.mp4", "libx264", {"movflags": "faststart"})],
+)
+def test_a_file_cut_short_gives_what_it_has(clip: Clip, name: str, codec: str, options: dict) -> None:
+    path = clip([squares(i, (10, 40, 2, 1)) for i in range(60)], name, codec, options=options)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 6 // 10])
+    video = VideoFile(path)
+    frames = list(video)
+    assert 15 < len(frames) < 55
+    assert any(f"{name}: is cut short" in problem and "2.4 s by" in problem for problem in video.problems)
+
+
+def test_max_frames_ends_early_and_is_no_problem(clip: Clip) -> None:
+    video = VideoFile(clip(IMAGES), max_frames=5)
+    assert len(list(video)) == 5
+    assert (video.facts.frames, video.problems) == (5, [])
+
+
+def test_sound_comes_along(clip: Clip) -> None:
+    path = clip(IMAGES, sound="aac")
+    video = VideoFile(path)
+    packets = [packet for frame in video for packet in frame.packets] + video.rest
+    with av.open(str(path)) as container:
+        expected = [bytes(packet) for packet in container.demux(audio=0) if packet.size]
+    assert [bytes(packet) for packet in packets] == expected
+    assert len(expected) > 3
+
+
+def test_what_is_no_video_is_refused(clip: Clip, tmp_path: Path) -> None:
+    (tmp_path / "text.mp4").write_text("no video at all\n" * 99)
+    (tmp_path / "empty.mp4").touch()
+    cv2.imwrite(str(tmp_path / "picture.png"), IMAGES[0])
+    with wave.open(str(tmp_path / "sound.wav"), "wb") as sound:
+        sound.setparams((1, 2, 8000, 0, "NONE", ""))
+        sound.writeframes(bytes(8000))
+    whole = clip(IMAGES).read_bytes()
+    (tmp_path / "unclosed.mp4").write_bytes(whole[: whole.rindex(b"moov")])
+    for name, message in {
+        "missing.mp4": "no such file",
+        ".": "is a folder",
+        "text.mp4": "is no video that can be read",
+        "empty.mp4": "is no video that can be read",
+        "unclosed.mp4": "lacks its index",
+        "picture.png": "`diffusionpose predict` takes it",
+        "sound.wav": "holds no moving pictures",
+    }.items():
+        with pytest.raises(InputError, match=message):
+            VideoFile(tmp_path / name)

@@ -1,0 +1,126 @@
+import shutil
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from diffusionpose.errors import InputError
+from diffusionpose.inference.video import writing
+from diffusionpose.inference.video.frames import Facts
+from diffusionpose.inference.video.reading import VideoFile
+from diffusionpose.inference.video.writing import VideoWriter
+
+from .conftest import squares
+
+Clip = Callable[..., Path]
+IMAGES = [squares(index, (30, 40, 4, 1)) for index in range(12)]
+TICK = Fraction(1, 90000)
+
+
+def copied(path: Path, output: Path) -> Path:
+    """A video read and written again."""
+    video = VideoFile(path)
+    with VideoWriter(output, video.facts) as writer:
+        for frame in video:
+            writer.write(frame.image, frame.pts, frame.packets)
+        writer.finish(video.rest)
+    return output
+
+
+def written(path: Path, images: list[np.ndarray], facts: Facts) -> list[np.ndarray]:
+    with VideoWriter(path, facts) as writer:
+        for index, image in enumerate(images):
+            writer.write(image, index)
+        writer.finish()
+    return [frame.image for frame in VideoFile(path)]
+
+
+def test_uneven_times_and_pictures_are_kept(clip: Clip, tmp_path: Path) -> None:
+    path = clip(IMAGES, pts=lambda index: 1500 * index * index + 333, tick=TICK)
+    copy = VideoFile(copied(path, tmp_path / "out.mp4"))
+    for ours, theirs in zip(copy, VideoFile(path), strict=True):
+        assert ours.time == pytest.approx(theirs.time, abs=1e-9)
+        assert np.abs(ours.image.astype(int) - theirs.image).mean() < 3
+
+
+@pytest.mark.parametrize("encoder", ["libx264", "mpeg4"])
+@pytest.mark.parametrize("size", [(160, 120), (161, 121)])
+def test_any_size_by_any_encoder(
+    encoder: str, size: tuple[int, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writing, "ENCODERS", {encoder: writing.ENCODERS[encoder]})
+    images = [squares(index, (30, 40, 4, 1), size=size) for index in range(5)]
+    made = written(tmp_path / "out.mp4", images, Facts(Fraction(1, 25), Fraction(25)))
+    for ours, image in zip(made, images, strict=True):
+        assert ours.shape[:2] == (size[1] + size[1] % 2, size[0] + size[0] % 2)
+        difference = np.abs(ours[: size[1], : size[0]].astype(int) - image)
+        assert difference.mean() < 4
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        stream = container.streams.video[0]
+        assert (stream.codec_context.name, stream.pix_fmt) == (
+            {"libx264": "h264"}.get(encoder, encoder),
+            "yuv420p",
+        )
+
+
+@pytest.mark.parametrize("matrix", [1, 2, 5, 6, 9])
+def test_colours_stay_under_every_matrix(matrix: int, tmp_path: Path) -> None:
+    image = np.empty((64, 96, 3), np.uint8)
+    image[:, :32], image[:, 32:64], image[:, 64:] = (200, 40, 40), (40, 200, 40), (40, 40, 200)
+    colors = dict.fromkeys(("colorspace", "color_primaries", "color_trc"), matrix)
+    facts = Facts(Fraction(1, 25), Fraction(25), colors=colors)
+    first = written(tmp_path / "out.mp4", [image] * 3, facts)[0]
+    for x in (16, 48, 80):
+        assert np.abs(first[32, x].astype(int) - image[32, x]).max() < 8
+
+
+def test_sound_that_mp4_takes_is_copied(clip: Clip, tmp_path: Path) -> None:
+    path = clip(IMAGES * 3, sound="aac")
+    copy = copied(path, tmp_path / "out.mp4")
+    packets = []
+    for file in (path, copy):
+        with av.open(str(file)) as container:
+            packets.append(
+                [(bytes(p), float(p.pts * p.time_base)) for p in container.demux(audio=0) if p.size]
+            )
+    assert packets[0] == packets[1]
+    assert len(packets[0]) > 10
+
+
+@pytest.mark.parametrize("sound", ["pcm_s16le", "adpcm_ima_wav"])
+def test_other_sound_is_encoded_anew(clip: Clip, tmp_path: Path, sound: str) -> None:
+    copy = copied(clip(IMAGES * 3, "clip.avi", "mjpeg", sound=sound), tmp_path / "out.mp4")
+    with av.open(str(copy)) as container:
+        assert container.streams.audio[0].codec_context.name == "aac"
+        samples = np.concatenate([f.to_ndarray().ravel() for f in container.decode(audio=0)])
+    assert len(samples) / 16000 == pytest.approx(36 / 25, abs=0.15)
+    spectrum = np.abs(np.fft.rfft(samples[2000:18000].astype(float)))
+    assert spectrum[1:].argmax() + 1 == pytest.approx(440, abs=2), "the tone is still the same"
+
+
+def test_the_file_appears_when_it_is_whole_or_not_at_all(tmp_path: Path) -> None:
+    with VideoWriter(tmp_path / "out.mp4", Facts(Fraction(1, 25), Fraction(25))) as writer:
+        writer.write(IMAGES[0], 0)
+        assert not (tmp_path / "out.mp4").exists()
+    assert list(tmp_path.iterdir()) == []
+    with VideoWriter(tmp_path / "out.mp4", Facts(Fraction(1, 25), Fraction(25))) as writer:
+        writer.finish()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    folder = tmp_path / "gone"
+    folder.mkdir()
+    writer = VideoWriter(folder / "out.mp4", Facts(Fraction(1, 25), Fraction(25)))
+    shutil.rmtree(folder)
+
+    def write() -> None:
+        writer.write(IMAGES[0], 0)
+        writer.finish()
+
+    with pytest.raises(InputError, match=r"out\.mp4: cannot be written"):
+        write()
+    writer.discard()
