@@ -22,7 +22,7 @@ def portrait() -> tuple[Path, np.ndarray]:
 
 
 def drawn_people(folder: Path, turn: int) -> tuple[Path, np.ndarray]:
-    """A picture of synthetic people, another one at every turn, written below ``folder``; their boxes (n, 4)."""
+    """A picture of synthetic people below ``folder``, another one at every turn, and their (n, 4) boxes."""
     from diffusionpose.data.synthetic import draw_picture
     from diffusionpose.skeletons import COCO
 

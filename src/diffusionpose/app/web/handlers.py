@@ -27,7 +27,9 @@ from diffusionpose.inference.estimator import PoseEstimator
 Parts = dict[str, Any]
 
 WELCOME = "Drop a picture of people above, or try an example."
-GUESSED = "The whole picture counts as one person. Better: tap two opposite corners around each person."
+GUESSED = (
+    "The whole picture counts as one person. Better: tap (or click) two opposite corners around each person."
+)
 CORNER = "Now tap the opposite corner."
 ALL_JOINTS = "all joints"
 

@@ -26,6 +26,10 @@ FOUND = ("overlay", "png", "json", "joints", "heat", "steps_shown", "notice")
 RAN = (*FOUND, "results", "waiting", "result", "person", "joint")
 ONE_AT_A_TIME: dict[str, Any] = {"concurrency_id": "pictures", "concurrency_limit": 1}  # bounds the memory
 QUICK: dict[str, Any] = {"concurrency_limit": 4, "show_progress": "hidden", "api_visibility": "private"}
+# On a phone the results stand below the picture, out of sight.
+SHOW_RESULTS = """() => setTimeout(() => {
+  if (window.innerWidth < 800) document.getElementById("results")?.scrollIntoView({behavior: "smooth"});
+}, 300)"""
 WAITING_LINE = 32  # visitors in the queue before the next one is asked to come back later
 
 
@@ -91,16 +95,13 @@ def _drop() -> Any:
     """Where pictures are dropped; it hands on the file as it came, which `upload.py` looks at first."""
     import gradio as gr
 
-    class Drop(gr.Image):
-        is_template = True  # the browser's part is that of gr.Image
-
-        def preprocess(self, payload: Any) -> Any:
-            return None if payload is None else payload.path
-
-    return Drop(
-        sources=["upload", "clipboard"], label="Picture", show_label=False, height=420, format="jpeg",
+    drop: Any = gr.Image(
+        sources=["upload", "clipboard"], label="Picture", show_label=False, format="jpeg",
         buttons=["fullscreen"], interactive=True, elem_id="picture",
     )  # fmt: skip
+    # replaced here and not in a subclass: gradio writes a .pyi file beside the source of each of those
+    drop.preprocess = lambda payload: None if payload is None else payload.path
+    return drop
 
 
 def _right(model: PoseModel) -> Parts:
@@ -109,12 +110,12 @@ def _right(model: PoseModel) -> Parts:
 
     shown: Any = {"interactive": False, "show_label": False, "buttons": ["fullscreen"], "format": "jpeg"}
     parts: Parts = {"waiting": gr.HTML(f"<p>{WAITING}</p>", elem_id="waiting")}
-    with gr.Column(visible=False) as parts["results"]:
+    with gr.Column(visible=False, elem_id="results") as parts["results"]:
         parts["person"] = gr.Radio([], label="Person", visible=False)
         with gr.Tabs():
             with gr.Tab("Poses"):
-                parts["overlay"] = gr.Image(height=520, elem_id="overlay", **shown)
-                with gr.Row():
+                parts["overlay"] = gr.Image(elem_id="overlay", **shown)
+                with gr.Row(elem_id="files"):
                     parts["png"] = gr.DownloadButton("Picture (PNG)", size="sm", elem_id="png")
                     parts["json"] = gr.DownloadButton("Keypoints (JSON)", size="sm", elem_id="json")
             with gr.Tab("Joints"):
@@ -122,8 +123,8 @@ def _right(model: PoseModel) -> Parts:
             with gr.Tab("Heatmaps"):
                 joints = [ALL_JOINTS, *model.skeleton.joints]
                 parts["joint"] = gr.Dropdown(joints, value=ALL_JOINTS, label="Joint", elem_id="joint")
-                parts["heat"] = gr.Image(height=480, elem_id="heat", **shown)
-            with gr.Tab("Diffusion steps" if isinstance(model, DiffusionPose) else "Heatmaps to poses"):
+                parts["heat"] = gr.Image(elem_id="heat", **shown)
+            with gr.Tab("Steps" if isinstance(model, DiffusionPose) else "Crop"):
                 parts["steps_shown"] = gr.Gallery(
                     columns=2, height="auto", object_fit="contain", show_label=False, format="jpeg",
                     interactive=False, buttons=["fullscreen"], elem_id="steps",
@@ -182,7 +183,8 @@ def _wire_results(parts: Parts, handlers: Handlers) -> None:
         return [parts[name] for name in names]
 
     given = inputs("editor", "steps", "flip", "threshold")
-    _on(parts, parts["run"].click, run, given, RAN, api_name="run", **ONE_AT_A_TIME)
+    ran = _on(parts, parts["run"].click, run, given, RAN, api_name="run", **ONE_AT_A_TIME)
+    ran.success(None, js=SHOW_RESULTS)
     chosen = inputs("result", "person", "joint")
     _on(parts, parts["joint"].input, handlers.glow, chosen, ["heat"], **QUICK)
     chosen += inputs("threshold")
@@ -200,13 +202,13 @@ def _on(
     inputs: list[Any],
     outputs: Iterable[str],
     **options: Any,
-) -> None:
+) -> Any:
     """Let an answer, by the names of parts, follow an event."""
 
     def called(*values: Any) -> dict[Any, Any]:
         return _named(parts, answer(*values))
 
-    event(called, inputs, [parts[name] for name in outputs], **options)
+    return event(called, inputs, [parts[name] for name in outputs], **options)
 
 
 def _named(parts: Parts, answer: Parts) -> dict[Any, Any]:

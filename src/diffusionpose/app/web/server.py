@@ -78,9 +78,9 @@ def serve(page: Any, host: str, port: int | None, limits: Limits, ready: Callabl
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     try:
         _, address, _ = page.launch(
-            server_name=host, server_port=port, share=False, inbrowser=False, quiet=True, prevent_thread_lock=True,
+            server_name=host, server_port=port, share=False, quiet=True, prevent_thread_lock=True,
             max_file_size=limits.file_bytes, footer_links=[], state_session_capacity=SESSIONS, ssr_mode=False,
-            mcp_server=False, pwa=False, enable_monitoring=False, css=CSS,
+            mcp_server=False, pwa=False, enable_monitoring=False, head=f"<style>{CSS}</style>",
             theme=gr.themes.Soft(primary_hue="blue", neutral_hue="slate", font=FONTS, font_mono=MONOSPACE),
             app_kwargs={"middleware": [Middleware(BodyLimit, limits=limits)]},
         )  # fmt: skip

@@ -110,15 +110,15 @@ def step_view(person: Person, step: int, threshold: float) -> np.ndarray:
 
 
 def step_captions(person: Person) -> list[str]:
-    """A line for each step: which it is, and how far the joints moved in it."""
+    """A line for each step: which it is, and how far the joints moved in it on average, image pixels."""
     last = len(person.steps) - 1
     if last == 0:
-        return ["Heatmaps"]
+        return ["Heatmaps and pose"]
     captions = ["Coarse heatmaps"]
     for step in range(1, last + 1):
         before, after = person.steps[step - 1].keypoints, person.steps[step].keypoints
         moved = float(np.linalg.norm(after - before, axis=1).mean())
-        captions.append(f"Step {step} of {last}: joints moved {moved:.1f} px on average")
+        captions.append(f"Step {step} of {last}: {moved:.1f} px moved")
     return captions
 
 
