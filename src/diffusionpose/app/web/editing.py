@@ -73,8 +73,8 @@ class Editor:
         return kept._with(box)
 
     def whole(self) -> Editor:
-        """With the whole picture as a box."""
-        return self._with(np.array([0, 0, *self.size], np.float32))
+        """With the whole picture as the only box."""
+        return self._changed(np.array([[0, 0, *self.size]], np.float32), np.ones(1, np.float32))
 
     def undone(self) -> Editor:
         """Without the last thing drawn: a first corner, else the last box."""

@@ -8,7 +8,8 @@ MONOSPACE = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace")
 # Put into the page's head as it is: what goes through gradio's own `css` loses its media queries.
 CSS = """
 .gradio-container { max-width: 1240px !important; width: 100%; margin: 0 auto !important; }
-.gradio-container main { width: 100%; padding: 8px !important; }
+.gradio-container .app { padding: 16px 24px !important; }
+.gradio-container main { width: 100%; padding: 0 !important; }
 .html-container { padding: 0 !important; }
 #head h1 { font-size: 26px; font-weight: 700; letter-spacing: -0.02em; margin: 0; }
 #head p { margin: 2px 0 4px; color: var(--body-text-color-subdued); font-size: 15px; }
@@ -29,7 +30,8 @@ CSS = """
 
 .summary { margin: 0 0 8px !important; color: var(--body-text-color-subdued); font-size: 14px; }
 table.confidence { width: 100% !important; border-collapse: collapse; font-size: 14px; margin: 0 !important; }
-table.confidence :is(tbody, tr, th, td) { border: 0 !important; background: none !important; }
+table.confidence, table.confidence :is(tbody, tr, th, td) { border: 0 !important;
+  background: none !important; }
 table.confidence th { text-align: left; font-weight: 500; white-space: nowrap;
   padding: 5px 12px 5px 0 !important; }
 table.confidence td { padding: 5px 0 5px 12px !important; font-variant-numeric: tabular-nums; }
@@ -45,7 +47,8 @@ table.confidence tr.pale { opacity: 0.4; }
 #steps .grid-container { grid-template-rows: none !important; grid-auto-rows: auto !important; }
 
 @media (max-width: 640px) {
-  .gradio-container, .gradio-container main { padding: 6px !important; }
+  .gradio-container { padding: 0 !important; }
+  .gradio-container .app { padding: 12px !important; }
   #waiting p { padding: 40px 24px; }
   #steps .grid-container { grid-template-columns: 1fr !important; }
   button[role="tab"] { padding: 0 10px !important; }
