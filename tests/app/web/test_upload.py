@@ -83,7 +83,7 @@ def answered(limit: BodyLimit, headers: list[tuple[bytes, bytes]], chunks: list[
     async def send(message: dict) -> None:
         sent.append(message)
 
-    asyncio.run(limit({"type": "http", "headers": headers}, receive, send))
+    asyncio.run(limit({"type": "http", "method": "POST", "headers": headers}, receive, send))
     return sent
 
 
@@ -108,4 +108,14 @@ def test_a_body_that_is_too_large_is_refused() -> None:
     assert refused[0]["status"] == 413
     assert b"larger than 2 MB" in refused[1]["body"]
     assert sum(read) == 2 * len(half)
-    assert answered(limit, [(b"content-length", b"%d" % most)], [half, half])[0]["status"] == 200
+    taken = answered(limit, [(b"content-length", b"%d" % most)], [half, half])[0]
+    assert taken == {"type": "http.response.start", "status": 200, "headers": []}
+
+
+def test_nobody_waits_for_the_rest_of_a_refused_body() -> None:
+    async def app(scope: dict, receive, send) -> None:
+        await receive()
+        await send({"type": "http.response.start", "status": 413, "headers": []})
+
+    (start,) = answered(BodyLimit(app, LIMITS), [], [b"a", b"b"])
+    assert start["headers"] == [(b"connection", b"close")]

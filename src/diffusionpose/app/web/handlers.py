@@ -31,6 +31,7 @@ GUESSED = (
     "The whole picture counts as one person. Better: tap (or click) two opposite corners around each person."
 )
 CORNER = "Now tap the opposite corner."
+NOBODY = "No person is marked: tap (or click) two opposite corners around each person."
 ALL_JOINTS = "all joints"
 
 
@@ -170,6 +171,8 @@ class Handlers:
             hint = CORNER
         elif editor.guessed:
             hint = GUESSED
+        elif not len(editor.boxes):
+            hint = NOBODY
         else:
             hint = _counted(len(editor.boxes), "person", "marked") + " Tap two corners to add another."
         return {

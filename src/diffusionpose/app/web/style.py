@@ -36,7 +36,8 @@ table.confidence th { text-align: left; font-weight: 500; white-space: nowrap;
   padding: 5px 12px 5px 0 !important; }
 table.confidence td { padding: 5px 0 5px 12px !important; font-variant-numeric: tabular-nums; }
 table.confidence td.bar { width: 100%; padding: 5px 0 !important; }
-table.confidence td.bar div { height: 12px; border-radius: 6px; min-width: 2px; }
+table.confidence td.bar div { height: 12px; border-radius: 6px; min-width: 2px;
+  box-shadow: inset 0 0 0 1px rgba(16, 16, 24, 0.25); }
 table.confidence tr.pale { opacity: 0.4; }
 
 #steps, #steps .grid-wrap { min-height: 0 !important; height: auto !important; max-height: none !important; }

@@ -15,6 +15,7 @@ from diffusionpose.data.images import FORMATS, read_image
 from diffusionpose.errors import InputError
 
 MILLION = 1_000_000
+CLOSE = (b"connection", b"close")  # with an answer to half a request: the other half is not waited for
 FORM_BYTES = MILLION  # what a request may have besides the file it carries
 
 Message = MutableMapping[str, Any]
@@ -97,12 +98,13 @@ class BodyLimit:
         if length.isdigit() and int(length) > self.most:
             await self._refuse(send)
             return
-        read, started = 0, False
+        read, started, whole = 0, False, scope["method"] in ("GET", "HEAD", "OPTIONS")
 
         async def counted() -> Message:
-            nonlocal read
+            nonlocal read, whole
             message = await receive()
             read += len(message.get("body", b""))
+            whole = not message.get("more_body", False)
             if read > self.most:
                 raise _TooLarge
             return message
@@ -110,6 +112,8 @@ class BodyLimit:
         async def noted(message: Message) -> None:
             nonlocal started
             started = True
+            if message["type"] == "http.response.start" and not whole:  # refused by the application itself
+                message = {**message, "headers": [*message["headers"], CLOSE]}
             await send(message)
 
         try:
@@ -123,7 +127,7 @@ class BodyLimit:
         headers = [
             (b"content-type", b"text/plain"),
             (b"content-length", str(len(text)).encode()),
-            (b"connection", b"close"),  # the rest of the body is not waited for
+            CLOSE,
         ]
         await send({"type": "http.response.start", "status": 413, "headers": headers})
         await send({"type": "http.response.body", "body": text})
