@@ -74,8 +74,6 @@ def serve(page: Any, host: str, port: int | None, limits: Limits, ready: Callabl
     import gradio as gr
     from starlette.middleware import Middleware
 
-    stop = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: stop.set())
     try:
         _, address, _ = page.launch(
             server_name=host, server_port=port, share=False, quiet=True, prevent_thread_lock=True,
@@ -87,10 +85,13 @@ def serve(page: Any, host: str, port: int | None, limits: Limits, ready: Callabl
     except OSError as error:
         where = f"--host {host}" + (f" --port {port}" if port else "")
         raise InputError(f"{where}: cannot be listened at ({error}); name another") from error
-    ready(address)
+    stop = threading.Event()
+    before = signal.signal(signal.SIGTERM, lambda *_: stop.set())
     try:
+        ready(address)
         stop.wait()
     finally:
+        signal.signal(signal.SIGTERM, before)
         page.close(verbose=False)
 
 
