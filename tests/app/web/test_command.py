@@ -17,7 +17,7 @@ from diffusionpose.errors import InputError
         (["--port", "0"], "--port 0: ports go from 1 to 65535"),
         (["--max-megabytes", "0"], "--max-megabytes 0 must be 1 or more"),
         (["--max-megapixels", "-1"], "--max-megapixels -1 must be 1 or more"),
-        (["--weights", "runs/none"], "runs/none: no"),
+        (["--weights", "none.safetensors"], "none.safetensors: no such file"),
     ],
 )
 def test_what_cannot_be_is_said(run, words, complaint):

@@ -86,7 +86,7 @@ def _left(model: PoseModel) -> Parts:
     with gr.Accordion("Boxes in numbers", open=False):
         parts["table"] = gr.Dataframe(
             headers=CORNERS, datatype="number", type="array", column_count=4, interactive=True,
-            show_label=False, buttons=[],
+            show_label=False, buttons=[], elem_id="boxes",
         )  # fmt: skip
     return parts
 
