@@ -122,23 +122,3 @@ def test_bad_files_are_refused_on_the_page(page, tmp_path):
     page.get_by_text("exceed").first.wait_for()  # gradio's words for a file that is too large
     page.get_by_role("button", name="Try a portrait").click()
     page.get_by_text("1 person marked").wait_for()
-
-
-@pytest.mark.parametrize("page", ["desk"], indirect=True)
-def test_boxes_can_be_typed(page):
-    page.get_by_role("button", name="Try a portrait").click()
-    page.get_by_text("1 person marked").wait_for()
-    page.get_by_text("Boxes in numbers").click()
-    cell = page.locator("#boxes tbody td").first
-    cell.get_by_text("-30").wait_for()
-    cell.dblclick()
-    page.keyboard.press("Control+a")
-    page.keyboard.type("77")
-    with page.expect_response(lambda answer: "queue/join" in answer.url):
-        page.keyboard.press("Enter")
-    page.get_by_role("button", name="Find poses").click()
-    page.get_by_text("1 pose found").wait_for()
-    with page.expect_download() as download:
-        page.get_by_text("Keypoints (JSON)").click()
-    (row,) = json.loads(Path(download.value.path()).read_text())
-    assert row["box"] == [77, 10, 540, 1650]
