@@ -88,6 +88,16 @@ def analyse(
         InputError: no box, more than ``MOST_PERSONS``, a box that is outside or has no area, or options that
             the model cannot take.
     """
+    _check(model, image, boxes, options)
+    persons: list[Person] = []
+    for start in range(0, len(boxes), batch):
+        part = slice(start, start + batch)
+        persons += _persons(model, image, boxes[part].astype(np.float32), scores[part], options)
+    return persons
+
+
+def _check(model: PoseModel, image: np.ndarray, boxes: np.ndarray, options: Options) -> None:
+    """InputError where boxes or options cannot be used."""
     if len(boxes) == 0:
         raise InputError(
             "No person is marked: tap two opposite corners around one, or take the whole picture."
@@ -100,11 +110,6 @@ def analyse(
     for number, box in enumerate(boxes, start=1):
         for problem in usable_boxes(box, *image.shape[1::-1])[2]:
             raise InputError(problem.replace("box 0", f"Box {number}", 1))
-    persons: list[Person] = []
-    for start in range(0, len(boxes), batch):
-        part = slice(start, start + batch)
-        persons += _persons(model, image, boxes[part].astype(np.float32), scores[part], options)
-    return persons
 
 
 @torch.no_grad()
