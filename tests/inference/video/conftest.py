@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from diffusionpose.inference.estimator import Request
+from diffusionpose.inference.requests import Request
 from diffusionpose.poses import Pose
 from diffusionpose.skeletons import get_skeleton
 

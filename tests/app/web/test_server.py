@@ -1,0 +1,171 @@
+"""The running server against what strangers send it."""
+
+import http.client
+import json
+import zlib
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import numpy as np
+import pytest
+from PIL import Image
+
+gradio_client = pytest.importorskip("gradio_client")
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # of gradio's own making
+MB = 1_000_000
+
+
+class Visitor:
+    """A session of its own, by gradio's client."""
+
+    def __init__(self, served: Any, folder: Path) -> None:
+        self.client = gradio_client.Client(
+            served.url, verbose=False, analytics_enabled=False, download_files=folder
+        )
+
+    def load(self, path: Path) -> str:
+        """What the page says of a picture."""
+        return said(self.client.predict(gradio_client.handle_file(str(path)), api_name="/load"))
+
+    def run(self, steps: int = 1) -> tuple[str, list[dict[str, Any]]]:
+        """What the page says, and the keypoints of the JSON that is offered."""
+        answer = self.client.predict(steps, True, 0.2, api_name="/run")
+        files = [str(part.get("value", part) if isinstance(part, dict) else part) for part in answer]
+        (rows,) = [json.loads(Path(f).read_text()) for f in files if f.endswith("keypoints.json")] or [[]]
+        return said(answer), rows
+
+
+def said(answer: Any) -> str:
+    """The notice among what comes back."""
+    texts = [str(part.get("value") if isinstance(part, dict) else part) for part in answer]
+    (notice,) = [text for text in texts if 'class="notice' in text]
+    return notice
+
+
+@pytest.fixture
+def visitor(served, tmp_path):
+    return Visitor(served, tmp_path)
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    return len(data).to_bytes(4, "big") + kind + data + zlib.crc32(kind + data).to_bytes(4, "big")
+
+
+def flat_png(width: int, height: int) -> bytes:
+    """A whole black PNG of 24 bits a pixel, made without ever having its pixels."""
+    packer, row = zlib.compressobj(1), bytes(1 + 3 * width)
+    packed = b"".join(packer.compress(row) for _ in range(height)) + packer.flush()
+    head = width.to_bytes(4, "big") + height.to_bytes(4, "big") + b"\x08\x02\0\0\0"
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", packed) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "complaint"),
+    [
+        ("notes.png", b"these are my notes", "notes.png: not a picture that can be read"),
+        ("page.svg", b"<svg xmlns='http://www.w3.org/2000/svg'/>", "page.svg: not a picture"),
+        ("huge.png", (20000, 10000), "huge.png: this picture is more than 30 million pixels"),
+        ("large.png", (8000, 4000), "large.png: 8000 x 4000 pixels is more than 30 million pixels"),
+        ("cut.png", flat_png(3000, 900)[:5000], "cut.png: damaged or cut short"),
+    ],
+)
+def test_bad_files_get_a_friendly_line(served, visitor, tmp_path, name, content, complaint):
+    (tmp_path / name).write_bytes(content if isinstance(content, bytes) else flat_png(*content))
+    assert (tmp_path / name).stat().st_size < 8 * MB
+    served.forget_memory()
+    before = served.most_memory
+    notice = visitor.load(tmp_path / name)
+    assert complaint in notice
+    assert 'role="alert"' in notice
+    assert str(served.folder) not in notice
+    assert served.most_memory - before < 60 * MB, "3 bytes a pixel would be 96 and 600 MB"
+    assert "There is no picture yet" in visitor.run()[0]
+
+
+@pytest.mark.parametrize("announced", [True, False])
+def test_half_a_gigabyte_is_refused_at_once(served, announced):
+    address = urlsplit(served.url).netloc
+    connection = http.client.HTTPConnection(address, timeout=60)
+    head = b'--x\r\nContent-Disposition: form-data; name="files"; filename="a.jpg"\r\n\r\n'
+    served.forget_memory()
+    before, sent = served.most_memory, 0
+    connection.putrequest("POST", "/gradio_api/upload")
+    connection.putheader("Content-Type", "multipart/form-data; boundary=x")
+    connection.putheader(
+        *(("Content-Length", str(500 * MB)) if announced else ("Transfer-Encoding", "chunked"))
+    )
+    connection.endheaders()
+    block = head + bytes(MB)
+    try:
+        while sent < (2 if announced else 500) * MB:
+            connection.send(block if announced else b"%x\r\n%b\r\n" % (len(block), block))
+            sent += len(block)
+            block = bytes(MB)
+    except (BrokenPipeError, ConnectionResetError):
+        pass
+    assert sent < 200 * MB, "the server hangs up"
+    if announced:
+        answer = connection.getresponse()
+        assert answer.status == 413
+        assert b"larger than 8 MB; please send a smaller one" in answer.read()
+    connection.close()
+    assert served.most_memory - before < 60 * MB
+    assert sum(file.stat().st_size for file in served.folder.rglob("*") if file.is_file()) < 30 * MB
+
+
+def test_pictures_of_all_kinds_are_taken(visitor, people, tmp_path):
+    image, _ = people
+    picture = Image.fromarray(image)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    picture.convert("RGBA").save(tmp_path / "alpha.png")
+    Image.fromarray(image[:, :, 0].astype(np.uint16) * 256).save(tmp_path / "deep.png")
+    picture.convert("L").save(tmp_path / "grey.jpg")
+    picture.save(tmp_path / "turned.jpg", exif=exif)
+    for name, size in (("alpha.png", 640), ("deep.png", 640), ("grey.jpg", 640), ("turned.jpg", 480)):
+        assert "The whole picture counts as one person" in visitor.load(tmp_path / name)
+        notice, (row,) = visitor.run(steps=0)
+        assert "1 pose found" in notice
+        assert row["box"][2] == size, "upright"
+        assert row["file_name"] == name
+
+
+def test_visitors_do_not_see_each_other(served, visitor, people, tmp_path):
+    image, _ = people
+    other = Visitor(served, tmp_path / "other")
+    Image.fromarray(image).save(tmp_path / "mine.png")
+    Image.fromarray(image[:300, :200]).save(tmp_path / "yours.png")
+    assert "counts as one" in visitor.load(tmp_path / "mine.png")
+    assert "There is no picture yet" in other.run()[0], "the other has none"
+    assert "counts as one" in other.load(tmp_path / "yours.png")
+    (mine,), (yours,) = visitor.run()[1], other.run()[1]
+    assert (mine["file_name"], mine["box"]) == ("mine.png", [0, 0, 640, 480])
+    assert (yours["file_name"], yours["box"]) == ("yours.png", [0, 0, 200, 300])
+
+
+def called(served, path: str) -> str:
+    """What the server streams back for a picture that lies at a path of its own machine."""
+    connection = http.client.HTTPConnection(urlsplit(served.url).netloc, timeout=120)
+    body = json.dumps({"data": [{"path": path, "meta": {"_type": "gradio.FileData"}}]})
+    connection.request("POST", "/gradio_api/call/load", body, {"Content-Type": "application/json"})
+    event = json.loads(connection.getresponse().read())["event_id"]
+    connection.request("GET", f"/gradio_api/call/load/{event}")
+    return connection.getresponse().read().decode()
+
+
+def test_files_of_the_machine_are_out_of_reach(served, tmp_path):
+    secret = tmp_path / "secret.png"
+    secret.write_bytes(flat_png(90, 90))
+    address = urlsplit(served.url).netloc
+    connection = http.client.HTTPConnection(address, timeout=60)
+    body = b'--x\r\nContent-Disposition: form-data; name="files"; filename="a.png"\r\n\r\n%b\r\n--x--\r\n'
+    kind = {"Content-Type": "multipart/form-data; boundary=x"}
+    connection.request("POST", "/gradio_api/upload", body % secret.read_bytes(), kind)
+    (uploaded,) = json.loads(connection.getresponse().read())
+    assert "counts as one person" in called(served, uploaded), "what was uploaded can be used"
+    assert "event: error" in (answer := called(served, str(secret)))
+    assert "counts as one person" not in answer
+    connection.request("GET", f"/gradio_api/file={secret}")
+    assert connection.getresponse().status in (403, 404)
