@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -145,10 +146,9 @@ def heatmap_steps(model: PoseModel, images: Tensor, options: Options) -> list[Te
         images: (b, 3, H, W) RGB uint8 crops.
         options: of the network.
     """
+    steps: dict[str, Any] = {} if options.steps is None else {"steps": options.steps}
     if not isinstance(model, DiffusionPose):
-        steps = {} if options.steps is None else {"steps": options.steps}
         return [model.heatmaps(images, options.flip, **steps)]
     both = torch.cat([images, flip_images(images)]) if options.flip else images
-    steps = {} if options.steps is None else {"steps": options.steps}
     maps = [heatmaps.float() for heatmaps in model.denoise(both, **steps)]
     return [model.mean_of_mirrored(heatmaps) for heatmaps in maps] if options.flip else maps
