@@ -10,7 +10,7 @@ from matplotlib import get_data_path
 
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
-LONGER = {"onnx_pose.py"}  # stands alone: decodes and draws with NumPy only
+LONGER = {"onnx_pose.py", "refine_errors.py"}  # decodes with NumPy alone; a measurement of the docs
 PHOTO = Path(get_data_path()) / "sample_data" / "grace_hopper.jpg"
 
 
@@ -64,3 +64,11 @@ def test_compare_reports_both_models(synthetic_set, tiny_weights):
     assert len(lines) == 2
     assert lines[0] == lines[1]
     assert "PCK" in lines[0]
+
+
+def test_refine_errors_makes_results_that_are_worse_than_the_truth_and_scores_them(synthetic_set, tmp_path):
+    _, annotations = synthetic_set
+    shares = run("refine_errors.py", "make", annotations, tmp_path / "errors.json")
+    assert all(float(share.rstrip("%")) <= 100 for share in re.findall(r"[\d.]+%", shares))
+    table = run("refine_errors.py", "score", annotations, tmp_path / "errors.json")
+    assert 0.1 < float(re.search(r"^AP +([\d.]+)", table, re.MULTILINE)[1]) < 1

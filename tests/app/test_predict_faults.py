@@ -210,7 +210,8 @@ def test_a_stopped_run_keeps_what_is_done(
     done = [row["drawn"] for row in rows]
     assert done[:5] == [f"{index:02}.png" for index in range(5)]
     assert "05.png" not in done
-    assert sorted(done) == sorted(path.name for path in (tmp_path / "out").glob("*.png"))
+    drawn = {path.name for path in (tmp_path / "out").glob("*.png")}  # several are drawn at a time
+    assert set(done) <= drawn <= {f"{index:02}.png" for index in range(12) if index != 5} | {"photo.png"}
 
 
 def test_a_device_that_is_not_there_is_refused(
