@@ -62,10 +62,11 @@ class RefineCommand:
         output = self.output / "keypoints.json"
         if output.resolve() in {path.resolve() for path in (self.results, self.annotations) if path}:
             raise InputError(f"{output}: would be overwritten by the result; name another --output")
-        from diffusionpose.data.given_poses import PictureFinder, read_file_names, read_given_poses
+        from diffusionpose.data.given_poses import PictureFinder, read_given_poses, read_listed_pictures
         from diffusionpose.inference.estimator import PoseEstimator
 
-        finder = PictureFinder(self.images, read_file_names(self.annotations) if self.annotations else None)
+        listed = read_listed_pictures(self.annotations) if self.annotations else None
+        finder = PictureFinder(self.images, listed)
         estimator = PoseEstimator.from_pretrained(
             self.weights,
             self.device,
@@ -113,13 +114,12 @@ class _Job:
 
     def _requests(self, pictures: dict[Path, list[GivenPose]]) -> Iterator[Request]:
         """Each picture with the entries that are of it; a message for what cannot be used."""
-        from diffusionpose.data.images import read_image
         from diffusionpose.inference.detectors import usable_boxes
         from diffusionpose.inference.requests import Request
 
         for path, poses in pictures.items():
             try:
-                image = read_image(path)
+                image = self.finder.image(path)
             except InputError as error:
                 self._report(f"{error} ({len(poses)} poses)")
                 continue
