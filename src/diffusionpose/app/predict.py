@@ -48,7 +48,7 @@ class PredictCommand:
     A run that is stopped, in whatever way, goes on when the same command is given again:
     OUTPUT/progress.jsonl holds what is done until all is.
 
-    --boxes takes a JSON file: a COCO detection list [{"image_id" or "file_name", "bbox": [x, y, width,
+    Person boxes are a JSON file: a COCO detection list [{"image_id" or "file_name", "bbox": [x, y, width,
     height], "score"}, ...], a COCO annotation file, or {"photo.jpg": [[x0, y0, x1, y1], ...], ...}.
     image_id 785 means the picture whose name ends in that number: 000000000785.jpg.
     """
