@@ -63,23 +63,21 @@ def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_onnx(tiny_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The model of ``tiny_weights`` exported with one step."""
     pytest.importorskip("onnxruntime")
-    from diffusionpose.inference.export import export_model
-    from diffusionpose.models.weights import load_model
-
-    path = tmp_path_factory.mktemp("onnx") / "tiny.onnx"
-    export_model(load_model(tiny_weights), path)
-    return path
+    return _exported(tiny_weights, tmp_path_factory.mktemp("onnx") / "tiny.onnx")
 
 
 @pytest.fixture(scope="session")
 def tiny_openvino(tiny_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The model of ``tiny_weights`` exported with one step for OpenVINO."""
     pytest.importorskip("openvino")
+    return _exported(tiny_weights, tmp_path_factory.mktemp("openvino") / "tiny.xml")
+
+
+def _exported(weights: Path, path: Path) -> Path:
     from diffusionpose.inference.export import export_model
     from diffusionpose.models.weights import load_model
 
-    path = tmp_path_factory.mktemp("openvino") / "tiny.xml"
-    export_model(load_model(tiny_weights), path)
+    export_model(load_model(weights), path)
     return path
 
 

@@ -85,3 +85,28 @@ def test_a_file_system_without_locks_is_used_without(tmp_path: Path, monkeypatch
     monkeypatch.setattr(files.fcntl, "lockf", unknown)
     with locked(tmp_path / ".lock"):
         assert (tmp_path / ".lock").exists()
+
+
+def test_a_lock_whose_file_is_removed_while_it_is_taken_is_taken_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where the program that had it ends between our opening of the file and our locking."""
+    lock, lockf = tmp_path / ".lock", files.fcntl.lockf
+    removals = iter([True, False])
+
+    def after_removal(file: object, how: int) -> None:
+        if next(removals):
+            lock.unlink()
+        lockf(file, how)
+
+    monkeypatch.setattr(files.fcntl, "lockf", after_removal)
+    with locked(lock):
+        _, error = other(lock).communicate()
+    assert "BlockingIOError" in error, "two programs would be at work"
+
+
+def test_a_system_without_locks_makes_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Windows, where an open file cannot be removed."""
+    monkeypatch.setattr(files, "fcntl", None)
+    with locked(tmp_path / ".lock"):
+        assert list(tmp_path.iterdir()) == []

@@ -119,7 +119,10 @@ def test_two_programs_at_once_are_kept_apart(tmp_path):
     with Journal(path, JOB) as journal:
         journal.append(1)
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-        assert "another program is at work" in done.stderr
+        assert (
+            f"{path}: another program is at work on this; wait for it, or name another --output"
+            in done.stderr
+        )
         assert list(journal) == [1]
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
     assert list(tmp_path.iterdir()) == [path]
@@ -128,7 +131,7 @@ def test_two_programs_at_once_are_kept_apart(tmp_path):
 def test_a_refusal_names_what_is_different(tmp_path):
     path = tmp_path / "work.jsonl"
     Journal(path, {**JOB, "flip": True}).close()
-    with pytest.raises(InputError, match=r"inputs \(steps, extra\); name"):
+    with pytest.raises(InputError, match=r"inputs \(steps, extra\); finish that with its own"):
         Journal(path, {**JOB, "flip": True, "steps": 2, "extra": 1})
 
 
@@ -136,7 +139,7 @@ def test_a_refusal_names_what_is_different(tmp_path):
 def test_a_file_that_is_no_journal_is_left_as_it_is(tmp_path, content):
     path = tmp_path / "work.jsonl"
     path.write_bytes(content)
-    with pytest.raises(InputError, match="other settings or inputs; name"):
+    with pytest.raises(InputError, match="other settings or inputs; finish that"):
         Journal(path, JOB)
     assert path.read_bytes() == content
 

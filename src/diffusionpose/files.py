@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 try:
     import fcntl
@@ -54,8 +55,8 @@ def atomically(path: Path, write: Callable[[Path], object]) -> None:
 def locked(path: Path) -> Iterator[None]:
     """Keep other programs out of a place for as long as the block runs.
 
-    The lock is the process's, not its children's, and goes with it however it ends. Where the file system
-    knows no locks (some network ones), nothing keeps others out.
+    The lock is the process's, not its children's, and goes with it however it ends. Where the system
+    (Windows) or the file system (some network ones) knows no such locks, nothing keeps others out.
 
     Args:
         path: of the lock's file; made for the block. One that a killed program left does no harm.
@@ -64,14 +65,35 @@ def locked(path: Path) -> Iterator[None]:
         BlockingIOError: another process has it.
         OSError: the file cannot be made.
     """
-    with path.open("a+b") as file:
-        if fcntl is not None:
-            try:
-                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                if error.errno in (errno.EACCES, errno.EAGAIN):
-                    raise BlockingIOError(*error.args) from error
+    if fcntl is None:
+        yield
+        return
+    file = _locked_file(path)
+    while not _is_at(file, path):  # who had the lock removed its file between our opening and locking it
+        file.close()
+        file = _locked_file(path)
+    with file:
         try:
             yield
         finally:
             path.unlink(missing_ok=True)
+
+
+def _locked_file(path: Path) -> BinaryIO:
+    """The file at a path, opened and locked where the file system can; errors as of :func:`locked`."""
+    file = path.open("a+b")
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in (errno.EACCES, errno.EAGAIN):
+            file.close()
+            raise BlockingIOError(*error.args) from error
+    return file
+
+
+def _is_at(file: BinaryIO, path: Path) -> bool:
+    """Whether an open file is the one that a path leads to."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False

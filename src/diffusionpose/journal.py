@@ -23,14 +23,13 @@ class Journal:
     Args:
         path: of the file; made where there is none.
         job: all that decides the job's results, JSON values only. A journal of another job is refused.
-        cure: what the message of that refusal advises.
 
     Raises:
         InputError: the file is another job's, another program is at work on it, or it cannot be read or
             written.
     """
 
-    def __init__(self, path: Path, job: Mapping[str, Any], cure: str = "name another --output") -> None:
+    def __init__(self, path: Path, job: Mapping[str, Any]) -> None:
         self.path = path
         self._held = ExitStack()
         header = json.dumps({"job": job}, sort_keys=True).encode() + b"\n"
@@ -40,17 +39,22 @@ class Journal:
                 others = _differences(first, job)
                 self._held.close()
                 raise InputError(
-                    f"{path}: is of a job with other settings or inputs{others}; {cure}, or remove it"
+                    f"{path}: is of a job with other settings or inputs{others}; finish that with its own "
+                    "options, name another --output, or remove it"
                 )
             self._keep_whole_lines()
             self._file = path.open("ab", buffering=0)  # so that nothing waits in memory that the disk refuses
             if first != header:
                 self._write(header)
         except BlockingIOError as error:
-            raise InputError(f"{path}: another program is at work on this; wait for it, or {cure}") from error
+            raise InputError(
+                f"{path}: another program is at work on this; wait for it, or name another --output"
+            ) from error
         except OSError as error:
             self._held.close()
-            raise InputError(f"{path}: cannot be read or written ({error.strerror}); {cure}") from error
+            raise InputError(
+                f"{path}: cannot be read or written ({error.strerror}); name another --output"
+            ) from error
 
     def __iter__(self) -> Iterator[Any]:
         """The entries so far, in the order they were appended, read one at a time."""

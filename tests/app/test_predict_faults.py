@@ -160,6 +160,11 @@ def test_the_given_pictures_and_boxes_are_never_overwritten(
     assert status == 1
     assert f"{photo}: would be overwritten" in err
     assert photo.read_bytes() == before
+    photo.rename(photo.with_suffix(".jpg"))  # whose drawing would be a picture more
+    status, _, err = run("predict", photo.parent, "--output", photo.parent, "--weights", tiny_weights)
+    assert status == 1
+    assert f"--output {photo.parent}: is a folder of the pictures" in err
+    photo.with_suffix(".jpg").rename(photo)
     output = tmp_path / "out"
     output.mkdir()
     (output / "keypoints.json").write_text('{"photo.png": []}')

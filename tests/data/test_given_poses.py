@@ -6,9 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from diffusionpose import InputError
-from diffusionpose.data.given_poses import PictureFinder, read_file_names, read_given_poses
+from diffusionpose.data.given_poses import PictureFinder, read_given_poses, read_listed_pictures
+from diffusionpose.data.persons import ImageRecord
 
 GOOD = {"image_id": 7, "keypoints": [10, 20, 0.9, 30, 60, 2, -9999, 0, 0]}
 
@@ -48,6 +50,8 @@ def test_scores_boxes_and_order(tmp_path):
         ({**GOOD, "keypoints": [0] * 9}, "neither a given joint nor a box"),
         ({**GOOD, "bbox": [1, 2, 3]}, "has 3 numbers in 'bbox'"),
         ({**GOOD, "box": "large"}, "has 'large' as 'box'"),
+        ({**GOOD, "keypoints": [1e39, 1, 1] * 3}, "a given joint that is not finite"),
+        ({**GOOD, "score": float("nan")}, "has nan as 'score'; mend it"),
         ({**GOOD, "score": "high"}, "as 'score'; give numbers"),
     ],
 )
@@ -76,7 +80,7 @@ def test_a_file_that_cannot_be_used(tmp_path, content, message):
 def test_which_picture_an_entry_means(tmp_path):
     folder = tmp_path / "pictures"
     (folder / "sub").mkdir(parents=True)
-    for name in ("000000000785.jpg", "dog.png", "a_12.jpg", "b_12.jpg", "sub/x.jpg"):
+    for name in ("000000000785.jpg", "dog.png", "a_12.jpg", "b_12.jpg", "a_785.txt", "sub/x.jpg"):
         (folder / name).touch()
     finder = PictureFinder(folder)
     assert finder.path({"image_id": 785}) == folder / "000000000785.jpg"
@@ -89,7 +93,9 @@ def test_which_picture_an_entry_means(tmp_path):
     ):
         with pytest.raises(InputError, match=message):
             finder.path(entry)
-    named = PictureFinder(folder, {785: "dog.png", 1: "none.jpg"})
+    named = PictureFinder(
+        folder, {785: ImageRecord(785, "dog.png", 0, 0), 1: ImageRecord(1, "none.jpg", 8, 8)}
+    )
     assert named.path({"image_id": 785, "file_name": "sub/x.jpg"}) == folder / "dog.png"
     for image_id, message in ((1, "no such picture"), (2, "image 2: not listed by the annotations")):
         with pytest.raises(InputError, match=message):
@@ -98,10 +104,28 @@ def test_which_picture_an_entry_means(tmp_path):
         PictureFinder(tmp_path / "nowhere")
 
 
-def test_file_names_of_annotations(tmp_path):
-    images = [{"id": 3, "file_name": "x.jpg"}, {"id": "four", "file_name": "y/z.jpg"}]
-    assert read_file_names(written(tmp_path, {"images": images})) == {3: "x.jpg", "four": "y/z.jpg"}
+def test_a_picture_is_turned_as_its_annotations_saw_it(tmp_path):
+    """Stored 6 wide and 4 high, shown upright: 4 wide and 6 high."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (6, 4)).save(tmp_path / "7.jpg", exif=exif)
+    for size, shape in (((6, 4), (4, 6)), ((4, 6), (6, 4)), ((0, 0), (6, 4)), (None, (6, 4))):
+        listed = None if size is None else {7: ImageRecord(7, "7.jpg", *size)}
+        finder = PictureFinder(tmp_path, listed)
+        assert finder.image(finder.path(GOOD)).shape[:2] == shape
+    finder = PictureFinder(tmp_path, {7: ImageRecord(7, "7.jpg", 8, 8)})
+    with pytest.raises(InputError, match="its annotations were made at 8x8"):
+        finder.image(finder.path(GOOD))
+
+
+def test_listed_pictures_of_annotations(tmp_path):
+    images = [
+        {"id": 3, "file_name": "x.jpg"},
+        {"id": "four", "file_name": "y/z.jpg", "width": 4, "height": 3},
+    ]
+    listed = read_listed_pictures(written(tmp_path, {"images": images}))
+    assert listed == {3: ImageRecord(3, "x.jpg", 0, 0), "four": ImageRecord("four", "y/z.jpg", 4, 3)}
     with pytest.raises(InputError, match="lists no 'images'"):
-        read_file_names(written(tmp_path, [GOOD]))
+        read_listed_pictures(written(tmp_path, [GOOD]))
     with pytest.raises(InputError, match="no key 'file_name'"):
-        read_file_names(written(tmp_path, {"images": [{"id": 3}]}))
+        read_listed_pictures(written(tmp_path, {"images": [{"id": 3}]}))

@@ -82,6 +82,13 @@ def test_the_longest_ending_of_the_path_wins(tmp_path: Path) -> None:
     assert found.of(Path("two/a.jpg"))[0][0, 2] == 2
 
 
+def test_a_whole_path_is_known(tmp_path: Path) -> None:
+    picture = tmp_path / "x" / "a.jpg"
+    found = boxes_file(tmp_path, {str(picture): [[0, 0, 1, 1]], "a.jpg": [[0, 0, 2, 2]]})
+    assert found.of(picture)[0].tolist() == [[0, 0, 1, 1]]
+    assert found.of(tmp_path / "y" / "a.jpg")[0].tolist() == [[0, 0, 2, 2]]
+
+
 def test_a_link_is_known_by_its_own_name(tmp_path: Path) -> None:
     (tmp_path / "blob").write_bytes(b"")
     (tmp_path / "a.jpg").symlink_to(tmp_path / "blob")

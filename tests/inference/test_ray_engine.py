@@ -90,7 +90,7 @@ def test_what_ends_a_workers_work_is_told_as_it_is(
 def test_more_workers_than_cores_are_refused(cluster: Cluster) -> None:
     with pytest.raises(InputError, match="--workers 2: the Ray cluster has 1 cores; ask for 1 to 1"):
         RayEngine(PoseEstimator.from_pretrained, workers=2)
-    with pytest.raises(InputError, match="0 GPUs"):
+    with pytest.raises(InputError, match="--device cuda: the Ray cluster has 0 GPUs; leave it out"):
         RayEngine(PoseEstimator.from_pretrained, gpu=True)
 
 

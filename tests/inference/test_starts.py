@@ -70,7 +70,8 @@ def test_persons_with_and_without_a_start_share_a_batch(estimator, picture):
     [
         (clicks(2), "3 boxes, but a start for 2"),
         (clicks()[:, :13], r"13 joints a person, but the model has 14 \(crowdpose\)"),
-        (["a", "b", "c"], "neither poses nor x, y, score triplets"),
+        (["a", "b", "c"], "no list of poses or of x, y, score triplets"),
+        (Pose(CROWDPOSE, clicks()[0, :, :2], clicks()[0, :, 2], BOXES[0], 1.0), "no list of poses"),
         (np.where(np.arange(3) == 2, -1, clicks()), "a score is negative"),
         (np.where(np.arange(3) == 0, np.nan, clicks()), "a keypoint is not finite"),
     ],

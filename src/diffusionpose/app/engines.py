@@ -97,7 +97,7 @@ def ray_engine(
     Raises:
         InputError: no Ray, no such cluster, more workers than it has cores or GPUs, or a device by number.
     """
-    from diffusionpose.inference.detection.choice import WHOLE
+    from diffusionpose.inference.detection.choice import AUTO, WHOLE
     from diffusionpose.inference.detectors import WholeImage
     from diffusionpose.inference.device import batch_size_on
     from diffusionpose.inference.ray_engine import RayEngine, connected, import_ray
@@ -112,7 +112,9 @@ def ray_engine(
     here = replace(how, device="cpu").make(say)  # faults come to light before Ray starts
     detector = None if how.detector is None else fingerprint(here.detector)
     name = WHOLE if detector and isinstance(here.detector, WholeImage) else how.detector
-    how = replace(how, weights=_anywhere(how.weights), detector=_anywhere(name), same_as=detector)
+    if name not in (AUTO, WHOLE):  # which stand for themselves, whatever files are called so
+        name = _anywhere(name)
+    how = replace(how, weights=_anywhere(how.weights), detector=name, same_as=detector)
     with connected(address, workers) as cluster:
         device = ("cuda" if cluster.gpus else "cpu") if how.device == "auto" else how.device
         batch_size = how.options.get("batch_size") or batch_size_on(device)
@@ -122,6 +124,6 @@ def ray_engine(
         yield Ready(engine, here.model.skeleton, device, batch_size, detector)
 
 
-def _anywhere(weights: str | None) -> str | None:
+def _anywhere(given: str | None) -> str | None:
     """A file or folder by a path that does not depend on where a process works; a name as it is."""
-    return os.path.abspath(weights) if weights and Path(weights).exists() else weights
+    return os.path.abspath(given) if given and Path(given).exists() else given

@@ -24,6 +24,16 @@ def file_digest(path: Path) -> str:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
 
 
+def weights_digest(path: Path) -> str:
+    """SHA-256 of a model's file, and of the one beside it that holds the numbers of an OpenVINO one.
+
+    Raises:
+        InputError: one cannot be read.
+    """
+    files = [path, path.with_suffix(".bin")] if path.suffix == ".xml" else [path]
+    return " ".join(file_digest(file) for file in files)
+
+
 def ends_digest(path: Path) -> dict[str, Any]:
     """By what a file is known again: its size, and a hash of its two ends."""
     size = path.stat().st_size

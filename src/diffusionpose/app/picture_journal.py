@@ -37,18 +37,17 @@ class PicturesDone:
 
     def __init__(self, output: Path, job: Mapping[str, Any], pictures: Sequence[Picture], group: int) -> None:
         self.output, self.pictures, self.group = output, pictures, group
-        self._journal = Journal(
-            output / JOURNAL,
-            {**job, "pictures": _digest(pictures)},
-            "finish that with its own options, name another --output",
-        )
+        self._journal = Journal(output / JOURNAL, {**job, "pictures": _digest(pictures)})
         self._positions: dict[int, int] = {}
         self.empty: set[int] = set()  # of those, in which nobody was found
         self.problems: list[str] = []
-        spoilt = self._find()
-        for number in sorted(spoilt):
-            self._forget(number)
-            self._journal.append({"again": number})
+        try:
+            for number in sorted(self._find()):
+                self._forget(number)
+                self._journal.append({"again": number})
+        except InputError:
+            self._journal.close()
+            raise
 
     def __len__(self) -> int:
         return len(self._positions)

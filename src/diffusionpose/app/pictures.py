@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,8 +15,6 @@ from diffusionpose.errors import InputError
 
 if TYPE_CHECKING:
     from diffusionpose.inference.detectors import BoxesFromFile
-
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".jp2", ".mpo"}
 
 
 @dataclass(frozen=True)
@@ -49,12 +47,14 @@ def find_pictures(
     Returns:
         the pictures, and a message for every folder that has none.
     """
+    from diffusionpose.data.images import PICTURE_SUFFIXES
+
     paths: dict[str, Path] = {}  # by absolute path, so that none comes twice
     problems = []
     for path in given:
-        inside = list(_of_folder(path)) if path.is_dir() else [path]
+        inside = list(_of_folder(path, PICTURE_SUFFIXES)) if path.is_dir() else [path]
         if not inside:
-            kinds = " ".join(sorted(SUFFIXES))
+            kinds = " ".join(sorted(PICTURE_SUFFIXES))
             problems.append(f"{path}: no pictures in this folder (looked for {kinds}); name another")
         paths.update((os.path.abspath(file), file) for file in inside)
     files = list(paths.values())
@@ -67,9 +67,9 @@ def find_pictures(
     return pictures, problems
 
 
-def _of_folder(folder: Path) -> Iterator[Path]:
+def _of_folder(folder: Path, suffixes: Set[str]) -> Iterator[Path]:
     for path in sorted(folder.iterdir()):
-        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file():
+        if path.suffix.lower() in suffixes and not path.name.startswith(".") and path.is_file():
             yield path
 
 

@@ -48,7 +48,7 @@ class PredictCommand:
     A run that is stopped, in whatever way, goes on when the same command is given again:
     OUTPUT/progress.jsonl holds what is done until all is.
 
-    --boxes takes a JSON file: a COCO detection list [{"image_id" or "file_name", "bbox": [x, y, width,
+    Person boxes are a JSON file: a COCO detection list [{"image_id" or "file_name", "bbox": [x, y, width,
     height], "score"}, ...], a COCO annotation file, or {"photo.jpg": [[x0, y0, x1, y1], ...], ...}.
     image_id 785 means the picture whose name ends in that number: 000000000785.jpg.
     """
@@ -132,12 +132,12 @@ class PredictCommand:
     def _job(self, ready: Ready, boxes: BoxesFromFile | None) -> dict[str, Any]:
         """All that decides the results, but the pictures."""
         from diffusionpose import __version__
-        from diffusionpose.app.identity import file_digest
+        from diffusionpose.app.identity import file_digest, weights_digest
         from diffusionpose.models.weights import find_weights
 
         return {
             "version": __version__,
-            "weights": file_digest(find_weights(self.weights)),
+            "weights": weights_digest(find_weights(self.weights)),
             "steps": self.steps,
             "decode": self.decode,
             "flip": self.flip,
@@ -154,6 +154,11 @@ class PredictCommand:
         """InputError where results could not be written, or would take the place of what they come from."""
         make_folder(self.output)
         folder = self.output.resolve()
+        if folder in [path.resolve() for path in self.images if path.is_dir()]:
+            raise InputError(
+                f"--output {self.output}: is a folder of the pictures, where the drawings would count as "
+                "more of them the next time; name another"
+            )
         written = {folder / picture.drawn for picture in pictures} | {folder / name for name in RESULTS}
         for source in [*(picture.path for picture in pictures), *([self.boxes] if self.boxes else [])]:
             if source.resolve() in written:

@@ -22,6 +22,11 @@ if TYPE_CHECKING:
     from diffusionpose.inference.requests import Request
     from diffusionpose.poses import Pose
 
+ANNOTATIONS = (
+    "COCO annotation file that tells the file name of each image_id. Without it: the entries' own file_name, "
+    "else the picture whose name ends in the number."
+)
+
 
 @dataclass(frozen=True)
 class RefineCommand:
@@ -29,8 +34,8 @@ class RefineCommand:
 
     RESULTS is a COCO results list: [{"image_id": 785, "keypoints": [x, y, score, ...]}, ...], with as many
     joints as the model, in its order. Joints with a score (or visibility) of 0 are not given: the model
-    looks for them by itself. The person is looked for in the entry's box (x0, y0, x1, y1), else its bbox
-    (x, y, width, height), else the extent of its given joints and 10 % of that on every side.
+    looks for them by itself. The person is looked for in the entry's box (x0, y0, x1, y1), else its
+    bbox (x, y, width, height), else the extent of its given joints and 10 % of that on every side.
 
     Writes OUTPUT/keypoints.json: the same list, its order and ids, with the refined keypoints, the
     score (the old one times the mean of the joints' new scores above 0.2), file_name and box (x0, y0,
@@ -43,9 +48,9 @@ class RefineCommand:
     images: Annotated[Path, tyro.conf.arg(metavar="DIR")]
     """Folder of the pictures."""
     output: Output
-    annotations: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="")] = None
-    """COCO annotation file that tells the file name of each image_id. Without it: the entries' own
-    file_name, else the picture whose name ends in the number."""
+    annotations: Annotated[
+        Path | None, tyro.conf.arg(metavar="FILE", help=ANNOTATIONS, help_behavior_hint="")
+    ] = None
     weights: Weights = None
     steps: Annotated[int | None, tyro.conf.arg(metavar="N", help_behavior_hint="(default: 1)")] = None
     """Diffusion steps, 1 or more."""
@@ -62,10 +67,11 @@ class RefineCommand:
         output = self.output / "keypoints.json"
         if output.resolve() in {path.resolve() for path in (self.results, self.annotations) if path}:
             raise InputError(f"{output}: would be overwritten by the result; name another --output")
-        from diffusionpose.data.given_poses import PictureFinder, read_file_names, read_given_poses
+        from diffusionpose.data.given_poses import PictureFinder, read_given_poses, read_listed_pictures
         from diffusionpose.inference.estimator import PoseEstimator
 
-        finder = PictureFinder(self.images, read_file_names(self.annotations) if self.annotations else None)
+        listed = read_listed_pictures(self.annotations) if self.annotations else None
+        finder = PictureFinder(self.images, listed)
         estimator = PoseEstimator.from_pretrained(
             self.weights,
             self.device,
@@ -113,13 +119,12 @@ class _Job:
 
     def _requests(self, pictures: dict[Path, list[GivenPose]]) -> Iterator[Request]:
         """Each picture with the entries that are of it; a message for what cannot be used."""
-        from diffusionpose.data.images import read_image
         from diffusionpose.inference.detectors import usable_boxes
         from diffusionpose.inference.requests import Request
 
         for path, poses in pictures.items():
             try:
-                image = read_image(path)
+                image = self.finder.image(path)
             except InputError as error:
                 self._report(f"{error} ({len(poses)} poses)")
                 continue

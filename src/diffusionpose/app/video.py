@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 from tqdm import tqdm
 
-from diffusionpose.app.identity import ends_digest, file_digest, fingerprint
+from diffusionpose.app.identity import ends_digest, file_digest, fingerprint, weights_digest
 from diffusionpose.app.options import BatchSize, BoxScore, Decode, Detector, Device, Flip, Steps, Weights
 from diffusionpose.app.output import make_folder, say
 from diffusionpose.app.predict import BY_DETECTOR
@@ -110,12 +110,14 @@ class VideoCommand:
 
     def identity(self, estimator: PoseEstimator) -> dict[str, Any]:
         """All that decides what is found in a frame, for the journal."""
+        from diffusionpose import __version__
         from diffusionpose.models.weights import find_weights
 
         options = ("detect_every", "smooth", "from_last", "max_frames", "steps", "decode", "flip")
         return {
+            "version": __version__,
             "video": ends_digest(Path(self.source)),
-            "weights": file_digest(find_weights(self.weights)),
+            "weights": weights_digest(find_weights(self.weights)),
             "boxes": file_digest(self.boxes)
             if self.boxes
             else [fingerprint(estimator.detector), self.box_score],

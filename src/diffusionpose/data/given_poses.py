@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,7 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from diffusionpose.data.images import PICTURE_SUFFIXES, read_image, read_recorded_image
 from diffusionpose.data.json_files import entries_with, read_json
+from diffusionpose.data.persons import ImageRecord
 from diffusionpose.errors import InputError
 from diffusionpose.poses import box_around
 
@@ -88,14 +91,17 @@ def _pose(index: int, entry: Any, joints: int) -> GivenPose:
             f"has {len(numbers) / 3:g} joints (x, y, score each), but the model has {joints}; "
             "give weights of this skeleton"
         )
-    triplets = numbers.reshape(joints, 3)
+    with np.errstate(over="ignore"):  # what is too large for float32 becomes infinite, and is told below
+        triplets = numbers.reshape(joints, 3).astype(np.float32)
     triplets[:, 2] = triplets[:, 2].clip(0)
     given = triplets[:, 2] > 0
     if not np.isfinite(triplets[given]).all() or np.isnan(triplets[:, 2]).any():
         raise ValueError("has a given joint that is not finite; mend it, or give it the score 0")
     triplets[~given] = 0
-    score = _numbers([entry.get("score", 1.0)], "score")
-    return GivenPose(index, entry, triplets.astype(np.float32), _box(entry, triplets), float(score[0]))
+    (score,) = _numbers([entry.get("score", 1.0)], "score").tolist()
+    if not math.isfinite(score):
+        raise ValueError(f"has {score} as 'score'; mend it, or leave it out")
+    return GivenPose(index, entry, triplets, _box(entry, triplets), score)
 
 
 def _box(entry: dict[str, Any], triplets: np.ndarray) -> np.ndarray:
@@ -124,26 +130,28 @@ def _numbers(values: Any, key: str) -> np.ndarray:
 class PictureFinder:
     """Finds the picture of an entry of a results file in a folder.
 
-    By ``names`` where that lists its image_id; else by its own ``file_name``; else the one picture of the
-    folder whose name is the image_id, or ends in that number (785 is ``000000000785.jpg``).
+    As ``listed`` by image_id; without that by its own ``file_name``, else the one picture of the folder
+    whose name is the image_id, or ends in that number (785 is ``000000000785.jpg``).
 
     Args:
         folder: of the pictures.
-        names: file name by image_id, relative to the folder.
+        listed: the pictures by image_id, file names relative to the folder.
 
     Raises:
         InputError: no such folder.
     """
 
-    def __init__(self, folder: str | Path, names: dict[int | str, str] | None = None) -> None:
+    def __init__(self, folder: str | Path, listed: dict[int | str, ImageRecord] | None = None) -> None:
         self.folder = Path(folder)
-        self.names = names
+        self.listed = listed
+        self._records: dict[Path, ImageRecord] = {}
         self._by_id: dict[int | str, list[Path]] = {}
         if not self.folder.is_dir():
             raise InputError(f"{self.folder}: no such folder; give that of the pictures")
         for path in sorted(self.folder.iterdir()):
-            for key in _ids(path):
-                self._by_id.setdefault(key, []).append(path)
+            if path.suffix.lower() in PICTURE_SUFFIXES:
+                for key in _ids(path):
+                    self._by_id.setdefault(key, []).append(path)
 
     def path(self, entry: dict[str, Any]) -> Path:
         """The picture.
@@ -152,16 +160,18 @@ class PictureFinder:
             InputError: it is not there, or several pictures could be meant.
         """
         image_id, name = entry["image_id"], entry.get("file_name")
-        if self.names is not None:
-            if image_id not in self.names:
+        if self.listed is not None:
+            if image_id not in self.listed:
                 raise InputError(
                     f"image {image_id!r}: not listed by the annotations; give those of the results"
                 )
-            name = self.names[image_id]
+            name = self.listed[image_id].file_name
         if name is not None:
             path = self.folder / str(name)
             if not path.is_file():
                 raise InputError(f"{path}: no such picture; give the folder that file names start from")
+            if self.listed is not None:
+                self._records[path] = self.listed[image_id]
             return path
         found = self._by_id.get(image_id, [])
         if len(found) != 1:
@@ -172,6 +182,20 @@ class PictureFinder:
             )
         return found[0]
 
+    def image(self, path: Path) -> np.ndarray:
+        """(H, W, 3) uint8 RGB of a picture of :meth:`path`, in whose pixels the keypoints are.
+
+        That is the picture as it is shown or, where annotations tell its size, as it has that size: turned by
+        its EXIF orientation or not, as in an evaluation.
+
+        Raises:
+            InputError: as :func:`~diffusionpose.data.images.read_recorded_image`.
+        """
+        record = self._records.get(path)
+        if record is None or not (record.width and record.height):
+            return read_image(path)
+        return read_recorded_image(path, record.width, record.height)
+
 
 def _ids(path: Path) -> Iterator[int | str]:
     """The image ids that a file can be meant by."""
@@ -181,8 +205,8 @@ def _ids(path: Path) -> Iterator[int | str]:
         yield int(number.group())
 
 
-def read_file_names(path: str | Path) -> dict[int | str, str]:
-    """File name by image id of a COCO annotation file; its persons do not matter.
+def read_listed_pictures(path: str | Path) -> dict[int | str, ImageRecord]:
+    """The pictures of a COCO annotation file by image id; its persons do not matter, nor sizes left out.
 
     Raises:
         InputError: not JSON, or no list of images with ids and names.
@@ -192,4 +216,10 @@ def read_file_names(path: str | Path) -> dict[int | str, str]:
     if not isinstance(content, dict) or "images" not in content:
         raise InputError(f"{path}: lists no 'images'; give an annotation file in COCO's format")
     images = entries_with(path, "images", content["images"], ("id", "file_name"))
-    return {image["id"]: str(image["file_name"]) for image in images}
+    return {image["id"]: ImageRecord(image["id"], str(image["file_name"]), *_size(image)) for image in images}
+
+
+def _size(image: dict[str, Any]) -> tuple[int, int]:
+    """Width and height of an image's entry; 0 and 0 where it does not say both."""
+    width, height = (image.get(key) for key in ("width", "height"))
+    return (width, height) if isinstance(width, int) and isinstance(height, int) else (0, 0)

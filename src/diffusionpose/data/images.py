@@ -12,6 +12,9 @@ from diffusionpose.errors import InputError
 
 # Only formats decoded inside Pillow: its EPS and WMF readers would start other programs.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000")
+PICTURE_SUFFIXES = frozenset(
+    (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".jp2", ".mpo")
+)  # of pictures in a folder; a file that is named may have any
 MAX_PIXELS = 178_000_000  # Pillow refuses more than 178.9 million by itself
 EXIF_ORIENTATION = 0x0112
 TRANSPOSITIONS = {

@@ -12,6 +12,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+ROUNDING = 1e-3  # heatmap pixels
+
 
 def pixel_grid(size: tuple[int, int], like: Tensor) -> tuple[Tensor, Tensor]:
     """Coordinates of a (width, height) grid: x of shape (w,), y of shape (h, 1)."""
@@ -71,5 +73,6 @@ def skeleton_mask(
     length_squared = (dx.square() + dy.square()).clamp_min(1e-6)
     share = (((x - x0) * dx + (y - y0) * dy) / length_squared).clamp(0, 1)
     distance_squared = (x - x0 - share * dx).square() + (y - y0 - share * dy).square()
-    near = (distance_squared <= delta**2) & drawn[:, :, None, None]
+    # pixels at just this distance are frequent: rounding, other in every runtime, is not to decide on them
+    near = (distance_squared <= (delta + ROUNDING) ** 2) & drawn[:, :, None, None]
     return near.any(dim=1, keepdim=True).to(keypoints.dtype)

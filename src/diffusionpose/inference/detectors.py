@@ -74,8 +74,8 @@ class BoxesFromFile:
         A file that names ``trip/photo.jpg`` means ``/home/me/trip/photo.jpg``, and image 785 is
         ``000000000785.jpg`` as well as ``COCO_val2014_000000000785.jpg``.
         """
-        parts = Path(os.path.abspath(picture)).parts  # a link keeps its own name
-        paths = ("/".join(parts[start:]) for start in range(len(parts)))
+        whole = Path(os.path.abspath(picture))  # a link keeps its own name
+        paths = [whole.as_posix(), *("/".join(whole.parts[start:]) for start in range(1, len(whole.parts)))]
         number = re.search(r"\d+$", picture.stem)
         stems = [f"id {picture.stem}"] + ([f"id {int(number.group())}"] if number else [])
         return next((key for key in (*paths, *stems) if key in self._boxes), None)

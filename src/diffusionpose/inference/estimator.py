@@ -44,8 +44,8 @@ class PoseEstimator:
 
     Raises:
         InputError: a device that is not there, an unknown decoder, a number below 1, steps for a model
-            that takes none, what an ONNX file holds otherwise (its steps, its flip test), or a detector
-            that cannot be had.
+            that takes none, what an exported file holds otherwise (its steps, its flip test), or a
+            detector that cannot be had.
     """
 
     def __init__(
@@ -78,8 +78,8 @@ class PoseEstimator:
         """An estimator with trained weights.
 
         Args:
-            weights: None for the bundled model, else a run folder, a .safetensors file, an .onnx file of
-                `diffusionpose export`, the name of a bundled model or a hub id.
+            weights: None for the bundled model, else a run folder, a .safetensors file, an .onnx or .xml
+                file of `diffusionpose export`, the name of a bundled model or a hub id.
             device, options: as of the class.
 
         Raises:

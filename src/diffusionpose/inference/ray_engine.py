@@ -98,6 +98,8 @@ class RayEngine:
         gpu: bool = False,
     ) -> None:
         cluster = _resources(import_ray())
+        if gpu and not cluster.gpus:
+            raise InputError("--device cuda: the Ray cluster has 0 GPUs; leave it out, or take cpu")
         most = min(cluster.cpus, cluster.gpus) if gpu else cluster.cpus
         if not 1 <= (workers or most) <= most:
             what = f"{cluster.cpus} cores" + (f" and {cluster.gpus} GPUs" if gpu else "")

@@ -25,15 +25,15 @@ def read_start(start: Any, skeleton: Skeleton, name: str) -> np.ndarray:
     Raises:
         InputError: another number of joints, numbers that are not finite, or negative scores.
     """
-    persons = [
-        np.column_stack([person.keypoints, person.scores]) if isinstance(person, Pose) else person
-        for person in start
-    ]
     joints = skeleton.num_joints
     try:
+        persons = [
+            np.column_stack([person.keypoints, person.scores]) if isinstance(person, Pose) else person
+            for person in start
+        ]
         triplets = np.asarray(persons, np.float32).reshape(len(persons), -1 if persons else joints, 3)
     except (TypeError, ValueError) as error:
-        raise InputError(f"{name}: start: neither poses nor x, y, score triplets ({error})") from error
+        raise InputError(f"{name}: start: no list of poses or of x, y, score triplets ({error})") from error
     if triplets.shape[1] != joints:
         raise InputError(
             f"{name}: start: {triplets.shape[1]} joints a person, but the model has {joints} "

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from diffusionpose import InputError, PoseEstimator
+from diffusionpose.app.identity import fingerprint
 from diffusionpose.data.images import read_image
 from diffusionpose.inference.detection.choice import make_detector
 from diffusionpose.inference.detection.transformers_models import TransformersDetector
@@ -57,6 +59,27 @@ def test_a_folder_is_loaded_and_used_as_transformers_itself_does(kind: str, detr
     expected = np.array([(cx - w / 2) * 80, (cy - h / 2) * 50, (cx + w / 2) * 80, (cy + h / 2) * 50])
     assert boxes[0] == pytest.approx(expected.clip(0, [80, 50, 80, 50]), abs=0.01)
     assert scores[0] == pytest.approx(outputs.logits[0, best, 0].sigmoid().item(), abs=1e-4)
+
+
+@pytest.mark.parametrize("kept", [torch.float16, torch.bfloat16])
+def test_weights_of_half_precision_are_computed_in_single(
+    kept: torch.dtype, detr_folder: Folder, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(detr_folder("rtdetr"), tmp_path / "half")
+    tensors = load_file(folder / "model.safetensors")
+    rounded = {n: t.to(kept) if t.is_floating_point() else t for n, t in tensors.items()}
+    save_file(rounded, folder / "model.safetensors", {"format": "pt"})
+    config = json.loads((folder / "config.json").read_text())
+    name = str(kept).removeprefix("torch.")
+    (folder / "config.json").write_text(json.dumps({**config, "dtype": name}))
+    halved, whole = TransformersDetector(folder, "cpu", min_score=0.0), detr_folder("rtdetr")
+    exact = TransformersDetector(whole, "cpu", min_score=0.0)
+    exact._model.load_state_dict({n: t.to(kept).float() if t.is_floating_point() else t
+                                  for n, t in exact._model.state_dict().items()})  # fmt: skip
+    boxes, scores = halved(random_pictures()[0])
+    assert len(scores) > 0
+    assert np.allclose(boxes, exact(random_pictures()[0])[0], atol=1e-3)
+    assert fingerprint(halved) == fingerprint(exact)
 
 
 @pytest.mark.parametrize("kind", KINDS)

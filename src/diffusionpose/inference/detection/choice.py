@@ -54,7 +54,7 @@ def make_detector(
         InputError: a name that stands for nothing, or a detector that cannot be had; how it can is said.
     """
     if not 0 <= min_score <= 1:
-        raise InputError(f"least score of a person's box: {min_score} must be between 0 and 1")
+        raise InputError(f"least score of a person's box (--box-score): {min_score} must be between 0 and 1")
     if max_persons < 1:
         raise InputError(f"persons in a picture: {max_persons} must be 1 or more")
     tell = tell or logging.getLogger(__name__).warning

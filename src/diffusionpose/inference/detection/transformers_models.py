@@ -139,7 +139,7 @@ def _load(folder: Path, name: str) -> tuple[Any, Any]:
             f"detector {name}: {folder / FILES[2]} lacks {len(lacking)} weights of the model "
             f"({lacking[0]}, ...); give the file of a trained detector"
         )
-    return processor, model
+    return processor, model.float()  # files of half precision stay so, and pictures come as float32
 
 
 def _person_labels(classes: dict[int, str], name: str) -> list[int]:
