@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from diffusionpose.app import video
+from diffusionpose.inference.video import copying
 from diffusionpose.inference.video.frames import Facts, Frame
 
 av = pytest.importorskip("av")
@@ -66,7 +66,9 @@ def call(run: Run, tiny_weights: Path, tmp_path: Path) -> Callable[..., tuple[in
 def test_a_video_gives_a_video_and_a_line_for_each_frame(call: Run, tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "clip.mp4", 30)
     status, out, err = call(clip)
-    assert (status, err) == (0, "diffusionpose: taking each whole picture as one person\n")
+    assert status == 0
+    (line,) = err.splitlines()
+    assert "taking each whole picture as one" in line
     assert "30 frames, 1 persons" in out
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["clip.jsonl", "clip.mp4"]
     pictures, times, sound = content(tmp_path / "out" / "clip.mp4")
@@ -143,7 +145,16 @@ def test_a_killed_run_goes_on_and_ends_alike(
     assert len((tmp_path / "part.jsonl").read_bytes().splitlines()) == 14, "what was done is kept"
     assert call(clip, *words, output="part.mp4")[0] == 0
     assert (tmp_path / "part.jsonl").read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
-    assert content(tmp_path / "part.mp4") == content(tmp_path / "whole.mp4")
+    part, whole = content(tmp_path / "part.mp4"), content(tmp_path / "whole.mp4")
+    print(
+        "DIFF",
+        [i for i, (a, b) in enumerate(zip(part[0], whole[0], strict=True)) if a != b],
+        part[1:] == whole[1:],
+    )
+    for i, (a, b) in enumerate(zip(part[0], whole[0], strict=True)):
+        d = np.abs(np.frombuffer(a, np.uint8).astype(int) - np.frombuffer(b, np.uint8))
+        print(i, d.max(), (d > 0).sum(), (d > 40).sum())
+    assert part == whole
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
 
@@ -152,11 +163,11 @@ def test_a_run_of_other_settings_is_not_mixed_in(
 ) -> None:
     clip = write_clip(tmp_path / "clip.mp4", 20)
     with monkeypatch.context() as patch:
-        patch.setattr(video, "_draw", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(copying, "_draw", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         assert call(clip)[0] == 130
     status, _, err = call(clip, "--no-smooth")
     assert status == 1
-    assert "is of a job with other settings or inputs; name another --output" in err
+    assert "is of a job with other settings or inputs (smooth); name another --output" in err
     assert call(clip)[0] == 0
 
 
