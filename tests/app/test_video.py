@@ -145,16 +145,7 @@ def test_a_killed_run_goes_on_and_ends_alike(
     assert len((tmp_path / "part.jsonl").read_bytes().splitlines()) == 14, "what was done is kept"
     assert call(clip, *words, output="part.mp4")[0] == 0
     assert (tmp_path / "part.jsonl").read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
-    part, whole = content(tmp_path / "part.mp4"), content(tmp_path / "whole.mp4")
-    print(
-        "DIFF",
-        [i for i, (a, b) in enumerate(zip(part[0], whole[0], strict=True)) if a != b],
-        part[1:] == whole[1:],
-    )
-    for i, (a, b) in enumerate(zip(part[0], whole[0], strict=True)):
-        d = np.abs(np.frombuffer(a, np.uint8).astype(int) - np.frombuffer(b, np.uint8))
-        print(i, d.max(), (d > 0).sum(), (d > 40).sum())
-    assert part == whole
+    assert content(tmp_path / "part.mp4") == content(tmp_path / "whole.mp4")
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
 

@@ -66,7 +66,7 @@ def test_a_clip_comes_back_with_its_poses(clip, run, results, monkeypatch):
     before, after = decoded(path), decoded(followed.video)
     assert [time for _, time in after] == [time for _, time in before]
     assert max(np.abs(image.astype(int) - 200).max() for image, _ in after) < 6, "what was drawn"
-    assert followed.remarks == ["No detector is at hand, so each whole frame counts as one person."]
+    assert followed.remarks == ["No detector looks for persons, so each whole frame counts as one."]
 
 
 def test_options_reach_the_network(clip, run):
@@ -165,7 +165,7 @@ def test_frames_without_a_picture_are_no_clip(clip, run, results):
     start, end = content.index(b"movi") + 12, content.index(b"idx1")
     content[start:end] = bytes(end - start)
     path.write_bytes(content)
-    with pytest.raises(InputError, match="^noise.avi: "):
+    with pytest.raises(InputError, match=r"^noise\.avi: "):
         run(path)
     assert not list(results.glob("*"))
 

@@ -28,7 +28,7 @@ def test_a_bar_grows_until_the_video_is_there(clip, handlers, monkeypatch):
     assert [part["clip_bar"] for part in between] == [clip_tab.bar(Progress(done, 4)) for done in range(1, 5)]
     assert 'value="3" max="4"' in between[2]["clip_bar"]
     assert "4 frames, 1 person." in last["clip_notice"]
-    assert "No detector is at hand" in last["clip_notice"]
+    assert "No detector looks for persons" in last["clip_notice"]
     assert last["clip_video"].endswith("clip.mp4")
     assert last["clip_lines"].endswith("clip.jsonl")
     assert last["clip_bar"] == ""

@@ -78,11 +78,7 @@ class Beginning:
         total = min(facts.frames or MOST_FRAMES, MOST_FRAMES, int(MOST_SECONDS * facts.rate) or 1)
         self.facts = replace(facts, frames=total)
         self.rest: list[Any] = []
-
-    @property
-    def problems(self) -> list[str]:
-        """What was wrong with the file."""
-        return [problem.replace(self.name, Path(self.name).name) for problem in self._file.problems]
+        self.problems: list[str] = []
 
     def __iter__(self) -> Iterator[Frame]:
         """The frames."""
@@ -92,7 +88,8 @@ class Beginning:
                 self.rest = list(frame.packets)  # the sound before it
                 return
             yield frame
-        self.rest = self._file.rest
+        self.rest, name = self._file.rest, Path(self.name).name
+        self.problems = [problem.replace(self.name, name) for problem in self._file.problems]
 
     def close(self) -> None:
         """Let go of the file."""
@@ -179,7 +176,7 @@ def _remarks(source: Beginning, whole: bool, left_out: bool) -> list[str]:
     if source.more:
         remarks.append(f"The clip goes on after these: at most {LIMIT} are used.")
     if whole:
-        remarks.append("No detector is at hand, so each whole frame counts as one person.")
+        remarks.append("No detector looks for persons, so each whole frame counts as one.")
     if left_out:
         remarks.append(f"Of the persons in a frame the {MOST_PERSONS} surest are used.")
     return remarks + [f"{problem}." for problem in source.problems]

@@ -27,6 +27,7 @@ CSS = """
 
 .waiting { border: 2px dashed var(--border-color-primary); border-radius: 14px; }
 .waiting p { padding: 190px 40px; text-align: center; color: var(--body-text-color-subdued); margin: 0; }
+#clip_bar:not(:has(progress)) { display: none; }
 #clip_bar progress { width: 100%; height: 14px; accent-color: var(--color-accent); }
 #clip_notice .summary { margin: 6px 0 0 !important; }
 #clip_video video { max-height: 560px; }
