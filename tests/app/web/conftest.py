@@ -91,7 +91,7 @@ def persons() -> np.ndarray:
 
 @pytest.fixture
 def clip(tmp_path: Path) -> Callable[..., Path]:
-    """``clip(count, name, size)``: a video of so many pictures at 25 a second, each differs from the others."""
+    """``clip(count, name, size)``: a video of so many pictures, each another, at 25 a second."""
     av = pytest.importorskip("av")
 
     def write(count: int, name: str = "clip.mp4", size: tuple[int, int] = (96, 64)) -> Path:
