@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
-from functools import partial
-from itertools import chain, repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -29,7 +27,6 @@ if TYPE_CHECKING:
     from diffusionpose.inference.video.following import Person
     from diffusionpose.inference.video.frames import Frame
     from diffusionpose.inference.video.reading import VideoFile
-    from diffusionpose.inference.video.writing import VideoWriter
 
 
 @dataclass(frozen=True)
@@ -127,7 +124,7 @@ class VideoCommand:
 
 
 class _Job:
-    """One run over a video: reading ahead, the network, and drawing behind it, each in its thread."""
+    """One run over a video."""
 
     def __init__(
         self,
@@ -145,12 +142,12 @@ class _Job:
     def run(self) -> int:
         """Find, follow, draw, write."""
         start, count = time.perf_counter(), 0
-        with _stopping(self.source), ExitStack() as stack:
-            frames = stack.enter_context(_ahead(self.source))
-            first = next(frames, None)
-            if first is None:  # before any file is made
-                raise InputError(f"{self.source.name}: gives no frame; is it in use elsewhere?")
-            for frame, persons in self._written(chain([first], frames), stack):
+        with (
+            _stopping(self.source),
+            closing(self._written()) as written,
+            tqdm(written, total=self.source.facts.frames, unit="frame", disable=None) as bar,
+        ):
+            for frame, persons in bar:
                 self.ids.update(person.id for person in persons)
                 count = frame.index + 1
         seconds, output = time.perf_counter() - start, self.command.output
@@ -162,64 +159,29 @@ class _Job:
             say(problem)
         return 1 if self.source.problems else 0
 
-    def _written(self, frames: Iterable[Frame], stack: ExitStack) -> Iterator[tuple[Frame, list[Person]]]:
+    def _written(self) -> Generator[tuple[Frame, list[Person]]]:
         """Each frame and its persons, once they are on the disk; after the last, the files are finished."""
         from diffusionpose.inference.detectors import WholeImage
-        from diffusionpose.inference.engine import in_order
-        from diffusionpose.inference.video.lines import FrameLines
+        from diffusionpose.inference.video.copying import draw_video
         from diffusionpose.inference.video.posing import VideoPoses
-        from diffusionpose.inference.video.writing import VideoWriter
 
-        command, output, facts = self.command, self.command.output, self.source.facts
+        command = self.command
         poses = VideoPoses(
             self.estimator,
-            float(facts.rate),
+            float(self.source.facts.rate),
             detect_every=command.detect_every,
             boxes=self.boxes,
             smooth=command.smooth,
             from_last=command.from_last,
         )
-        journal = None if self.source.live else stack.enter_context(self._journal())
-        lines = stack.enter_context(FrameLines(output.with_suffix(".jsonl")))
-        video = stack.enter_context(VideoWriter(output, facts))
         boxes = bool(self.boxes) or not isinstance(self.estimator.detector, WholeImage)
-        draw = partial(_draw, video, boxes)
-        with (
-            closing(in_order(draw, poses(frames, journal))) as drawn,
-            tqdm(drawn, total=facts.frames, unit="frame", disable=None) as bar,
-        ):
-            for frame, persons in bar:
-                lines.write(frame, persons)
-                yield frame, persons
-        video.finish(self.source.rest)
-        lines.finish()
-        if journal:
-            journal.remove()
+        journal = None if self.source.live else self._journal
+        return draw_video(self.source, poses, command.output, boxes=boxes, journal=journal)
 
     def _journal(self) -> Journal:
         """What an interrupted run of this command left, or a new one."""
         path = self.command.output.with_name(f".{self.command.output.name}.journal")
         return Journal(path, self.command.identity(self.estimator))
-
-
-def _draw(video: VideoWriter, boxes: bool, found: tuple[Frame, list[Person]]) -> tuple[Frame, list[Person]]:
-    """Draw a frame's poses, with their ids, and put it into the mp4."""
-    from diffusionpose.inference.drawing import draw_poses
-
-    frame, persons = found
-    poses, ids = [person.pose for person in persons], [person.id for person in persons]
-    video.write(draw_poses(frame.image, poses, boxes=boxes, ids=ids), frame.pts, frame.packets)
-    return found
-
-
-@contextmanager
-def _ahead(source: Iterable[Frame]) -> Iterator[Iterator[Frame]]:
-    """The frames of a source, read in a thread a little before they are asked for."""
-    from diffusionpose.inference.engine import in_order
-
-    frames = iter(source)
-    with closing(in_order(lambda _: next(frames, None), repeat(None))) as read:
-        yield (frame for frame in iter(partial(next, read), None) if frame is not None)
 
 
 @contextmanager

@@ -5,7 +5,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -87,3 +87,25 @@ def people() -> tuple[np.ndarray, list[list[float]]]:
 def persons() -> np.ndarray:
     """(2, 4) boxes in the picture of the fixture ``picture``; the second reaches over its edge."""
     return np.array([[10, 5, 60, 80], [70, -10, 115, 95]], np.float32)
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> Callable[..., Path]:
+    """``clip(count, name, size)``: a video of so many pictures, each another, at 25 a second."""
+    av = pytest.importorskip("av")
+
+    def write(count: int, name: str = "clip.mp4", size: tuple[int, int] = (96, 64)) -> Path:
+        codec, kind = ("mjpeg", "yuvj420p") if name.endswith(".avi") else ("libx264", "yuv420p")
+        with av.open(str(tmp_path / name), "w") as container:
+            stream = container.add_stream(codec, rate=25)
+            stream.width, stream.height, stream.pix_fmt = *size, kind
+            for index in range(count):
+                noise = np.random.default_rng(index).integers(0, 256, (8, 12, 3), dtype=np.uint8)
+                image = np.kron(noise, np.ones((size[1] // 8, size[0] // 12, 1), np.uint8))
+                container.mux(
+                    stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24").reformat(format=kind))
+                )
+            container.mux(stream.encode(None))
+        return tmp_path / name
+
+    return write

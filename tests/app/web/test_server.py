@@ -29,6 +29,14 @@ class Visitor:
         """What the page says of a picture."""
         return said(self.client.predict(gradio_client.handle_file(str(path)), api_name="/load"))
 
+    def follow(self, path: Path) -> tuple[str, Path | None, list[dict[str, Any]]]:
+        """What the page says of a clip at last, and the files it offers: the video, and the lines."""
+        answer = self.client.predict(gradio_client.handle_file(str(path)), 0, False, True, api_name="/clip")
+        files = [str(part.get("value", part) if isinstance(part, dict) else part) for part in answer]
+        lines = [Path(file) for file in files if file.endswith(".jsonl")]
+        rows = [json.loads(line) for file in lines for line in file.read_text().splitlines()]
+        return said(answer), next((Path(file) for file in files if file.endswith(".mp4")), None), rows
+
     def run(self, steps: int = 1) -> tuple[str, list[dict[str, Any]]]:
         """What the page says, and the keypoints of the JSON that is offered."""
         answer = self.client.predict(steps, True, 0.2, api_name="/run")
@@ -130,6 +138,21 @@ def test_pictures_of_all_kinds_are_taken(visitor, people, tmp_path):
         assert "1 pose found" in notice
         assert row["box"][2] == size, "upright"
         assert row["file_name"] == name
+
+
+def test_a_clip_is_followed_and_a_bad_one_refused(served, visitor, clip, tmp_path):
+    av = pytest.importorskip("av")
+    (tmp_path / "notes.mp4").write_text("no video")
+    notice, video, rows = visitor.follow(tmp_path / "notes.mp4")
+    assert 'role="alert"' in notice
+    assert "notes.mp4: is no video that can be read" in notice
+    assert str(served.folder) not in notice
+    assert (video, rows) == (None, [])
+    notice, video, rows = visitor.follow(clip(5))
+    assert "5 frames, 1 person." in notice
+    assert [row["frame"] for row in rows] == list(range(5))
+    with av.open(str(video)) as container:
+        assert sum(1 for _ in container.decode(video=0)) == 5
 
 
 def test_visitors_do_not_see_each_other(served, visitor, people, tmp_path):

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from diffusionpose.errors import InputError
+from diffusionpose.inference.video.extra import check_extra
 from diffusionpose.inference.video.reading import VideoFile
 from diffusionpose.inference.video.tracks import Tracks
 
@@ -16,3 +17,12 @@ def test_a_missing_package_is_one_line_with_the_cure(monkeypatch: pytest.MonkeyP
         assert str(error.value).startswith(f"video needs {name} (")
         assert str(error.value).endswith("pip install 'diffusionpose[video]'")
         assert "\n" not in str(error.value)
+
+
+def test_whether_all_is_there_can_be_asked_beforehand(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("av")
+    pytest.importorskip("trackers")
+    check_extra()
+    monkeypatch.setitem(sys.modules, "trackers", None)
+    with pytest.raises(InputError, match=r"^video needs trackers; install it: pip install '.*\[video\]'$"):
+        check_extra()

@@ -14,7 +14,7 @@ from diffusionpose.errors import InputError
 
 @dataclass(frozen=True)
 class WebCommand:
-    """Serve a page in which pictures can be dropped, persons marked and poses looked at.
+    """Serve a page in which pictures and clips can be dropped, persons marked and poses looked at.
 
     Shows the drawn poses, how sure each joint is, the heatmaps and every diffusion step; picture and
     keypoints can be taken away. Only this machine can open the page unless --host says otherwise; nothing
@@ -33,10 +33,10 @@ class WebCommand:
     weights: Weights = None
     decode: Decode = "dark"
     device: Device = "auto"
-    max_megabytes: Annotated[int, arg(metavar="N")] = 32
-    """Largest file that is taken."""
+    max_megabytes: Annotated[int, arg(metavar="N")] = 64
+    """Largest file that is taken, picture or clip; 20 s off a phone have 50."""
     max_megapixels: Annotated[int, arg(metavar="N")] = 50
-    """Largest picture that is taken."""
+    """Largest picture that is taken; frames of a clip may have 9 at most."""
 
     def run(self) -> int:
         """Load the model, serve until told to stop; 0."""

@@ -20,11 +20,10 @@ from diffusionpose.app.web.editing import LONGEST, Editor
 from diffusionpose.app.web.results import write_results
 from diffusionpose.app.web.upload import Limits, read_upload
 from diffusionpose.app.web.views import draw_boxes, heatmap_view, shrink, step_captions, step_view
+from diffusionpose.app.web.wiring import Parts
 from diffusionpose.errors import InputError
 from diffusionpose.inference.drawing import draw_poses
 from diffusionpose.inference.estimator import PoseEstimator
-
-Parts = dict[str, Any]
 
 WELCOME = "Drop a picture of people above, or try an example."
 GUESSED = (

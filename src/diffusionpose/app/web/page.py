@@ -4,28 +4,27 @@ Annotations are evaluated here, unlike elsewhere: gradio reads them to see which
 that was tapped.
 """
 
-from collections.abc import Callable, Iterable
 from typing import Any
 
 from diffusionpose.app.web import examples
 from diffusionpose.app.web.analysis import MOST_STEPS
+from diffusionpose.app.web.clip_tab import clip_tab
 from diffusionpose.app.web.editing import Editor
-from diffusionpose.app.web.handlers import ALL_JOINTS, WELCOME, Handlers, Parts, notice
+from diffusionpose.app.web.handlers import ALL_JOINTS, WELCOME, Handlers, notice
 from diffusionpose.app.web.results import KEPT_SECONDS, SWEPT_SECONDS
+from diffusionpose.app.web.wiring import ONE_AT_A_TIME, QUICK, Parts, named, on
 from diffusionpose.evaluation.nms import VISIBLE_SCORE
 from diffusionpose.models.diffusion_pose import DiffusionPose
 from diffusionpose.models.pose_model import PoseModel
 
 TITLE = "DiffusionPose"
-SENTENCE = "Find the poses of people in a picture, and watch diffusion refine them step by step."
+SENTENCE = "Find the poses of people in a picture or a clip, and watch diffusion refine them step by step."
 WAITING = "The poses, how sure each joint is, its heatmap and every diffusion step appear here."
 CORNERS = ["x0", "y0", "x1", "y1"]
 EDITED = ("editor", "picture", "table", "tools", "notice")
 LOADED = (*EDITED, "results", "waiting", "result")
 FOUND = ("overlay", "png", "json", "joints", "heat", "steps_shown", "notice")
 RAN = (*FOUND, "results", "waiting", "result", "person", "joint")
-ONE_AT_A_TIME: dict[str, Any] = {"concurrency_id": "pictures", "concurrency_limit": 1}  # bounds the memory
-QUICK: dict[str, Any] = {"concurrency_limit": 4, "show_progress": "hidden", "api_visibility": "private"}
 # On a phone the results stand below the picture, out of sight.
 SHOW_RESULTS = """() => setTimeout(() => {
   if (window.innerWidth < 800) document.getElementById("results")?.scrollIntoView({behavior: "smooth"});
@@ -47,11 +46,14 @@ def build_page(handlers: Handlers) -> Any:
         parts: Parts = {
             name: gr.State(None, time_to_live=KEPT_SECONDS) for name in ("editor", "result", "turn")
         }
-        with gr.Row(equal_height=False):
-            with gr.Column(scale=5, min_width=320):
-                parts |= _left(model)
-            with gr.Column(scale=6, min_width=320):
-                parts |= _right(model)
+        with gr.Tabs():
+            with gr.Tab("Picture"), gr.Row(equal_height=False):
+                with gr.Column(scale=5, min_width=320):
+                    parts |= _left(model)
+                with gr.Column(scale=6, min_width=320):
+                    parts |= _right(model)
+            with gr.Tab("Clip"):
+                clip_tab(handlers)
         _wire_editing(parts, handlers)
         _wire_results(parts, handlers)
     page.queue(max_size=WAITING_LINE)
@@ -109,13 +111,13 @@ def _right(model: PoseModel) -> Parts:
     import gradio as gr
 
     shown: Any = {"interactive": False, "show_label": False, "buttons": ["fullscreen"], "format": "jpeg"}
-    parts: Parts = {"waiting": gr.HTML(f"<p>{WAITING}</p>", elem_id="waiting")}
+    parts: Parts = {"waiting": gr.HTML(f"<p>{WAITING}</p>", elem_id="waiting", elem_classes="waiting")}
     with gr.Column(visible=False, elem_id="results") as parts["results"]:
         parts["person"] = gr.Radio([], label="Person", visible=False)
         with gr.Tabs():
             with gr.Tab("Poses"):
                 parts["overlay"] = gr.Image(elem_id="overlay", **shown)
-                with gr.Row(elem_id="files"):
+                with gr.Row(elem_classes="files"):
                     parts["png"] = gr.DownloadButton("Picture (PNG)", size="sm", elem_id="png")
                     parts["json"] = gr.DownloadButton("Keypoints (JSON)", size="sm", elem_id="json")
             with gr.Tab("Joints"):
@@ -140,7 +142,7 @@ def _wire_editing(parts: Parts, handlers: Handlers) -> None:
 
     def tap(before: Editor | None, event: gr.SelectData) -> Any:
         x, y = event.index
-        return _named(parts, handlers.change(before, lambda editor: editor.tapped(x, y)))
+        return named(parts, handlers.change(before, lambda editor: editor.tapped(x, y)))
 
     def undo(before: Editor | None) -> Parts:
         return handlers.change(before, Editor.undone)
@@ -160,16 +162,16 @@ def _wire_editing(parts: Parts, handlers: Handlers) -> None:
         return {**handlers.load(str(path), boxes), "turn": (turn or 0) + 1}
 
     picture = parts["picture"]
-    _on(parts, picture.upload, handlers.load, [picture], LOADED, api_name="load", **ONE_AT_A_TIME)
-    _on(parts, picture.clear, lambda: handlers.load(None), [], LOADED, **QUICK)
+    on(parts, picture.upload, handlers.load, [picture], LOADED, api_name="load", **ONE_AT_A_TIME)
+    on(parts, picture.clear, lambda: handlers.load(None), [], LOADED, **QUICK)
     picture.select(tap, editor, [parts[name] for name in EDITED], **QUICK)
     for name, answer in (("undo", undo), ("clear", clear), ("whole", whole)):
-        _on(parts, parts[name].click, answer, editor, EDITED, **QUICK)
+        on(parts, parts[name].click, answer, editor, EDITED, **QUICK)
     table = [*editor, parts["table"]]
-    _on(parts, parts["table"].input, handlers.type_boxes, table, EDITED, **QUICK)
-    _on(parts, parts["portrait"].click, portrait, [], LOADED, api_name="portrait", **ONE_AT_A_TIME)
+    on(parts, parts["table"].input, handlers.type_boxes, table, EDITED, **QUICK)
+    on(parts, parts["portrait"].click, portrait, [], LOADED, api_name="portrait", **ONE_AT_A_TIME)
     turn = [parts["turn"]]
-    _on(parts, parts["people"].click, people, turn, (*LOADED, "turn"), api_name="people", **ONE_AT_A_TIME)
+    on(parts, parts["people"].click, people, turn, (*LOADED, "turn"), api_name="people", **ONE_AT_A_TIME)
 
 
 def _wire_results(parts: Parts, handlers: Handlers) -> None:
@@ -183,34 +185,13 @@ def _wire_results(parts: Parts, handlers: Handlers) -> None:
         return [parts[name] for name in names]
 
     given = inputs("editor", "steps", "flip", "threshold")
-    ran = _on(parts, parts["run"].click, run, given, RAN, api_name="run", **ONE_AT_A_TIME)
+    ran = on(parts, parts["run"].click, run, given, RAN, api_name="run", **ONE_AT_A_TIME)
     ran.success(None, js=SHOW_RESULTS)
     chosen = inputs("result", "person", "joint")
-    _on(parts, parts["joint"].input, handlers.glow, chosen, ["heat"], **QUICK)
+    on(parts, parts["joint"].input, handlers.glow, chosen, ["heat"], **QUICK)
     chosen += inputs("threshold")
     shown = ("joints", "heat", "steps_shown")
-    _on(parts, parts["person"].input, handlers.choose, chosen, shown, **QUICK)
+    on(parts, parts["person"].input, handlers.choose, chosen, shown, **QUICK)
     given = inputs("result", "person", "threshold")
     options = {**ONE_AT_A_TIME, "api_visibility": "private", "show_progress": "hidden"}
-    _on(parts, parts["threshold"].release, handlers.redraw, given, FOUND, **options)
-
-
-def _on(
-    parts: Parts,
-    event: Callable[..., Any],
-    answer: Callable[..., Parts],
-    inputs: list[Any],
-    outputs: Iterable[str],
-    **options: Any,
-) -> Any:
-    """Let an answer, by the names of parts, follow an event."""
-
-    def called(*values: Any) -> dict[Any, Any]:
-        return _named(parts, answer(*values))
-
-    return event(called, inputs, [parts[name] for name in outputs], **options)
-
-
-def _named(parts: Parts, answer: Parts) -> dict[Any, Any]:
-    """An answer with the parts themselves in the place of their names."""
-    return {parts[name]: value for name, value in answer.items()}
+    on(parts, parts["threshold"].release, handlers.redraw, given, FOUND, **options)

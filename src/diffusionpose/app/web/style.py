@@ -22,11 +22,15 @@ CSS = """
 .notice.alert { background: #fdecec; border-color: #d64545; color: #8f1d1d; }
 .dark .notice.alert { background: #4a1d1d; border-color: #d64545; color: #ffd9d9; }
 
-#tools, #examples, #files { gap: 8px; flex-wrap: nowrap; }
+#tools, #examples, .files { gap: 8px; flex-wrap: nowrap; }
 #tools button, #examples button { min-width: 0 !important; }
 
-#waiting { border: 2px dashed var(--border-color-primary); border-radius: 14px; }
-#waiting p { padding: 190px 40px; text-align: center; color: var(--body-text-color-subdued); margin: 0; }
+.waiting { border: 2px dashed var(--border-color-primary); border-radius: 14px; }
+.waiting p { padding: 190px 40px; text-align: center; color: var(--body-text-color-subdued); margin: 0; }
+#clip_bar:not(:has(progress)) { display: none; }
+#clip_bar progress { width: 100%; height: 14px; accent-color: var(--color-accent); }
+#clip_notice .summary { margin: 6px 0 0 !important; }
+#clip_video video { max-height: 560px; }
 
 .summary { margin: 0 0 8px !important; color: var(--body-text-color-subdued); font-size: 14px; }
 table.confidence { width: 100% !important; border-collapse: collapse; font-size: 14px; margin: 0 !important; }
@@ -50,7 +54,7 @@ table.confidence tr.pale { opacity: 0.4; }
 @media (max-width: 640px) {
   .gradio-container { padding: 0 !important; }
   .gradio-container .app { padding: 12px !important; }
-  #waiting p { padding: 40px 24px; }
+  .waiting p { padding: 40px 24px; }
   #steps .grid-container { grid-template-columns: 1fr !important; }
   button[role="tab"] { padding: 0 10px !important; }
   #tools button, #examples button { padding-left: 4px; padding-right: 4px; }

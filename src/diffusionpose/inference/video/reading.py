@@ -18,6 +18,8 @@ USUAL_RATE = Fraction(30)  # frames/s where a file says nothing, or nonsense
 HIGHEST_RATE = 1000
 STATED_LENGTHS = ("mp4", "matroska", "avi", "flv")  # formats whose header states the length; others guess it
 TOLERANCE = 0.5  # seconds that a header may be wrong by
+# Formats that hold all their pictures; playlists and the like name further files, which FFmpeg would open
+CLOSED = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,ogg,asf"
 COLORS = ("colorspace", "color_primaries", "color_trc")
 
 
@@ -29,20 +31,26 @@ class VideoFile:
     Args:
         path: of the file.
         max_frames: stop after so many; None for all.
+        max_pixels: of a frame in a file from a stranger. A video of larger frames is refused before one is
+            decoded, larger frames among smaller ones are broken, and of the formats only those of
+            ``CLOSED`` are read. None for a file that is trusted.
 
     Raises:
-        InputError: no such file, no video that can be read, a picture, or PyAV is not installed.
+        InputError: no such file, no video that can be read, a picture, too many pixels, or PyAV is not
+            installed.
     """
 
     live = False
 
-    def __init__(self, path: Path, max_frames: int | None = None) -> None:
+    def __init__(self, path: Path, max_frames: int | None = None, *, max_pixels: int | None = None) -> None:
         self.name = str(path)
         self.max_frames = max_frames
         self.rest: list[Any] = []
         self.problems: list[str] = []
-        self._container = _open(path)
+        self._container = _open(path, None if max_pixels is None else CLOSED)
         self._video = _picture_stream(self.name, self._container)
+        if max_pixels is not None:
+            _limit(self.name, self._video.codec_context, max_pixels)
         self._sound = [stream for stream in self._container.streams.audio if stream.codec_context]
         self.facts = _facts(self._container, self._video, tuple(self._sound))
         if max_frames is not None:
@@ -168,13 +176,13 @@ class _Reader:
         return self._last
 
 
-def _open(path: Path) -> Any:
-    """A container of PyAV."""
+def _open(path: Path, formats: str | None = None) -> Any:
+    """A container of PyAV, of one of the formats."""
     av = import_extra("av")
     if not path.is_file():
         raise InputError(f"{path}: {'is a folder' if path.is_dir() else 'no such file'}; name a video")
     try:
-        return av.open(str(path))
+        return av.open(str(path), container_options={"format_whitelist": formats} if formats else {})
     except (av.error.FFmpegError, OSError) as error:
         raise InputError(
             f"{path}: is no video that can be read ({error.strerror}); an mp4 that was not closed after "
@@ -198,6 +206,20 @@ def _picture_stream(name: str, container: Any) -> Any:
     if streams[0].codec_context is None:
         raise InputError(f"{name}: its pictures are of a kind that this PyAV cannot decode")
     return streams[0]
+
+
+def _limit(name: str, context: Any, pixels: int) -> None:
+    """Let a decoder refuse larger frames.
+
+    Raises:
+        InputError: the header speaks of such frames already.
+    """
+    if context.width * context.height > pixels:
+        raise InputError(
+            f"{name}: {context.width} x {context.height} pixels is more than {pixels / 1e6:g} million; "
+            "scale it down"
+        )
+    context.options = {**context.options, "max_pixels": str(pixels)}
 
 
 def _rate(video: Any) -> Fraction:

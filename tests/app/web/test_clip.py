@@ -1,0 +1,188 @@
+"""A visitor's clip, without a server."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from diffusionpose import PoseEstimator, create_model
+from diffusionpose.app.web import clip as clips
+from diffusionpose.app.web.analysis import MOST_PERSONS, Options
+from diffusionpose.app.web.clip import Followed, Progress, Surest, follow
+from diffusionpose.app.web.upload import Limits
+from diffusionpose.errors import InputError
+
+av = pytest.importorskip("av")
+OPTIONS = Options(steps=1, flip=False)
+
+
+@pytest.fixture(scope="module")
+def estimator():
+    torch.manual_seed(0)
+    model = create_model("diffusionpose_tiny", "crowdpose", input_size=(48, 64))
+    return PoseEstimator(model, device="cpu")
+
+
+@pytest.fixture
+def results(tmp_path):
+    """Where results go; a folder that is not there yet."""
+    return tmp_path / "results"
+
+
+@pytest.fixture
+def run(estimator, results):
+    """``run(path, options, limits)``: all that :func:`follow` gives."""
+
+    def call(path, options=OPTIONS, limits=None, smooth=True):
+        return list(follow(estimator, path, options, smooth, limits or Limits(), results))
+
+    return call
+
+
+def decoded(path):
+    """The pictures of a video and their times."""
+    with av.open(str(path)) as container:
+        return [(frame.to_ndarray(format="rgb24"), frame.time) for frame in container.decode(video=0)]
+
+
+def lines_of(followed):
+    return [json.loads(line) for line in followed.lines.read_text().splitlines()]
+
+
+def test_a_clip_comes_back_with_its_poses(clip, run, results, monkeypatch):
+    monkeypatch.setattr(
+        "diffusionpose.inference.drawing.draw_poses", lambda image, poses, **_: np.full_like(image, 200)
+    )
+    path = clip(7)
+    *progress, followed = run(path)
+    assert progress == [Progress(done, 7) for done in range(1, 8)]
+    assert (followed.frames, followed.persons) == (7, 1)
+    assert (followed.video.name, followed.lines.name) == ("clip.mp4", "clip.jsonl")
+    assert followed.video.parent.parent == results
+    assert [line["frame"] for line in lines_of(followed)] == list(range(7))
+    assert {person["id"] for line in lines_of(followed) for person in line["persons"]} == {1}
+    before, after = decoded(path), decoded(followed.video)
+    assert [time for _, time in after] == [time for _, time in before]
+    assert max(np.abs(image.astype(int) - 200).max() for image, _ in after) < 6, "what was drawn"
+    assert followed.remarks == ["No detector looks for persons, so each whole frame counts as one."]
+
+
+def test_options_reach_the_network(clip, run):
+    found = {}
+    for name, options, smooth in [
+        ("plain", OPTIONS, False),
+        ("smooth", OPTIONS, True),
+        ("steps", Options(3, False), False),
+        ("flip", Options(1, True), False),
+    ]:
+        found[name] = run(clip(3), options, smooth=smooth)[-1].lines.read_text().splitlines()
+    assert found["smooth"][0] == found["plain"][0]
+    assert found["smooth"][1] != found["plain"][1]
+    assert found["steps"] != found["plain"] != found["flip"]
+    with pytest.raises(InputError, match="steps: 6 is more than 5"):
+        run(clip(3), Options(6, False))
+
+
+@pytest.mark.parametrize(("name", "limit"), [("MOST_FRAMES", 5), ("MOST_SECONDS", 0.2)])
+@pytest.mark.parametrize(("count", "more"), [(5, False), (6, True), (30, True)])
+def test_only_the_beginning_is_used(clip, run, monkeypatch, name, limit, count, more):
+    """0.2 s at 25 frames/s are five frames, too."""
+    monkeypatch.setattr(clips, name, limit)
+    *progress, followed = run(clip(count))
+    assert followed.frames == len(decoded(followed.video)) == len(lines_of(followed)) == 5
+    assert progress[0] == Progress(1, 5)
+    assert any("goes on after these" in remark for remark in followed.remarks) == more
+
+
+def test_a_crowd_is_thinned_to_the_surest(clip, results, estimator):
+    rng = np.random.default_rng(0)
+    boxes = np.stack([np.array([x, y, x + 12, y + 12]) for x in range(0, 80, 16) for y in (0, 16, 32, 48)])
+    scores = rng.permutation(len(boxes)).astype(np.float32) / 40 + 0.5
+    surest = Surest(lambda image: (boxes.astype(np.float32), scores))
+    kept, sure = surest(np.zeros((64, 96, 3), np.uint8))
+    assert surest.left_out
+    assert sorted(sure) == sorted(scores)[-MOST_PERSONS:]
+    order = [boxes.tolist().index(box) for box in kept.tolist()]
+    assert order == sorted(order)
+    assert (scores[order] == sure).all()
+
+    crowded = PoseEstimator(estimator.model, device="cpu", detector=surest.detector)
+    *_, followed = follow(crowded, clip(2), OPTIONS, True, Limits(), results)
+    assert max(len(line["persons"]) for line in lines_of(followed)) == MOST_PERSONS
+    assert followed.remarks == [f"Of the persons in a frame the {MOST_PERSONS} surest are used."]
+    assert not Surest(lambda image: (boxes[:12], scores[:12])).left_out
+
+
+def spoilt(path, clip, name):
+    """A file that is no clip to be used."""
+    whole = clip(8, size=(192, 128)).read_bytes()
+    if name == "picture.mp4":
+        Image.new("RGB", (90, 60)).save(path, format="png")
+    elif name == "sound.mp4":
+        with av.open(str(path), "w") as container:
+            stream = container.add_stream("aac", rate=16000, layout="mono")
+            sound = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+            sound.sample_rate = 16000
+            container.mux(stream.encode(sound))
+            container.mux(stream.encode(None))
+    elif name == "list.ffconcat":  # FFmpeg would open the other file
+        path.write_text("ffconcat version 1.0\nfile clip.mp4\n")
+        with av.open(str(path)) as container:
+            assert container.streams.video
+    else:
+        contents = {"empty.mp4": b"", "notes.mp4": b"my notes\n" * 99, "cut.mp4": whole[: len(whole) // 2]}
+        path.write_bytes(contents.get(name, whole))
+
+
+@pytest.mark.parametrize(
+    ("name", "complaint"),
+    [
+        ("empty.mp4", "is no video that can be read"),
+        ("notes.mp4", "is no video that can be read"),
+        ("cut.mp4", "is no video that can be read"),
+        ("picture.mp4", "is no video that can be read"),
+        ("list.ffconcat", "is no video that can be read"),
+        ("sound.mp4", "holds no moving pictures"),
+        ("large.mp4", "192 x 128 pixels is more than 0.02 million"),
+    ],
+)
+def test_what_cannot_be_used_is_one_line_and_leaves_nothing(tmp_path, clip, run, results, name, complaint):
+    spoilt(tmp_path / name, clip, name)
+    with pytest.raises(InputError) as caught:
+        run(tmp_path / name, limits=Limits(megapixels=0.02))
+    assert str(caught.value).startswith(f"{name}: {complaint}")
+    assert str(tmp_path) not in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not list(results.glob("*"))
+
+
+def test_frames_without_a_picture_are_no_clip(clip, run, results):
+    """All that lies between the headers and the index of an AVI file is overwritten."""
+    path = clip(4, "noise.avi")
+    content = bytearray(path.read_bytes())
+    start, end = content.index(b"movi") + 12, content.index(b"idx1")
+    content[start:end] = bytes(end - start)
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"^noise\.avi: "):
+        run(path)
+    assert not list(results.glob("*"))
+
+
+def test_a_clip_that_is_cut_short_gives_what_it_has(clip, run, tmp_path):
+    path = clip(50, "cut.avi")
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    *_, followed = run(path)
+    assert 15 < followed.frames < 35
+    (remark,) = [remark for remark in followed.remarks if "cut short" in remark]
+    assert remark.startswith("cut.avi: is cut short")
+
+
+def test_who_leaves_early_leaves_nothing_behind(clip, estimator, results):
+    job = follow(estimator, clip(20), OPTIONS, True, Limits(), results)
+    assert next(job) == Progress(1, 20)
+    assert list(results.glob("*"))
+    job.close()
+    assert not list(results.glob("*"))
+    assert not isinstance(next(job, None), Followed)
