@@ -11,7 +11,7 @@ from diffusionpose.app.predict import PredictCommand
 
 # The person as she stands, x0, y0, x1, y1: 7.5 heads high, two thirds of it below the picture's edge.
 # A model that was trained on whole bodies needs to be shown the scale of the body.
-BOX = [-30, 10, 540, 1650]
+BOX = [-60, 0, 560, 1300]
 
 
 @dataclass(frozen=True)
