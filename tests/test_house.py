@@ -11,7 +11,8 @@ import sys
 import textwrap
 import time
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import cache
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
@@ -175,11 +176,16 @@ def names_of(requirements: list[str]) -> set[str]:
     return {canonicalize_name(Requirement(text).name) for text in requirements}
 
 
+@cache
+def homes() -> Mapping[str, list[str]]:
+    """Imported name -> names on PyPI; asked once, since it reads the files of every package there is."""
+    return packages_distributions()
+
+
 def not_stated(source: str, stated: set[str]) -> set[str]:
     """Packages that a file imports and ``stated``, names on PyPI, does not have."""
-    homes = packages_distributions()
     names = set(imported(ast.parse(source))) - {*sys.stdlib_module_names, "diffusionpose"}
-    return {name for name in names if not stated & {canonicalize_name(home) for home in homes.get(name, [])}}
+    return {name for name in names if not stated & {canonicalize_name(home) for home in homes().get(name, [])}}
 
 
 def imported_at_once(tree: ast.Module) -> str:
