@@ -185,7 +185,8 @@ def homes() -> Mapping[str, list[str]]:
 def not_stated(source: str, stated: set[str]) -> set[str]:
     """Packages that a file imports and ``stated``, names on PyPI, does not have."""
     names = set(imported(ast.parse(source))) - {*sys.stdlib_module_names, "diffusionpose"}
-    return {name for name in names if not stated & {canonicalize_name(home) for home in homes().get(name, [])}}
+    found = {name: {canonicalize_name(home) for home in homes().get(name, [])} for name in names}
+    return {name for name in names if not stated & found[name]}
 
 
 def imported_at_once(tree: ast.Module) -> str:
