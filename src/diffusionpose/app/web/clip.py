@@ -134,21 +134,9 @@ def follow(
         how far it is, frame by frame, and what came of it.
 
     Raises:
-        InputError: no clip that can be used, with its name but not its folder, or options that the model
-            cannot take.
+        InputError: no clip that can be used (named without its folder), or options the model cannot take.
     """
-    if options.steps is not None and options.steps > MOST_STEPS:
-        raise InputError(f"steps: {options.steps} is more than {MOST_STEPS}")
-    surest = Surest(estimator.detector)
-    mine = PoseEstimator(
-        estimator.model,
-        device=str(estimator.model.device),
-        detector=surest,
-        steps=options.steps,
-        decode=options.decode,
-        flip=options.flip,
-        batch_size=estimator.batch_size,
-    )
+    mine = _with_options(estimator, surest := Surest(estimator.detector), options)
     place = folder / secrets.token_urlsafe(12)
     with ExitStack() as stack:
         stack.enter_context(_without_folders(path.parent, place))
@@ -168,6 +156,21 @@ def follow(
         unfinished.pop_all()
         remarks = _remarks(source, whole=not boxes, left_out=surest.left_out)
         yield Followed(output, output.with_suffix(".jsonl"), count, len(ids), remarks)
+
+
+def _with_options(estimator: PoseEstimator, detector: PersonDetector, options: Options) -> PoseEstimator:
+    """The same model with a visitor's options; InputError where it cannot take them."""
+    if options.steps is not None and options.steps > MOST_STEPS:
+        raise InputError(f"steps: {options.steps} is more than {MOST_STEPS}")
+    return PoseEstimator(
+        estimator.model,
+        device=str(estimator.model.device),
+        detector=detector,
+        steps=options.steps,
+        decode=options.decode,
+        flip=options.flip,
+        batch_size=estimator.batch_size,
+    )
 
 
 def _remarks(source: Beginning, whole: bool, left_out: bool) -> list[str]:

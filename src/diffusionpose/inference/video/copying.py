@@ -19,15 +19,11 @@ from diffusionpose.inference.video.writing import VideoWriter
 from diffusionpose.journal import Journal
 
 Found = tuple[Frame, list[Person]]
+OpenJournal = Callable[[], Journal] | None
 
 
 def draw_video(
-    source: VideoSource,
-    poses: VideoPoses,
-    output: Path,
-    *,
-    boxes: bool = True,
-    journal: Callable[[], Journal] | None = None,
+    source: VideoSource, poses: VideoPoses, output: Path, *, boxes: bool = True, journal: OpenJournal = None
 ) -> Generator[Found]:
     """Write OUT.mp4, the video with its poses drawn, and OUT.jsonl beside it.
 
