@@ -27,12 +27,6 @@ def note(folder: Path, full_at: int | None = None) -> Callable[[Request, list[Po
     return finish
 
 
-class Elsewhere:
-    """Is in a module that no other process can import."""
-
-    def __call__(self, request: Request, poses: list[Pose]) -> None:
-        """Is never called."""
-
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
@@ -83,8 +77,6 @@ def test_what_ends_a_workers_work_is_told_as_it_is(
     nowhere = partial(PoseEstimator.from_pretrained, tmp_path / "nowhere.safetensors", "cpu")
     with pytest.raises(InputError, match=r"nowhere\.safetensors: no such file"):
         list(RayEngine(nowhere).run(groups))
-    with pytest.raises(InputError, match=r"worker cannot start .*ModuleNotFoundError"):
-        list(RayEngine(make, Elsewhere()).run(groups))
 
 
 def test_more_workers_than_cores_are_refused(cluster: Cluster) -> None:
