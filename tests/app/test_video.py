@@ -163,7 +163,7 @@ def test_a_run_of_other_settings_is_not_mixed_in(
         assert call(clip)[0] == 130
     status, _, err = call(clip, "--no-smooth")
     assert status == 1
-    assert "is of a job with other settings or inputs (smooth); name another --output" in err
+    assert "is of a job with other settings or inputs (smooth); finish that with its own options, " in err
     assert call(clip)[0] == 0
 
 
