@@ -27,7 +27,6 @@ def note(folder: Path, full_at: int | None = None) -> Callable[[Request, list[Po
     return finish
 
 
-
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
     pytest.importorskip("ray.data")
