@@ -14,6 +14,7 @@ from PIL import Image
 sync_api = pytest.importorskip("playwright.sync_api")
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 PATIENCE = 120_000  # milliseconds; on an idle machine nothing takes more than a few seconds
+SETTLED = 1000  # ms
 SIZES = {"desk": (1280, 900), "phone": (390, 844)}
 
 
@@ -61,9 +62,10 @@ def pixels(page: Any, part: str) -> np.ndarray:
 
 def mark(page: Any, box: list[float], size: tuple[int, int]) -> None:
     """Tap two corners of a box in pixels of the picture."""
-    place = page.locator("#picture img").first.bounding_box()
-    assert place["width"] / place["height"] == pytest.approx(size[0] / size[1], rel=0.02), "shown as a whole"
     for x, y, answer in ((*box[:2], "Now tap the opposite corner"), (*box[2:], "marked")):
+        page.wait_for_timeout(SETTLED)  # the picture is drawn anew after a tap, and words above may move it
+        place = page.locator("#picture img").first.bounding_box()
+        assert place["width"] / place["height"] == pytest.approx(size[0] / size[1], rel=0.02), "shown whole"
         page.point(place["x"] + x * place["width"] / size[0], place["y"] + y * place["height"] / size[1])
         page.get_by_text(answer).wait_for()
 
