@@ -15,6 +15,8 @@ from diffusionpose.app.output import say
 from diffusionpose.errors import InputError
 
 if TYPE_CHECKING:
+    from diffusionpose.app.predict import PredictCommand
+    from diffusionpose.app.video import VideoCommand
     from diffusionpose.inference.engine import Engine, Finish
     from diffusionpose.inference.estimator import PoseEstimator
     from diffusionpose.skeletons import Skeleton
@@ -56,6 +58,13 @@ class EstimatorOptions:
     detector: str | None = None
     box_score: float = 0.0
     same_as: str | None = None
+
+    @classmethod
+    def of(cls, command: PredictCommand | VideoCommand) -> EstimatorOptions:
+        """Those of a command; its detector is left out where it is given boxes."""
+        options = {name: getattr(command, name) for name in ("steps", "decode", "flip", "batch_size")}
+        detector = None if command.boxes else command.detector
+        return cls(command.weights, command.device, options, detector, command.box_score)
 
     def make(self, tell: Callable[[str], None] = lambda message: None) -> PoseEstimator:
         """The estimator; ``tell`` is told which detector is taken.

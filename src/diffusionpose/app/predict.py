@@ -117,11 +117,7 @@ class PredictCommand:
         from diffusionpose.app.engines import EstimatorOptions, local_engine, ray_engine
         from diffusionpose.app.picture_job import DrawPicture
 
-        options = {"steps": self.steps, "decode": self.decode, "flip": self.flip}
-        detector = None if self.boxes else self.detector
-        how = EstimatorOptions(
-            self.weights, self.device, {**options, "batch_size": self.batch_size}, detector, self.box_score
-        )
+        how = EstimatorOptions.of(self)
         finish = DrawPicture(self.output.absolute(), self.box_score, self.draw_boxes, self.draw_names)
         if self.engine == "local":
             yield local_engine(how, finish)

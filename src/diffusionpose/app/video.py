@@ -72,16 +72,11 @@ class VideoCommand:
         from diffusionpose.app.engines import EstimatorOptions
         from diffusionpose.inference.detectors import BoxesFromFile
 
-        options = {"steps": self.steps, "decode": self.decode, "flip": self.flip}
-        detector = None if self.boxes else self.detector
-        how = EstimatorOptions(
-            self.weights, self.device, {**options, "batch_size": self.batch_size}, detector, self.box_score
-        )
         with ExitStack() as stack:
             source = self._open_source()
             stack.callback(source.close)
             boxes = None if self.boxes is None else BoxesFromFile(self.boxes)
-            return _Job(self, source, how.make(say), boxes).run()
+            return _Job(self, source, EstimatorOptions.of(self).make(say), boxes).run()
 
     def _check(self) -> None:
         """InputError where results could not be written, or an option makes no sense."""
