@@ -142,11 +142,7 @@ class PictureJob:
     def _note(self, answer: Answer) -> None:
         """Bring what became of a picture to the disk."""
         number, picture, before = answer.source
-        more = {"file_name": picture.file_name, "drawn": picture.drawn}
-        rows = [
-            {**pose.to_coco_result(picture.image_id), "box": [round(float(x), 2) for x in pose.box], **more}
-            for pose in answer.poses
-        ]
+        rows = picture.rows(answer.poses)
         of = f" in {self.boxes.path}" if self.boxes else ""
         problems = [f"{picture.path}: {problem}{of}" for problem in answer.problems]
         self.done.add(

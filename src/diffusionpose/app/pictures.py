@@ -8,13 +8,14 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from diffusionpose.app.output import say
 from diffusionpose.errors import InputError
 
 if TYPE_CHECKING:
     from diffusionpose.inference.detectors import BoxesFromFile
+    from diffusionpose.poses import Pose
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,14 @@ class Picture:
     file_name: str
     drawn: str
     image_id: int
+
+    def rows(self, poses: Sequence[Pose]) -> list[dict[str, Any]]:
+        """Its poses as keypoints.json has them: COCO results, with ``box``, ``file_name`` and ``drawn``."""
+        more = {"file_name": self.file_name, "drawn": self.drawn}
+        return [
+            {**pose.to_coco_result(self.image_id), "box": [round(float(x), 2) for x in pose.box], **more}
+            for pose in poses
+        ]
 
 
 def find_pictures(

@@ -37,15 +37,10 @@ def write_results(folder: Path, source: Path, drawn: np.ndarray, poses: Sequence
         InputError: they cannot be written.
     """
     (picture,), _ = find_pictures([source], lambda path: None)
-    more = {"file_name": picture.file_name, "drawn": picture.drawn}
-    rows = [
-        {**pose.to_coco_result(picture.image_id), "box": [round(float(x), 2) for x in pose.box], **more}
-        for pose in poses
-    ]
     place = folder / secrets.token_urlsafe(12)
     place.mkdir(parents=True)
     write_file(place / picture.drawn, cv2.imencode(".png", drawn[:, :, ::-1])[1].tobytes())
-    write_json(place / "keypoints.json", rows)
+    write_json(place / "keypoints.json", picture.rows(poses))
     return place / picture.drawn, place / "keypoints.json"
 
 
