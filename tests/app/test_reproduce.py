@@ -5,9 +5,12 @@ import os
 from dataclasses import replace
 
 import pytest
+import torch
 
 from diffusionpose.app.cli import _parse
 from diffusionpose.app.reproduce import ReproduceCommand
+from diffusionpose.models.weights import load_model, save_model
+from diffusionpose.models.zoo import create_model
 from diffusionpose.training.recipes import get_recipe
 from diffusionpose.training.studies import BUDGETS, Budget
 
@@ -17,7 +20,7 @@ def words(synthetic_set, tmp_path, monkeypatch):
     """A call with a tiny budget of seconds instead of minutes."""
     base = get_recipe("diffusionpose_tiny_synthetic")
     base = replace(base, precision="32", epochs=1, batch_size=8, options={"width": 8})
-    monkeypatch.setitem(BUDGETS, "tiny", Budget("tiny", "the tiny model", base, "tiny"))
+    monkeypatch.setitem(BUDGETS, "tiny", Budget("tiny", "the tiny model", base, "tiny", "tiny_unet"))
     images, annotations = synthetic_set
     flags = {
         "--images": images,
@@ -48,6 +51,30 @@ def test_a_study_from_flags_to_files(run, words, tmp_path):
     other = run("reproduce", "table7", *words, "--budget", "small")
     assert other.status == 1
     assert "other budget" in other.err
+
+
+def test_heads_from_a_trained_model(run, words, tmp_path):
+    """Every training starts from it: rate 1e-12 leaves the weights that fit as they are."""
+    budget = BUDGETS["tiny"]
+    BUDGETS["tiny"] = replace(budget, base=replace(budget.base, learning_rate=1e-12, ema_decay=0.0))
+    trained = create_model("tiny", "coco", input_size=budget.base.input_size, unbiased=True)
+    save_model(trained, tmp_path / "trained.safetensors")
+    ended = run("reproduce", "heads", *words, "--weights", tmp_path / "trained.safetensors")
+    assert (ended.status, ended.err) == (0, "")
+    head = trained.state_dict()["head.weight"]
+    for name, entry in (("baseline", "head.weight"), ("diffusionpose", "conv.weight"), ("unet", None)):
+        weights = load_model(tmp_path / "out" / "runs" / f"{name}-seed0" / "model.safetensors").state_dict()
+        key = next(key for key in weights if key.startswith("encoder.") and key.endswith("weight"))
+        torch.testing.assert_close(weights[key], trained.state_dict()[key], atol=1e-6, rtol=1e-3)
+        if entry:
+            torch.testing.assert_close(weights[entry], head, atol=1e-6, rtol=1e-3)
+    report = json.loads((tmp_path / "out" / "heads.json").read_text())
+    assert "started from trained.safetensors" in report["budget"]["words"]
+    costs = [row["multiply_adds"] for row in report["rows"]]
+    assert costs[0] < costs[1] < costs[2] == costs[3]
+    other = run("reproduce", "heads", *words)
+    assert other.status == 1
+    assert "other weights" in other.err
 
 
 def test_no_pretrained_reaches_every_training_and_the_report(words):

@@ -31,6 +31,7 @@ COMMANDS = {
         "EvaluateCommand",
         "Measure a model on an annotated data set.",
     ),
+    "compare": ("diffusionpose.app.compare", "CompareCommand", "Compare two results on the same pictures."),
     "reproduce": ("diffusionpose.app.reproduce", "ReproduceCommand", "Reproduce the paper's ablations."),
     "import-weights": (
         "diffusionpose.app.import_weights",

@@ -20,7 +20,7 @@ from diffusionpose.training.studies import BUDGETS, STUDIES, Budget
 if TYPE_CHECKING:
     from diffusionpose.training.reproduction.reproduce import Request
 
-StudyName = Literal["table5", "table6", "table7", "figure4", "figure5"]
+StudyName = Literal["table5", "table6", "table7", "figure4", "figure5", "heads"]
 FROM_FILE = "(default: that of the training annotations)"
 FETCHED = "(default: timm fetches them)"
 BY_CORES = "(default: 2 on a CPU with 2 cores or more, else 1)"
@@ -37,7 +37,8 @@ class ReproduceCommand:
     """
 
     study: Positional[StudyName]
-    """Conditions, resolution, signal scale; diffusion steps, heatmaps of hard pictures."""
+    """Conditions, resolution, signal scale; diffusion steps, heatmaps of hard pictures; how much of it all is
+    diffusion's (not in the paper)."""
     images: tuple[Path, ...]
     """Folder of the training images, one for each annotation file."""
     annotations: tuple[Path, ...]
@@ -48,10 +49,13 @@ class ReproduceCommand:
     """Annotations to measure on."""
     output: Annotated[Path, tyro.conf.arg(metavar="DIR")]
     """Folder of the studies; made if it is not there."""
-    budget: Literal["full", "small", "tiny"] = "full"
-    """The paper's recipe, a laptop's 18 epochs at 128x96, or half an hour on two cores."""
+    budget: Literal["full", "small", "short", "tiny"] = "full"
+    """The paper's recipe; a laptop's 18 epochs at 128x96; 4 epochs more, of a model so trained (--weights);
+    half an hour on two cores."""
     encoder_weights: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint=FETCHED)] = None
     """A safetensors file of ImageNet weights for the encoder."""
+    weights: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    """A trained model (.safetensors) that every training starts from."""
     no_pretrained: FlagCreatePairsOff[bool] = False
     """Start the encoders from random weights instead."""
     boxes: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
@@ -103,7 +107,7 @@ class ReproduceCommand:
         return Request(
             study=STUDIES[self.study],
             budget=self._budget(),
-            data=Data(sets, val, self.boxes, self.encoder_weights),
+            data=Data(sets, val, self.boxes, self.encoder_weights, self.weights),
             output=self.output,
             skeleton=self.skeleton,
             seeds=self.seeds,
@@ -116,6 +120,8 @@ class ReproduceCommand:
 
     def _budget(self) -> Budget:
         budget = BUDGETS[self.budget]
+        if self.weights is not None:
+            return replace(budget, words=f"{budget.words}, all started from {self.weights.name}")
         if not self.no_pretrained:
             return budget
         return replace(

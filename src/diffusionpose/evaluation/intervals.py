@@ -47,7 +47,7 @@ def bootstrap_pck(
         drawn = generator.integers(persons, size=persons)
         if total := counted[drawn].sum():
             shares.append(correct[drawn].sum() / total)
-    return _percentiles(shares, confidence)
+    return percentiles(shares, confidence)
 
 
 def bootstrap_ap(
@@ -72,13 +72,16 @@ def bootstrap_ap(
     if not annotations.images:
         return None
     generator = np.random.default_rng(seed)
-    rows, persons = _by_image(results, annotations.persons)
-    samples = (_resampled(annotations, rows, persons, generator) for _ in range(rounds))
-    values = [coco_metrics(*sample)["AP"] for sample in samples]
-    return _percentiles([value for value in values if value is not None], confidence)
+    rows, persons = by_image(results, annotations.persons)
+    ids = list(annotations.images)
+    values = []
+    for _ in range(rounds):
+        drawn = [ids[i] for i in generator.integers(len(ids), size=len(ids))]
+        values.append(coco_metrics(*resampled(annotations, rows, persons, drawn))["AP"])
+    return percentiles([value for value in values if value is not None], confidence)
 
 
-def _by_image(
+def by_image(
     results: Sequence[Mapping[str, Any]], persons: Sequence[Person]
 ) -> tuple[defaultdict[Any, list[Mapping[str, Any]]], defaultdict[Any, list[Person]]]:
     """Results and persons of every picture, by its id."""
@@ -90,24 +93,24 @@ def _by_image(
     return rows_of, persons_of
 
 
-def _resampled(
+def resampled(
     annotations: Annotations,
-    rows: Mapping[Any, list[Mapping[str, Any]]],
-    persons: Mapping[Any, list[Person]],
-    generator: np.random.Generator,
+    rows: Mapping[Any, Sequence[Mapping[str, Any]]],
+    persons: Mapping[Any, Sequence[Person]],
+    drawn: Sequence[Any],
 ) -> tuple[Annotations, list[dict[str, Any]]]:
-    """As many pictures drawn with replacement, with their persons and results; one drawn twice is two."""
-    ids = list(annotations.images)
-    drawn = [(number, ids[i]) for number, i in enumerate(generator.integers(len(ids), size=len(ids)))]
+    """The pictures of ``drawn``, by id, with their persons and results; one drawn twice is two."""
+    numbered = list(enumerate(drawn))
     sample = replace(
         annotations,
-        images={number: replace(annotations.images[one], crowd_index=None) for number, one in drawn},
-        persons=[replace(p, image_id=number) for number, one in drawn for p in persons[one]],
+        images={number: replace(annotations.images[one], crowd_index=None) for number, one in numbered},
+        persons=[replace(p, image_id=number) for number, one in numbered for p in persons[one]],
     )
-    return sample, [{**row, "image_id": number} for number, one in drawn for row in rows[one]]
+    return sample, [{**row, "image_id": number} for number, one in numbered for row in rows[one]]
 
 
-def _percentiles(values: Sequence[float], confidence: float) -> Interval | None:
+def percentiles(values: Sequence[float], confidence: float = 0.95) -> Interval | None:
+    """The middle ``confidence`` of values; None of none."""
     if not values:
         return None
     tail = 50 * (1 - confidence)

@@ -18,6 +18,7 @@ from diffusionpose.models.baselines.hrformer import HRFormerEncoder
 from diffusionpose.models.baselines.simplebaseline import deconvolution_head
 from diffusionpose.models.baselines.tokenpose import TokenPoseHead
 from diffusionpose.models.baselines.transpose import TransPoseHead
+from diffusionpose.models.baselines.unet import UNetHead
 from diffusionpose.models.baselines.vitpose import SimpleDecoder, ViTEncoder
 from diffusionpose.models.condition import Condition, FeatureCondition, KeypointCondition, StructureCondition
 from diffusionpose.models.diffusion_pose import DiffusionPose
@@ -124,6 +125,7 @@ TINY = _encoder(PyramidEncoder, "test_convnext", 32)
 PLAIN = _heatmap_model(lambda channels, joints, codec: coarse_head(channels, joints))
 DECONVOLUTIONS = _heatmap_model(lambda channels, joints, codec: deconvolution_head(channels, joints))
 CLASSIC = _heatmap_model(lambda channels, joints, codec: deconvolution_head(channels, joints, layers=2))
+UNET = _heatmap_model(lambda channels, joints, codec, **options: UNetHead(channels, joints, **options))
 SIMPLE = _heatmap_model(lambda channels, joints, codec: SimpleDecoder(channels, joints))
 TOKENPOSE = _heatmap_model(
     lambda channels, joints, codec, **options: TokenPoseHead(
@@ -148,7 +150,10 @@ MODELS: dict[str, tuple[Builder, EncoderMaker, dict[str, Any]]] = {
     "hrnet_w32": (PLAIN, HRNET_W32, {}),
     "hrnet_w48": (PLAIN, HRNET_W48, {}),
     "mobilenetv2": (PLAIN, MOBILENETV2, {}),
+    "hrnet_w32_unet": (UNET, HRNET_W32, {}),
+    "mobilenetv2_unet": (UNET, MOBILENETV2, {"width": 64}),
     "tiny": (PLAIN, TINY, {"input_size": (64, 96)}),
+    "tiny_unet": (UNET, TINY, {"width": 16, "input_size": (64, 96)}),
     **{f"simplebaseline_r{depth}": (DECONVOLUTIONS, resnet, {}) for depth, resnet in RESNET.items()},
     "tokenpose_l": (TOKENPOSE, HRNET_STAGE_3, {}),
     "transpose_h": (TRANSPOSE, HRNET_STAGE_3, {}),
@@ -176,9 +181,9 @@ def create_model(
         options: of the heatmaps: ``input_size`` (width, height; 192x256), ``stride`` (the paper's s;
             4), ``unbiased`` (False), ``quantise`` (False). Of DiffusionPose: ``width`` (C; 128),
             ``zeta`` (0.05), ``conditions`` ("full", "keypoints", "features"), ``time_input`` (False),
-            ``own_start`` (0). Of the encoder: ``encoder``, a dict of what its backbone takes
-            (``{"drop_path_rate": 0.3}``). Of TokenPose and TransPose what their heads take, such as
-            ``patch`` and ``dropout``.
+            ``own_start`` (0). Of U-Net heads: ``width``. Of the encoder: ``encoder``, a dict of what its
+            backbone takes (``{"drop_path_rate": 0.3}``). Of TokenPose and TransPose what their heads take,
+            such as ``patch`` and ``dropout``.
 
     Raises:
         InputError: an unknown name or option, or encoder weights that do not fit.

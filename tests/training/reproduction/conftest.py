@@ -16,7 +16,7 @@ from diffusionpose.training.studies import STUDIES, Budget
 def budget(tiny: TrainingSettings) -> Budget:
     """The tiny model, three epochs of three steps."""
     base = replace(tiny, options={"width": 8}, batch_size=8, val_every=3)
-    return Budget("test", "the tiny model", base, "tiny")
+    return Budget("test", "the tiny model", base, "tiny", "tiny_unet")
 
 
 @pytest.fixture(scope="session")

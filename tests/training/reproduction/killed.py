@@ -26,7 +26,7 @@ base = TrainingSettings.from_dict(json.loads(settings))
 data = ImageSet(Path(images), Path(annotations))
 request = Request(
     STUDIES["figure4"],
-    Budget("test", "the tiny model", base, "tiny"),
+    Budget("test", "the tiny model", base, "tiny", "tiny_unet"),
     Data((data,), data),
     Path(output),
     machine=Machine("cpu", workers=0),

@@ -19,7 +19,7 @@ VARIED = {
     "table6": ("stride", [8, 4, 2, 1]),
     "table7": ("zeta", [0.01, 0.05, 0.10, 0.50, 1.00]),
 }
-SIZES = {"full": (192, 256), "small": (96, 128), "tiny": (64, 96)}  # (width, height)
+SIZES = {"full": (192, 256), "small": (96, 128), "short": (96, 128), "tiny": (64, 96)}  # (width, height)
 
 
 def settings_of(study, budget):
@@ -60,7 +60,8 @@ def test_the_same_training_has_the_same_folder_in_all_studies(budget):
     for study in STUDIES.values():
         for each in plan(study, BUDGETS[budget], "coco"):
             assert runs.setdefault(each.name, each.settings) == each.settings
-    assert len(runs) == 11  # 4 + 4 + 5 rows of the tables, of which one training stands in all three
+    # 4 + 4 + 5 rows of the tables, of which one training stands in all three, and two of "heads" only
+    assert len(runs) == 13
     different = [{k: v for k, v in s.to_dict().items() if k != "recipe"} for s in runs.values()]
     assert all(a != b for a, b in combinations(different, 2))
 

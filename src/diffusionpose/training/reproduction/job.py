@@ -13,6 +13,8 @@ from typing import Any
 from diffusionpose.errors import InputError
 from diffusionpose.training.settings import ImageSet, Machine, TrainingSettings
 
+OPTIONAL_FILES = ("boxes", "encoder_weights", "weights")  # of Data, in its order
+
 
 @dataclass(frozen=True)
 class Data:
@@ -23,20 +25,23 @@ class Data:
         val: measured on.
         boxes: detected person boxes of ``val``; None for the annotated ones.
         encoder_weights: ImageNet weights of the encoder; None lets timm fetch them.
+        weights: a trained model that every training starts from instead.
     """
 
     train: tuple[ImageSet, ...]
     val: ImageSet
     boxes: Path | None = None
     encoder_weights: Path | None = None
+    weights: Path | None = None
 
     def digests(self) -> dict[str, Any]:
         """SHA-256 of every file: what makes two data sets the same."""
         return {
             "training annotations": [file_digest(each.annotations) for each in self.train],
             "validation annotations": file_digest(self.val.annotations),
-            "boxes": None if self.boxes is None else file_digest(self.boxes),
-            "encoder weights": None if self.encoder_weights is None else file_digest(self.encoder_weights),
+            "boxes": _digest_of(self.boxes),
+            "encoder weights": _digest_of(self.encoder_weights),
+            "weights": _digest_of(self.weights),
         }
 
 
@@ -105,7 +110,6 @@ class Job:
         """The inverse of :meth:`to_json`."""
         entries = json.loads(text)
         data = entries["data"]
-        boxes, weights = data["boxes"], data["encoder_weights"]
         return cls(
             name=entries["name"],
             folder=Path(entries["folder"]),
@@ -113,13 +117,16 @@ class Job:
             data=Data(
                 tuple(_image_set(each) for each in data["train"]),
                 _image_set(data["val"]),
-                None if boxes is None else Path(boxes),
-                None if weights is None else Path(weights),
+                *(None if data[name] is None else Path(data[name]) for name in OPTIONAL_FILES),
             ),
             steps=tuple(entries["steps"]),
             machine=Machine(**entries["machine"]),
             threads=entries["threads"],
         )
+
+
+def _digest_of(path: Path | None) -> str | None:
+    return None if path is None else file_digest(path)
 
 
 def file_digest(path: Path) -> str:

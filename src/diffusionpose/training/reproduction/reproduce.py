@@ -94,7 +94,7 @@ def _job(request: Request, planned: Planned) -> Job:
         folder=request.output / "runs" / planned.name,
         settings=planned.settings,
         data=request.data,
-        steps=(1,) if planned.variant.baseline else request.study.steps,
+        steps=request.study.steps if planned.variant.takes_steps else (1,),
         machine=request.machine,
         threads=request.threads,
     )

@@ -35,6 +35,7 @@ def do(job: Job) -> None:
         job.data.val,
         job.folder,
         job.machine,
+        weights=job.data.weights,
         encoder_weights=job.data.encoder_weights,
         progress=False,
     )

@@ -32,12 +32,14 @@ class Budget:
         base: the training of DiffusionPose that all variants are changes of; of its options, s, zeta
             and the conditions are set by the study.
         baseline: model of the same encoder with heatmaps by one convolution, in ``models.zoo``.
+        unet: the same with the decoder as its head, without diffusion.
     """
 
     name: str
     words: str
     base: TrainingSettings
     baseline: str
+    unet: str
 
     def scaled_zeta(self, zeta: float) -> float:
         """The zeta that is to this budget's heatmap what ``zeta`` is to the paper's."""
@@ -65,16 +67,38 @@ def _small() -> TrainingSettings:
     return replace(small.diffusionpose_mobilenetv2_128x96_crowdpose(), options={"width": 64}, val_every=18)
 
 
+def _short() -> TrainingSettings:
+    """4 epochs at 128x96 with C = 32, at the lower rate that suits a trained encoder."""
+    return replace(
+        _small(),
+        options={"width": 32},
+        epochs=4,
+        learning_rate=7e-4,
+        warmup_steps=120,
+        ema_decay=0.995,
+        val_every=4,
+    )
+
+
 def _full() -> TrainingSettings:
     """The paper's recipe; validated every 10 epochs, since what is reported is the last model."""
     return replace(coco.diffusionpose_w32_256x192_coco(), options={"width": 128}, val_every=10)
 
 
+MOBILE = ("mobilenetv2", "mobilenetv2_unet")  # baseline and U-Net head
+
 BUDGETS = {
     budget.name: budget
     for budget in (
-        Budget("full", "HRNet-W32 at 256x192, C = 128, 210 epochs: the paper's", _full(), "hrnet_w32"),
-        Budget("small", "MobileNetV2 at 128x96, C = 64, 18 epochs", _small(), "mobilenetv2"),
-        Budget("tiny", "MobileNetV2 at 96x64, C = 32, 3 epochs", _tiny(), "mobilenetv2"),
+        Budget(
+            "full",
+            "HRNet-W32 at 256x192, C = 128, 210 epochs: the paper's",
+            _full(),
+            "hrnet_w32",
+            "hrnet_w32_unet",
+        ),
+        Budget("small", "MobileNetV2 at 128x96, C = 64, 18 epochs", _small(), *MOBILE),
+        Budget("short", "MobileNetV2 at 128x96, C = 32, 4 epochs", _short(), *MOBILE),
+        Budget("tiny", "MobileNetV2 at 96x64, C = 32, 3 epochs", _tiny(), *MOBILE),
     )
 }

@@ -83,4 +83,4 @@ FIGURE5 = Study(
     notes=("The paper's pictures are chosen cases of CrowdPose; these are drawn by the rule below.",),
 )
 
-STUDIES = {study.name: study for study in (TABLE5, TABLE6, TABLE7, FIGURE4, FIGURE5)}
+PAPER_STUDIES = (TABLE5, TABLE6, TABLE7, FIGURE4, FIGURE5)

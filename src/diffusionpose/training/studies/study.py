@@ -19,9 +19,11 @@ class Variant:
         run: folder of the run; rows of different tables that are the same training share it.
         paper_ap, paper_ar: in percent; None where the paper gives none.
         baseline: heatmaps by one convolution on the same encoder; everything below is then unused.
+        unet: heatmaps by the decoder without diffusion (``models/baselines/unet.py``); likewise.
         stride: the paper's s.
         zeta: the paper's, before a budget scales it.
         conditions: of ``models.zoo.make_condition``.
+        own_start: of :class:`~diffusionpose.models.diffusion_pose.DiffusionPose`; the paper has 0.
     """
 
     label: str
@@ -29,9 +31,16 @@ class Variant:
     paper_ap: float | None = None
     paper_ar: float | None = None
     baseline: bool = False
+    unet: bool = False
     stride: int = 4
     zeta: float = PAPER_ZETA
     conditions: str = "full"
+    own_start: float = 0.0
+
+    @property
+    def takes_steps(self) -> bool:
+        """Whether it is a diffusion model."""
+        return not (self.baseline or self.unet)
 
 
 @dataclass(frozen=True)
@@ -101,9 +110,14 @@ def _settings(variant: Variant, budget: Budget, skeleton: str, seed: int, name: 
     base = replace(budget.base, recipe=f"reproduce-{budget.name}-{name}", skeleton=skeleton, seed=seed)
     if variant.baseline:
         return replace(base, model=budget.baseline, options={"stride": variant.stride})
+    if variant.unet:
+        options = {"width": base.options["width"], "stride": variant.stride}
+        return replace(base, model=budget.unet, options=options)
     changed: dict[str, Any] = {
         "stride": variant.stride,
         "zeta": budget.scaled_zeta(variant.zeta),
         "conditions": variant.conditions,
     }
+    if variant.own_start:
+        changed["own_start"] = variant.own_start
     return replace(base, options={**base.options, **changed})

@@ -1,0 +1,164 @@
+"""Two methods on the same pictures: their difference, and how far it may be from that of other pictures.
+
+Both are measured on the same draws of pictures (a paired bootstrap), so that a picture that is hard for
+both does not blur how they differ: intervals of differences are far narrower than differences of intervals.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from diffusionpose.data.persons import Annotations, Person
+from diffusionpose.evaluation.ap import coco_metrics
+from diffusionpose.evaluation.intervals import Interval, by_image, percentiles, resampled
+from diffusionpose.evaluation.pck import JointCounts, count_joints, has_torso
+
+AP_METRICS = ("AP", "AP50", "AP75", "AR")
+BOX_TOLERANCE = 0.02  # pixels; results have their boxes rounded to 0.01
+
+Rows = Sequence[Mapping[str, Any]]
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One metric of two methods.
+
+    Attributes:
+        first, second: in [0, 1].
+        interval: 95 % bootstrap interval of second - first.
+    """
+
+    first: float
+    second: float
+    interval: Interval
+
+    @property
+    def value(self) -> float:
+        """Second - first."""
+        return self.second - self.first
+
+    @property
+    def clear(self) -> bool:
+        """Whether the interval leaves 0 out."""
+        return self.interval[0] > 0 or self.interval[1] < 0
+
+
+def compare_results(
+    annotations: Annotations,
+    first: Rows,
+    second: Rows,
+    rounds: int = 200,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> dict[str, Difference]:
+    """AP, AP50, AP75, AR and, where both have a pose in every true box, PCK and PCK_limbs of two methods.
+
+    Args:
+        annotations: all persons, in the results' skeleton.
+        first, second: COCO keypoint results, ``image_id``, ``keypoints`` and ``score`` each; for PCK also
+            ``box`` (x0, y0, x1, y1), as ``diffusionpose evaluate`` writes them.
+        rounds: draws of pictures; each costs two evaluations.
+        seed: of the draws.
+        progress: called with the rounds done and all rounds.
+
+    Raises:
+        InputError: results that do not go with the annotations, as of
+            :func:`~diffusionpose.evaluation.ap.coco_metrics`.
+    """
+    both = (first, second)
+    whole = [coco_metrics(annotations, rows) for rows in both]
+    draws = _draws(len(annotations.images), rounds, seed)
+    sorted_out = [by_image(rows, annotations.persons) for rows in both]
+    ids, drawn = list(annotations.images), []
+    for number, draw in enumerate(draws, start=1):
+        chosen = [ids[index] for index in draw]
+        drawn.append([coco_metrics(*resampled(annotations, *each, chosen)) for each in sorted_out])
+        if progress is not None:
+            progress(number, rounds)
+    found = {}
+    for name in AP_METRICS:
+        pairs = [(a[name], b[name]) for a, b in drawn]
+        differences = [b - a for a, b in pairs if a is not None and b is not None]
+        ends = percentiles(differences)
+        one, other = (metrics[name] for metrics in whole)
+        if ends is not None and one is not None and other is not None:
+            found[name] = Difference(one, other, ends)
+    return {**found, **_pck(annotations, both, draws)}
+
+
+def _draws(pictures: int, rounds: int, seed: int) -> list[np.ndarray]:
+    """Indices of pictures, drawn with replacement."""
+    generator = np.random.default_rng(seed)
+    return [generator.integers(pictures, size=pictures) for _ in range(rounds if pictures else 0)]
+
+
+def _pck(
+    annotations: Annotations, both: Sequence[Rows], draws: Sequence[np.ndarray]
+) -> dict[str, Difference]:
+    """PCK and PCK_limbs; empty where it is not known which pose is whose."""
+    persons = annotations.labelled().persons
+    if not persons or not has_torso(annotations.skeleton):
+        return {}
+    matched = [_poses_of(persons, rows, annotations.skeleton.num_joints) for rows in both]
+    if any(each is None for each in matched):
+        return {}
+    counts = [_counts(annotations, persons, each) for each in matched if each is not None]
+    place = {image_id: index for index, image_id in enumerate(annotations.images)}
+    where = np.asarray([place[person.image_id] for person in persons])
+    chosen = {"PCK": list(range(annotations.skeleton.num_joints)), "PCK_limbs": list(counts[0].limbs)}
+    found = {}
+    for name, joints in chosen.items():
+        sums = [_by_picture(each, joints, where, len(place)) for each in counts]
+        values = [correct.sum() / max(counted.sum(), 1) for correct, counted in sums]
+        differences = [
+            (sums[1][0][draw].sum() - sums[0][0][draw].sum()) / total
+            for draw in draws
+            if (total := sums[0][1][draw].sum())
+        ]
+        if ends := percentiles(differences):
+            found[name] = Difference(float(values[0]), float(values[1]), ends)
+    return found
+
+
+def _poses_of(persons: Sequence[Person], rows: Rows, joints: int) -> np.ndarray | None:
+    """(n, J, 2) the pose made in each person's box; None where a person has none, or a pose is nobody's."""
+    waiting = defaultdict(list)
+    for index, person in enumerate(persons):
+        waiting[person.image_id].append(index)
+    poses = np.full((len(persons), joints, 2), np.nan)
+    for row in rows:
+        box = row.get("box")
+        if not isinstance(box, Sequence) or len(box) != 4:
+            return None
+        own = [
+            index
+            for index in waiting[row["image_id"]]
+            if np.abs(persons[index].box - np.asarray(box, np.float64)).max() <= BOX_TOLERANCE
+        ]
+        if not own:
+            return None
+        waiting[row["image_id"]].remove(own[0])
+        poses[own[0]] = np.reshape(row["keypoints"], (joints, 3))[:, :2]
+    return None if any(waiting.values()) else poses
+
+
+def _counts(annotations: Annotations, persons: Sequence[Person], poses: np.ndarray) -> JointCounts:
+    truth = np.stack([person.keypoints for person in persons])
+    visible = np.stack([person.visible for person in persons])
+    return count_joints(poses, truth, visible, annotations.skeleton)
+
+
+def _by_picture(
+    counts: JointCounts, joints: Sequence[int], where: np.ndarray, pictures: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """(pictures,) joints that are right, and joints that count."""
+    correct, counted = np.zeros(pictures), np.zeros(pictures)
+    np.add.at(correct, where, counts.correct[:, joints].sum(1))
+    np.add.at(counted, where, counts.counted[:, joints].sum(1))
+    return correct, counted

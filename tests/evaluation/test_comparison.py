@@ -1,0 +1,102 @@
+"""Paired bootstrap: of known differences, against the unpaired intervals, and what it leaves out."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from diffusionpose.errors import InputError
+from diffusionpose.evaluation.ap import coco_metrics
+from diffusionpose.evaluation.comparison import Difference, compare_results
+from diffusionpose.evaluation.evaluate import score_results
+from diffusionpose.evaluation.intervals import bootstrap_ap
+
+
+@pytest.fixture
+def annotations(make_annotations):
+    return make_annotations(images=40, persons=1)
+
+
+@pytest.fixture
+def spoilt(annotations, rows_of):
+    """The true poses, all joints of the persons of some pictures away by a share of the box."""
+
+    def make(shares):
+        rows = rows_of(annotations)
+        for row in rows:
+            triplets = np.reshape(row["keypoints"], (-1, 3))
+            triplets[:, 0] += 150 * shares[row["image_id"] % len(shares)]
+            row["keypoints"] = triplets.ravel().tolist()
+        return rows
+
+    return make
+
+
+def test_values_are_those_of_the_evaluation(annotations, spoilt):
+    first, second = spoilt([0.05, 0.3, 0.1]), spoilt([0.05, 0.2])
+    found = compare_results(annotations, first, second, rounds=10)
+    for rows, name in ((first, "first"), (second, "second")):
+        metrics = score_results(annotations, annotations, rows).metrics
+        for metric, difference in found.items():
+            assert getattr(difference, name) == pytest.approx(metrics[metric]), metric
+    assert set(found) == {"AP", "AP50", "AP75", "AR", "PCK", "PCK_limbs"}
+
+
+def test_equal_results_have_no_difference(annotations, spoilt):
+    rows = spoilt([0.02, 0.1, 0.3])
+    for difference in compare_results(annotations, rows, rows, rounds=10).values():
+        assert difference.interval == (0, 0)
+        assert not difference.clear
+
+
+def test_pictures_that_are_hard_for_both_do_not_blur_a_small_lead(annotations, spoilt):
+    """Half of the pictures fail in both, so AP itself is known to +-0.15; the lead is far better known."""
+    first, second = spoilt([0.04, 2.0]), spoilt([0.03, 2.0])
+    lead = compare_results(annotations, first, second, rounds=60)["AP"]
+    low, high = bootstrap_ap(annotations, second, rounds=60)
+    assert lead.clear
+    assert lead.interval[0] > 0
+    assert lead.interval[1] - lead.interval[0] < 0.5 * (high - low)
+    back = compare_results(annotations, second, first, rounds=60)["AP"]
+    assert back.interval == pytest.approx((-lead.interval[1], -lead.interval[0]))
+
+
+def test_pck_interval_against_the_closed_form(make_annotations, rows_of):
+    """The second has one picture in four right where the first has none: a binomial share."""
+    annotations = make_annotations(images=400, persons=1)
+    wrong, right = rows_of(annotations), rows_of(annotations)
+    for rows, kept in ((wrong, 0), (right, 100)):
+        for row in rows[kept:]:
+            row["keypoints"] = (np.asarray(row["keypoints"]) + 1000).tolist()
+    persons = annotations.persons
+    torso = np.linalg.norm(persons[0].keypoints[5] - persons[0].keypoints[12])
+    assert torso < 1000 / 0.2
+    pck = compare_results(annotations, wrong, right, rounds=300)["PCK"]
+    half = 1.96 * np.sqrt(0.25 * 0.75 / 400)
+    assert pck.value == pytest.approx(0.25, abs=0.01)
+    assert pck.interval == pytest.approx((pck.value - half, pck.value + half), abs=0.015)
+
+
+def test_without_knowing_whose_pose_it_is_there_is_no_pck(annotations, spoilt):
+    rows = spoilt([0.05])
+    nameless = [{name: value for name, value in row.items() if name != "box"} for row in rows]
+    elsewhere = [{**row, "box": [0, 0, 10, 10]} for row in rows]
+    for other in (nameless, elsewhere, rows[1:]):
+        assert set(compare_results(annotations, rows, other, rounds=2)) == {"AP", "AP50", "AP75", "AR"}
+
+
+def test_results_of_other_pictures_are_refused(annotations, spoilt):
+    strange = [{**row, "image_id": 1000} for row in spoilt([0.1])]
+    with pytest.raises(InputError, match="1000"):
+        compare_results(annotations, strange, strange)
+
+
+def test_nobody_to_compare(annotations):
+    assert compare_results(replace(annotations, persons=[]), [], [], rounds=2) == {}
+    assert coco_metrics(replace(annotations, persons=[]), [])["AP"] is None
+
+
+def test_clear():
+    assert Difference(0.5, 0.6, (0.05, 0.15)).clear
+    assert Difference(0.6, 0.5, (-0.15, -0.05)).clear
+    assert not Difference(0.5, 0.6, (-0.01, 0.2)).clear
