@@ -1,12 +1,14 @@
-"""Two models on the same boxes, with intervals: python compare.py IMAGES ANNOTATIONS MODEL_A MODEL_B"""
+"""Two models on the same boxes, and how they differ: python compare.py IMAGES ANNOTATIONS FIRST SECOND"""
 
 import sys
 
 from diffusionpose import load_model
+from diffusionpose.evaluation.comparison import compare_results
 from diffusionpose.evaluation.evaluate import evaluate
 
 images, annotations, *names = sys.argv[1:]
-for name in names:
-    result = evaluate(load_model(name), annotations, images, decode="dark", flip=True)
-    low, high = result.intervals["PCK"]
-    print(f"{name}: AP {result.metrics['AP']:.3f}  PCK {result.metrics['PCK']:.3f} ({low:.3f} to {high:.3f})")
+models = [load_model(name) for name in names]
+results = [evaluate(model, annotations, images, decode="dark", flip=True).results for model in models]
+for metric, found in compare_results(annotations, *results, models[0].skeleton, rounds=100).items():
+    low, high = found.interval
+    print(f"{metric}: {found.first:.3f} and {found.second:.3f}, difference {low:+.3f} to {high:+.3f}")

@@ -61,9 +61,9 @@ class CompareCommand:
             truth,
             _read(self.first),
             _read(self.second),
-            self.rounds,
-            self.seed,
-            _progress if sys.stderr.isatty() else None,
+            rounds=self.rounds,
+            seed=self.seed,
+            progress=_progress if sys.stderr.isatty() else None,
         )
         if not found:
             raise InputError(f"{self.annotations}: no labelled person to compare the poses of")

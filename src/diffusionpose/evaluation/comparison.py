@@ -9,14 +9,17 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from diffusionpose.data.annotations import read_annotations
 from diffusionpose.data.persons import Annotations, Person
 from diffusionpose.evaluation.ap import coco_metrics
 from diffusionpose.evaluation.intervals import Interval, by_image, percentiles, resampled
 from diffusionpose.evaluation.pck import JointCounts, count_joints, has_torso
+from diffusionpose.skeletons import Skeleton
 
 AP_METRICS = ("AP", "AP50", "AP75", "AR")
 BOX_TOLERANCE = 0.02  # pixels; results have their boxes rounded to 0.01
@@ -50,9 +53,10 @@ class Difference:
 
 
 def compare_results(
-    annotations: Annotations,
+    annotations: Annotations | str | Path,
     first: Rows,
     second: Rows,
+    skeleton: Skeleton | None = None,
     rounds: int = 200,
     seed: int = 0,
     progress: Progress | None = None,
@@ -60,9 +64,10 @@ def compare_results(
     """AP, AP50, AP75, AR and, where both have a pose in every true box, PCK and PCK_limbs of two methods.
 
     Args:
-        annotations: all persons, in the results' skeleton.
+        annotations: all persons, or their file.
         first, second: COCO keypoint results, ``image_id``, ``keypoints`` and ``score`` each; for PCK also
             ``box`` (x0, y0, x1, y1), as ``diffusionpose evaluate`` writes them.
+        skeleton: of the results; the annotations' own by default. Others are matched to it by name.
         rounds: draws of pictures; each costs two evaluations.
         seed: of the draws.
         progress: called with the rounds done and all rounds.
@@ -71,6 +76,9 @@ def compare_results(
         InputError: results that do not go with the annotations, as of
             :func:`~diffusionpose.evaluation.ap.coco_metrics`.
     """
+    if not isinstance(annotations, Annotations):
+        annotations = read_annotations(annotations)
+    annotations = annotations.to_skeleton(skeleton or annotations.skeleton)
     both = (first, second)
     whole = [coco_metrics(annotations, rows) for rows in both]
     draws = _draws(len(annotations.images), rounds, seed)
