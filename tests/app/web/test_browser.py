@@ -148,6 +148,7 @@ def test_bad_files_are_refused_on_the_page(page, tmp_path):
     page.get_by_text("1 person marked").wait_for()
 
 
+@pytest.mark.parametrize("page", ["phone"], indirect=True)
 def test_boxes_are_typed(page, people):
     box, other = ([round(edge) for edge in box] for box in people[1])
     page.get_by_role("button", name="Try drawn people").click()
