@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -91,10 +91,12 @@ def persons() -> np.ndarray:
 
 @pytest.fixture
 def clip(tmp_path: Path) -> Callable[..., Path]:
-    """``clip(count, name, size)``: a video of so many pictures, each another, at 25 a second."""
+    """``clip(count, name, size, still)``: so many pictures, each another or all the same, at 25 a second."""
     av = pytest.importorskip("av")
 
-    def write(count: int, name: str = "clip.mp4", size: tuple[int, int] = (96, 64)) -> Path:
+    def write(
+        count: int, name: str = "clip.mp4", size: tuple[int, int] = (96, 64), still: Any = None
+    ) -> Path:
         codec, kind = ("mjpeg", "yuvj420p") if name.endswith(".avi") else ("libx264", "yuv420p")
         with av.open(str(tmp_path / name), "w") as container:
             stream = container.add_stream(codec, rate=25)
@@ -102,6 +104,7 @@ def clip(tmp_path: Path) -> Callable[..., Path]:
             for index in range(count):
                 noise = np.random.default_rng(index).integers(0, 256, (8, 12, 3), dtype=np.uint8)
                 image = np.kron(noise, np.ones((size[1] // 8, size[0] // 12, 1), np.uint8))
+                image = image if still is None else still
                 container.mux(
                     stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24").reformat(format=kind))
                 )

@@ -70,6 +70,31 @@ def mark(page: Any, box: list[float], size: tuple[int, int]) -> None:
         page.get_by_text(answer).wait_for()
 
 
+def download(page: Any, words: str) -> tuple[str, str]:
+    """A file taken from the page: its name, and what it holds."""
+    with page.expect_download() as taken:
+        page.get_by_text(words, exact=True).click()
+    return taken.value.suggested_filename, Path(taken.value.path()).read_text()
+
+
+def write(page: Any, row: int, column: int, text: str) -> None:
+    """Type into a cell of the table of boxes."""
+    cell = page.get_by_test_id(f"cell-{row}-{column}")
+    cell.dblclick()
+    cell.get_by_role("textbox").fill(text)
+    cell.get_by_role("textbox").press("Enter")
+
+
+def check_width(page: Any) -> None:
+    """Nothing sticks out of the page, and nothing that can be pressed or played out of the window."""
+    width = page.viewport_size["width"]
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    parts = page.locator("button:visible, [role=gridcell]:visible, video:visible")
+    edges = parts.evaluate_all("all => all.map(e => [e.getBoundingClientRect(), e.innerText])")
+    assert [text for edge, text in edges if edge["left"] < 0 or edge["right"] > width] == []
+    assert len(edges) > 5
+
+
 def test_from_a_picture_to_its_poses(page, served, people, tmp_path):
     image, boxes = people
     Image.fromarray(image).save(tmp_path / "people.png")
@@ -89,12 +114,9 @@ def test_from_a_picture_to_its_poses(page, served, people, tmp_path):
     x0, y0, x1, y1 = (round(edge) for edge in box)
     assert changed[y0:y1, x0:x1].sum() > 0.9 * changed.sum(), "on the person marked"
 
-    with page.expect_download() as download:
-        page.get_by_role("link", name="Keypoints (JSON)").or_(
-            page.get_by_role("button", name="Keypoints (JSON)")
-        ).first.click()
-    assert download.value.suggested_filename == "keypoints.json"
-    (row,) = json.loads(Path(download.value.path()).read_text())
+    name, text = download(page, "Keypoints (JSON)")
+    assert name == "keypoints.json"
+    (row,) = json.loads(text)
     assert row["file_name"] == "people.png"
     assert np.abs(np.array(row["box"]) - box).max() < 2.5, "taps land where they are seen"
     assert len(row["keypoints"]) == 3 * 14
@@ -109,7 +131,7 @@ def test_from_a_picture_to_its_poses(page, served, people, tmp_path):
     page.get_by_text("Step 1 of 1").wait_for()
     assert page.locator("#steps img").count() == 2
 
-    assert page.evaluate("document.documentElement.scrollWidth") <= page.viewport_size["width"]
+    check_width(page)
     local = ("data:", "blob:", served.url)
     assert [url for url in page.requested if not url.startswith(local)] == [], "nothing comes from elsewhere"
     assert page.complaints == []
@@ -124,3 +146,71 @@ def test_bad_files_are_refused_on_the_page(page, tmp_path):
     page.get_by_text("exceed").first.wait_for()  # gradio's words for a file that is too large
     page.get_by_role("button", name="Try a portrait").click()
     page.get_by_text("1 person marked").wait_for()
+
+
+@pytest.mark.parametrize("page", ["phone"], indirect=True)
+def test_boxes_are_typed(page, people):
+    box, other = ([round(edge) for edge in box] for box in people[1])
+    page.get_by_role("button", name="Try drawn people").click()
+    page.get_by_text("2 persons marked").wait_for()
+    before = page.locator("#picture img").first.get_attribute("src")
+    page.get_by_text("Boxes in numbers").click()
+    for column, text, answer in (
+        (0, "abc", "Box 1: fill in four numbers"),
+        (0, "-500", "2 persons marked"),  # over the edge
+        (2, "-100", "is outside the 640x480 picture"),
+        (2, "-600", "has no area"),
+        (2, str(box[2] + 40), "2 persons marked"),
+        (0, str(box[0] + 30), "2 persons marked"),
+    ):
+        write(page, 0, column, text)
+        page.locator("#notice").get_by_text(answer).wait_for()
+        check_width(page)
+    box = [box[0] + 30, box[1], box[2] + 40, box[3]]
+
+    page.get_by_role("button", name="Find poses").click()
+    page.get_by_text("2 poses found").wait_for()
+    rows = json.loads(download(page, "Keypoints (JSON)")[1])
+    assert [row["box"] for row in rows] == [box, other]
+    assert page.locator("#picture img").first.get_attribute("src") != before
+    shown = pixels(page, "#picture").astype(int)[(box[1] + box[3]) // 2, : box[2] + 20]
+    yellow = np.flatnonzero(np.abs(shown - (255, 208, 64)).max(axis=1) < 60)
+    assert np.abs(yellow[[0, -1]] - (box[0], box[2])).max() < 4, "the box is drawn where it was typed"
+    assert page.complaints == []
+
+
+def test_a_clip_is_followed(page, people, clip, tmp_path):
+    av = pytest.importorskip("av")
+    still = np.ascontiguousarray(people[0][::2, ::2])
+    (tmp_path / "notes.mp4").write_text("no video")
+    page.get_by_role("tab", name="Clip").click()
+    for path, answer in (
+        (tmp_path / "notes.mp4", "notes.mp4: is no video that can be read"),
+        (clip(10, size=(320, 240), still=still), "10 frames, 1 person."),
+    ):
+        page.locator("#clip input[type=file]").set_input_files(path)
+        page.get_by_text("Now follow the people").wait_for()
+        page.get_by_role("button", name="Follow the people").click()
+        page.locator("#clip_notice").get_by_text(answer).wait_for()
+        check_width(page)
+        if path.name == "notes.mp4":
+            assert page.locator("#clip_notice").get_by_role("alert").is_visible()
+            page.locator("#clip").get_by_role("button", name="Clear").click()
+            page.get_by_text("Drop a video").wait_for()
+
+    video = page.locator("#clip_video video")
+    page.wait_for_function("document.querySelector('#clip_video video')?.currentTime > 0")
+    sync_api.expect(video).to_be_in_viewport(timeout=PATIENCE)
+    assert video.evaluate("video => [video.videoWidth, video.videoHeight]") == [320, 240]
+    answer = page.request.get(video.evaluate("video => video.currentSrc"))
+    assert answer.headers["content-type"] == "video/mp4"
+    with av.open(io.BytesIO(answer.body())) as container:
+        frames = [frame.to_ndarray(format="rgb24").astype(int) for frame in container.decode(video=0)]
+    assert len(frames) == 10
+    assert (np.abs(frames[0] - still).max(axis=2) > 100).sum() > 300, "a skeleton is drawn"
+    check_width(page)
+    name, text = download(page, "Keypoints (JSON lines)")
+    assert name == "clip.jsonl"
+    rows = [json.loads(line) for line in text.splitlines()]
+    assert [row["frame"] for row in rows] == list(range(10))
+    assert page.complaints == []

@@ -34,6 +34,18 @@ def test_a_bar_grows_until_the_video_is_there(clip, handlers, monkeypatch):
     assert last["clip_bar"] == ""
 
 
+def test_nothing_of_the_clip_before_stays(clip, handlers):
+    def seen(parts):
+        return parts["clip_waiting"]["visible"], parts["clip_results"]["visible"]
+
+    first, *_, last = clip_tab.answers(handlers, str(clip(2)), 1, False, True)
+    assert (seen(first), seen(last)) == ((True, False), (False, True))
+    for path, words in ((str(clip(2)), "Now follow the people"), (None, "Drop a video")):
+        parts = clip_tab.loaded(path)
+        assert words in parts["clip_notice"]
+        assert (parts["clip_bar"], seen(parts)) == ("", (True, False))
+
+
 def test_few_answers_are_sent(clip, handlers, monkeypatch):
     monkeypatch.setattr(clip_tab, "SHOWN_EVERY", 1e9)
     monkeypatch.setattr(clip_tab.time, "monotonic", lambda: 1e9)

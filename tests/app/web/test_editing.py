@@ -67,6 +67,19 @@ def test_the_table_changes_what_is_typed_and_nothing_else(editor):
             box.tabled([*rows, wrong])
 
 
+def test_boxes_that_hold_nothing_of_the_picture_cannot_be_typed(editor):
+    good = [0, 0, 9, 9]
+    for box, complaint in (
+        ([50, 10, 40, 90], r"Box 2 \[50, 10, 40, 90\] has no area"),
+        ([50, 10, 50, 90], "Box 2 .* has no area"),
+        ([-90, 10, -5, 90], "Box 2 .* is outside the 2048x1024 picture"),
+        ([2048, 10, 2100, 90], "Box 2 .* is outside"),
+    ):
+        with pytest.raises(InputError, match=complaint):
+            editor.tabled([good, box])
+    assert editor.tabled([good, [2047, 10, 2100, 90]]).table()[1] == [2047, 10, 2100, 90]
+
+
 def test_scores_of_detected_boxes_stay_with_them():
     image = np.zeros((100, 100, 3), np.uint8)
     boxes = np.array([[1.4, 2, 30, 40], [50, 50, 90, 90]], np.float32)

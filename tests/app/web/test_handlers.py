@@ -78,6 +78,21 @@ def test_what_is_wrong_changes_nothing(ran):
     assert "No person is marked" in made.run(emptied["editor"], 1, True, 0.2)["notice"]
 
 
+def test_with_a_mistake_in_the_table_nothing_is_run(ran):
+    made, editor, _ = ran
+    wrong = made.type_boxes(editor, [["abc", 2, 30, 40]])
+    assert wrong.keys() == {"editor", "notice"}, "picture and table stay"
+    assert 'role="alert"' in wrong["notice"]
+    assert made.run(wrong["editor"], 1, False, 0.2) == {"notice": wrong["notice"]}
+    for mended in (
+        made.type_boxes(wrong["editor"], [[1, 2, 30, 40]]),
+        made.change(wrong["editor"], Editor.undone),
+    ):
+        assert "1 person marked" in mended["notice"]
+        assert "1 pose found" in made.run(mended["editor"], 1, False, 0.2)["notice"]
+    assert "Drop a picture" in made.type_boxes(None, [])["notice"]
+
+
 def test_names_of_files_are_no_html(tmp_path):
     (tmp_path / "<b>.png").write_text("x")
     notice = handlers(tmp_path).load(str(tmp_path / "<b>.png"))["notice"]

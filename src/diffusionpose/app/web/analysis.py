@@ -108,8 +108,21 @@ def _check(model: PoseModel, image: np.ndarray, boxes: np.ndarray, options: Opti
     if options.steps is not None and options.steps > MOST_STEPS:
         raise InputError(f"steps: {options.steps} is more than {MOST_STEPS}")
     model.check_options(options.flip, options.steps)
+    check_boxes(boxes, (image.shape[1], image.shape[0]))
+
+
+def check_boxes(boxes: np.ndarray, size: tuple[int, int]) -> None:
+    """See that every box holds a part of the picture.
+
+    Args:
+        boxes: (n, 4) xyxy, image pixels.
+        size: (width, height) of the picture.
+
+    Raises:
+        InputError: a box is outside or has no area; it is numbered from 1.
+    """
     for number, box in enumerate(boxes, start=1):
-        for problem in usable_boxes(box, *image.shape[1::-1])[2]:
+        for problem in usable_boxes(box, *size)[2]:
             raise InputError(problem.replace("box 0", f"Box {number}", 1))
 
 

@@ -12,17 +12,23 @@ from typing import Any
 from diffusionpose.app.web.analysis import MOST_STEPS, Options
 from diffusionpose.app.web.clip import LIMIT, Followed, Progress, follow
 from diffusionpose.app.web.handlers import Handlers, notice
-from diffusionpose.app.web.wiring import ONE_AT_A_TIME, Parts, named
+from diffusionpose.app.web.wiring import ONE_AT_A_TIME, QUICK, SCROLL, Parts, named, on
 from diffusionpose.errors import InputError
 from diffusionpose.inference.video.extra import check_extra
 from diffusionpose.models.diffusion_pose import DiffusionPose
 
 WELCOME = f"Drop a video of people above. At most {LIMIT} are used."
+LOADED = "Now follow the people."
 NOTHING = "There is no video yet: drop one."
 GONE = "This video was loaded long ago and is no longer kept: please load it again."
 WAITING = "The video with its poses appears here."
 SHOWN_EVERY = 0.3  # seconds between two answers while a clip is at work
-STARTS = {"clip_bar": '<progress></progress><p class="summary">Waiting for the first frame</p>'}
+STARTS = '<progress></progress><p class="summary">Waiting for the first frame</p>'
+
+
+def loaded(path: str | None) -> Parts:
+    """What the tab shows once a clip is there, or was taken off (None): nothing of the one before."""
+    return {"clip_notice": notice(LOADED if path else WELCOME), "clip_bar": "", **_results(False)}
 
 
 def answers(
@@ -39,7 +45,8 @@ def answers(
     if path is None or not Path(path).is_file():
         yield {"clip_notice": notice(NOTHING if path is None else GONE, alert=True)}
         return
-    yield {**STARTS, "clip_notice": notice("Finding the poses, one frame after the other.")}
+    said = notice("Finding the poses, one frame after the other.")
+    yield {"clip_bar": STARTS, "clip_notice": said, **_results(False)}
     options, shown = Options(steps, flip, handlers.decode), 0.0
     job = follow(handlers.estimator, Path(path), options, smooth, handlers.limits, handlers.folder)
     try:
@@ -62,17 +69,21 @@ def bar(progress: Progress) -> str:
     )
 
 
-def _done(followed: Followed) -> Parts:
+def _results(there: bool) -> Parts:
+    """The results, or the words in their place."""
     import gradio as gr
 
+    return {"clip_waiting": gr.update(visible=not there), "clip_results": gr.update(visible=there)}
+
+
+def _done(followed: Followed) -> Parts:
     frames, persons = followed.frames, followed.persons
     said = f"{frames} frame{'s' * (frames != 1)}, {persons} person{'s' * (persons != 1)}."
     remarks = "".join(f'<p class="summary">{escape(remark)}</p>' for remark in followed.remarks)
     return {
         "clip_notice": notice(said) + remarks,
         "clip_bar": "",
-        "clip_waiting": gr.update(visible=False),
-        "clip_results": gr.update(visible=True),
+        **_results(True),
         "clip_video": str(followed.video),
         "clip_mp4": str(followed.video),
         "clip_lines": str(followed.lines),
@@ -135,15 +146,8 @@ def _shown() -> Parts:
 
 def _wire(parts: Parts, handlers: Handlers) -> None:
     takes_steps = isinstance(handlers.estimator.model, DiffusionPose)
-    names = (
-        "clip_notice",
-        "clip_bar",
-        "clip_waiting",
-        "clip_results",
-        "clip_video",
-        "clip_mp4",
-        "clip_lines",
-    )
+    names = ("clip_notice", "clip_bar", "clip_waiting", "clip_results")
+    done = (*names, "clip_video", "clip_mp4", "clip_lines")
 
     def run(path: str | None, steps: int, flip: bool, smooth: bool) -> Iterator[dict[Any, Any]]:
         for answer in answers(handlers, path, int(steps) if takes_steps else None, flip, smooth):
@@ -151,4 +155,6 @@ def _wire(parts: Parts, handlers: Handlers) -> None:
 
     given = [parts[name] for name in ("clip", "steps", "flip", "smooth")]
     options = {**ONE_AT_A_TIME, "show_progress": "hidden", "api_name": "clip"}
-    parts["follow"].click(run, given, [parts[name] for name in names], **options)
+    ran = parts["follow"].click(run, given, [parts[name] for name in done], **options)
+    ran.success(None, js=SCROLL.format(notice="clip_notice", results="clip_results"))
+    on(parts, parts["clip"].change, loaded, [parts["clip"]], names, **QUICK)

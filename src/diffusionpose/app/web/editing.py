@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from diffusionpose.app.web.analysis import MOST_PERSONS
+from diffusionpose.app.web.analysis import MOST_PERSONS, check_boxes
 from diffusionpose.app.web.views import draw_boxes, draw_cross, shrink
 from diffusionpose.errors import InputError
 
@@ -29,6 +29,7 @@ class Editor:
         scores: (n,) of the boxes; 1 for those drawn by hand.
         corner: (x, y) of a box of which only one corner is drawn, image pixels.
         guessed: whether the boxes are only there because nobody has looked for persons yet.
+        mistyped: what is wrong with the table of boxes as it stands on the page; empty where nothing is.
     """
 
     path: Path
@@ -38,6 +39,7 @@ class Editor:
     scores: np.ndarray
     corner: tuple[float, float] | None = None
     guessed: bool = False
+    mistyped: str = ""
 
     @classmethod
     def of(cls, path: Path, image: np.ndarray, boxes: np.ndarray, scores: np.ndarray) -> Editor:
@@ -88,7 +90,8 @@ class Editor:
         """With the boxes of a table of x0, y0, x1, y1; rows without any entry are left out.
 
         Raises:
-            InputError: a row that is not four numbers, or too many rows.
+            InputError: a row that is not four numbers, too many rows, or a box that is outside the picture or
+                has no area.
         """
         boxes, scores = [], []
         known = {tuple(map(_shown, box)): index for index, box in enumerate(self.boxes)}
@@ -105,7 +108,9 @@ class Editor:
             boxes.append(box if index is None else self.boxes[index])
             scores.append(1.0 if index is None else float(self.scores[index]))
         _check_count(len(boxes))
-        return self._changed(np.array(boxes, np.float32).reshape(-1, 4), np.array(scores, np.float32))
+        changed = self._changed(np.array(boxes, np.float32).reshape(-1, 4), np.array(scores, np.float32))
+        check_boxes(changed.boxes, self.size)
+        return changed
 
     def table(self) -> list[list[float]]:
         """The boxes as rows of whole pixels."""

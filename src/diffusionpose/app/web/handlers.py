@@ -7,7 +7,7 @@ belongs to one visitor is in an :class:`Editor` and a :class:`Result`, which the
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -86,15 +86,20 @@ class Handlers:
         if editor is None:
             return {"notice": notice(WELCOME)}
         try:
-            return self._edited(how(editor))
+            return self._edited(how(replace(editor, mistyped="")))
         except InputError as error:
             return {"notice": notice(str(error), alert=True)}
 
     def type_boxes(self, editor: Editor | None, rows: list[list[Any]]) -> Parts:
-        """The table of boxes was edited. The table stays as it is typed."""
-        parts = self.change(editor, lambda before: before.tabled(rows))
-        parts.pop("table", None)
-        return parts
+        """The table of boxes was edited. It stays as it is typed; with a mistake in it nothing is run."""
+        if editor is None:
+            return {"notice": notice(WELCOME)}
+        try:
+            parts = self._edited(replace(editor, mistyped="").tabled(rows))
+        except InputError as error:
+            said = str(error)
+            return {"editor": replace(editor, mistyped=said), "notice": notice(said, alert=True)}
+        return {name: value for name, value in parts.items() if name != "table"}
 
     def run(self, editor: Editor | None, steps: int | None, flip: bool, threshold: float) -> Parts:
         """Find the poses and show everything about them."""
@@ -103,6 +108,8 @@ class Handlers:
         if editor is None:
             return {"notice": notice("There is no picture yet: drop one, or try an example.", alert=True)}
         try:
+            if editor.mistyped:
+                raise InputError(editor.mistyped)
             image = self._read(editor.path)
             options = Options(steps, flip, self.decode)
             persons = analyse(

@@ -12,7 +12,7 @@ from diffusionpose.app.web.clip_tab import clip_tab
 from diffusionpose.app.web.editing import Editor
 from diffusionpose.app.web.handlers import ALL_JOINTS, WELCOME, Handlers, notice
 from diffusionpose.app.web.results import KEPT_SECONDS, SWEPT_SECONDS
-from diffusionpose.app.web.wiring import ONE_AT_A_TIME, QUICK, Parts, named, on
+from diffusionpose.app.web.wiring import ONE_AT_A_TIME, QUICK, SCROLL, Parts, named, on
 from diffusionpose.evaluation.nms import VISIBLE_SCORE
 from diffusionpose.models.diffusion_pose import DiffusionPose
 from diffusionpose.models.pose_model import PoseModel
@@ -25,10 +25,10 @@ EDITED = ("editor", "picture", "table", "tools", "notice")
 LOADED = (*EDITED, "results", "waiting", "result")
 FOUND = ("overlay", "png", "json", "joints", "heat", "steps_shown", "notice")
 RAN = (*FOUND, "results", "waiting", "result", "person", "joint")
-# On a phone the results stand below the picture, out of sight.
-SHOW_RESULTS = """() => setTimeout(() => {
-  if (window.innerWidth < 800) document.getElementById("results")?.scrollIntoView({behavior: "smooth"});
-}, 300)"""
+IN_NUMBERS = (
+    '<p class="summary">Each person: upper left corner x0, y0 and lower right corner x1, y1, '
+    "in pixels of the picture.</p>"
+)
 WAITING_LINE = 32  # visitors in the queue before the next one is asked to come back later
 
 
@@ -65,7 +65,7 @@ def _left(model: PoseModel) -> Parts:
     import gradio as gr
 
     parts: Parts = {"picture": _drop()}
-    parts["notice"] = gr.HTML(notice(WELCOME))
+    parts["notice"] = gr.HTML(notice(WELCOME), elem_id="notice")
     with gr.Row(visible=False, elem_id="tools") as parts["tools"]:
         parts["undo"] = gr.Button("Undo", size="sm")
         parts["clear"] = gr.Button("Clear boxes", size="sm")
@@ -86,6 +86,7 @@ def _left(model: PoseModel) -> Parts:
             0, 1, VISIBLE_SCORE, step=0.05, label="Joints are drawn from this score on"
         )
     with gr.Accordion("Boxes in numbers", open=False):
+        gr.HTML(IN_NUMBERS)
         parts["table"] = gr.Dataframe(
             headers=CORNERS, datatype="number", type="array", column_count=4, interactive=True,
             show_label=False, buttons=[], elem_id="boxes",
@@ -186,7 +187,7 @@ def _wire_results(parts: Parts, handlers: Handlers) -> None:
 
     given = inputs("editor", "steps", "flip", "threshold")
     ran = on(parts, parts["run"].click, run, given, RAN, api_name="run", **ONE_AT_A_TIME)
-    ran.success(None, js=SHOW_RESULTS)
+    ran.success(None, js=SCROLL.format(notice="notice", results="results"))
     chosen = inputs("result", "person", "joint")
     on(parts, parts["joint"].input, handlers.glow, chosen, ["heat"], **QUICK)
     chosen += inputs("threshold")

@@ -12,7 +12,7 @@ CSS = """
 .gradio-container main { width: 100%; padding: 0 !important; }
 .html-container { padding: 0 !important; }
 #head h1 { font-size: 26px; font-weight: 700; letter-spacing: -0.02em; margin: 0; }
-#head p { margin: 2px 0 4px; color: var(--body-text-color-subdued); font-size: 15px; }
+#head p { margin: 2px 0 4px; opacity: 0.75; font-size: 15px; text-wrap: pretty; }
 #picture img { cursor: crosshair; max-height: 460px; }
 #overlay img, #heat img { max-height: 560px; }
 :is(#picture, #overlay, #heat):fullscreen img { max-height: none; }
@@ -26,10 +26,13 @@ CSS = """
 #tools button, #examples button { min-width: 0 !important; }
 
 .waiting { border: 2px dashed var(--border-color-primary); border-radius: 14px; }
-.waiting p { padding: 190px 40px; text-align: center; color: var(--body-text-color-subdued); margin: 0; }
+.waiting p { padding: 190px 40px; text-align: center; color: var(--body-text-color-subdued); margin: 0;
+  text-wrap: balance; }
 #clip_bar:not(:has(progress)) { display: none; }
 #clip_bar progress { width: 100%; height: 14px; accent-color: var(--color-accent); }
-#clip_notice .summary { margin: 6px 0 0 !important; }
+#clip_notice .summary { margin: 6px 0 0 18px !important; }
+#clip .file-preview-holder { padding-top: 22px; }
+#clip_video .icon-button-wrapper:not(:has(*)) { display: none; }
 #clip_video video { max-height: 560px; }
 
 .summary { margin: 0 0 8px !important; color: var(--body-text-color-subdued); font-size: 14px; }

@@ -8,6 +8,11 @@ from typing import Any
 Parts = dict[str, Any]
 
 ONE_AT_A_TIME: dict[str, Any] = {"concurrency_id": "pictures", "concurrency_limit": 1}  # bounds the memory
+# Where the page is one narrow column, results appear below what is seen; a complaint stands above them.
+SCROLL = """() => setTimeout(() => {{
+  if (window.innerWidth < 800 && !document.querySelector("#{notice} .alert"))
+    document.getElementById("{results}")?.scrollIntoView({{behavior: "smooth"}});
+}}, 300)"""
 QUICK: dict[str, Any] = {"concurrency_limit": 4, "show_progress": "hidden", "api_visibility": "private"}
 
 
