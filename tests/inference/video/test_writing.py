@@ -73,7 +73,7 @@ def test_any_size_by_any_encoder(
 def test_the_same_pictures_give_the_same_bytes_on_a_busy_machine(
     encoder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Threads that share a picture's slices do not: on two busy cores 31 such copies were three different ones."""
+    """Threads that share a picture's slices do not: 31 such copies were three different files."""
     monkeypatch.setattr(writing, "ENCODERS", {encoder: writing.ENCODERS[encoder]})
     y, x = np.mgrid[:120, :160]
     waves = [np.sin((x + 2 * y + 6 * index) / 23 + np.arange(3)[:, None, None]) for index in range(26)]
