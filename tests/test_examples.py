@@ -44,6 +44,23 @@ def test_several_people_finds_two_poses_in_each_picture():
     assert [": person 0," in line for line in lines] == [True, False, True, False]
 
 
+def test_table_has_the_scores_of_all_pictures_by_joint_the_least_sure_first():
+    """Against the scores of each picture, as first_pose.py prints them."""
+    other = PHOTO.with_name("Minduka_Present_Blue_Pack.png")
+    scores = {}
+    for photo in (PHOTO, other):
+        for line in run("first_pose.py", photo).splitlines():
+            joint, *_, score = line.split()
+            scores.setdefault(joint, []).append(float(score))
+    rows = [line.split() for line in run("table.py", PHOTO, other).splitlines()[2:]]
+    means = [float(mean) for _, mean, _ in rows]
+    assert means == sorted(means)
+    assert {joint for joint, *_ in rows} == scores.keys()
+    for joint, mean, least in rows:
+        assert float(mean) == pytest.approx(sum(scores[joint]) / 2, abs=0.0101)
+        assert float(least) == pytest.approx(min(scores[joint]), abs=0.0101)
+
+
 def test_steps_begin_at_the_coarse_pose_and_move_the_joints():
     lines = run("steps.py", PHOTO).splitlines()
     moved = [float(line.split()[-7]) for line in lines]

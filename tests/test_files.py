@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from diffusionpose import files
-from diffusionpose.files import atomically, locked
+from diffusionpose.files import atomically, file_digest, locked
 
 
 def test_the_file_holds_what_was_written(tmp_path: Path) -> None:
@@ -110,3 +110,11 @@ def test_a_system_without_locks_makes_no_file(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(files, "fcntl", None)
     with locked(tmp_path / ".lock"):
         assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_is_known_by_the_sha_256_of_its_content(tmp_path: Path) -> None:
+    """The first example of FIPS 180-2, "abc"."""
+    (tmp_path / "a").write_bytes(b"abc")
+    assert file_digest(tmp_path / "a") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    with pytest.raises(FileNotFoundError):
+        file_digest(tmp_path / "b")

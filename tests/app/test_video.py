@@ -145,12 +145,8 @@ def test_a_killed_run_goes_on_and_ends_alike(
     assert len((tmp_path / "part.jsonl").read_bytes().splitlines()) == 14, "what was done is kept"
     assert call(clip, *words, output="part.mp4")[0] == 0
     assert (tmp_path / "part.jsonl").read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
-    part, whole = content(tmp_path / "part.mp4"), content(tmp_path / "whole.mp4")
-    assert part[1:] == whole[1:]
-    for ours, theirs in zip(
-        part[0], whole[0], strict=True
-    ):  # x264 on a busy machine varies by some 13 of 255
-        assert np.abs(np.frombuffer(ours, np.uint8).astype(int) - np.frombuffer(theirs, np.uint8)).max() < 30
+    assert content(tmp_path / "part.mp4") == content(tmp_path / "whole.mp4")
+    assert (tmp_path / "part.mp4").read_bytes() == (tmp_path / "whole.mp4").read_bytes()
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
 

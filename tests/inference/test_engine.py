@@ -1,5 +1,7 @@
 """Groups of pictures: answers that do not depend on what was done before, in order, one for each picture."""
 
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +42,30 @@ def test_work_is_done_in_order_and_not_too_far_ahead() -> None:
     assert next(answers) == 0
     assert max(started) <= 3
     assert list(answers) == [2 * item for item in range(1, 20)]
+
+
+@pytest.mark.parametrize("end", [KeyboardInterrupt, InputError, GeneratorExit])
+def test_what_has_not_begun_is_dropped_where_the_work_ends_early(end: type[BaseException]) -> None:
+    """The first item is at work for a second more; the others wait behind it."""
+    begun: list[int] = []
+    ended: list[int] = []
+    at_work, go_on = threading.Event(), threading.Event()
+
+    def work(item: int) -> None:
+        begun.append(item)
+        at_work.set()
+        assert go_on.wait(60)
+        ended.append(item)
+
+    def items() -> Iterator[int]:
+        yield from range(4)
+        assert at_work.wait(60)
+        threading.Timer(1.0, go_on.set).start()
+        raise end
+
+    with pytest.raises(end):
+        next(in_order(work, items()))
+    assert begun == ended == [0]
 
 
 def test_persons_of_different_groups_never_share_a_batch(

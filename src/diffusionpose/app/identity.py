@@ -6,6 +6,7 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
+from diffusionpose import files
 from diffusionpose.errors import InputError
 
 HASHED = 1_000_000  # bytes at either end of a long file
@@ -18,8 +19,7 @@ def file_digest(path: Path) -> str:
         InputError: it cannot be read.
     """
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return files.file_digest(path)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
 
@@ -30,8 +30,8 @@ def weights_digest(path: Path) -> str:
     Raises:
         InputError: one cannot be read.
     """
-    files = [path, path.with_suffix(".bin")] if path.suffix == ".xml" else [path]
-    return " ".join(file_digest(file) for file in files)
+    parts = [path, path.with_suffix(".bin")] if path.suffix == ".xml" else [path]
+    return " ".join(file_digest(part) for part in parts)
 
 
 def ends_digest(path: Path) -> dict[str, Any]:

@@ -24,13 +24,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from diffusionpose.errors import InputError
+from diffusionpose.extras import needs_extra
 from diffusionpose.poses import Pose
 from diffusionpose.skeletons import Skeleton
 
 if TYPE_CHECKING:
     import pandas
 
-INSTALL = "pip install 'diffusionpose[table]'"
 WHOLE = {"image_id": int, "person": int}
 BOX = ("x0", "y0", "x1", "y1")
 PERSON = ("file_name", "image_id", "person", "person_score", *BOX)  # the same for all joints of a person
@@ -120,10 +120,8 @@ def to_dataframe(
 
 def _frame(rows: Sequence[Row], columns: Sequence[str]) -> pandas.DataFrame:
     """Rows as a DataFrame; file names as Python's own text, as pandas' takes no bytes that are no UTF-8."""
-    try:
+    with needs_extra("table", "a DataFrame needs pandas"):
         import pandas
-    except ImportError as error:
-        raise InputError(f"a DataFrame needs pandas ({error}); install it: {INSTALL}") from error
     content = {name: [row[name] for row in rows] for name in columns}
     return pandas.DataFrame({**content, "file_name": pandas.Series(content["file_name"], dtype=object)})
 

@@ -144,12 +144,18 @@ class LocalEngine:
 
 
 def in_order(work: Callable[[In], Out], items: Iterable[In], ahead: int = AHEAD) -> Generator[Out]:
-    """``map(work, items)`` in a thread, at most ``ahead`` items before they are asked for."""
+    """``map(work, items)`` in a thread, at most ``ahead`` items before they are asked for.
+
+    Where it ends early (an error, Ctrl-C, closed), work that has begun is waited for and the rest dropped.
+    """
     pending: deque[Future[Out]] = deque()
-    with ThreadPoolExecutor(max_workers=1) as thread:
+    thread = ThreadPoolExecutor(max_workers=1)
+    try:
         for item in items:
             pending.append(thread.submit(work, item))
             if len(pending) > ahead:
                 yield pending.popleft().result()
         while pending:
             yield pending.popleft().result()
+    finally:
+        thread.shutdown(cancel_futures=True)

@@ -21,12 +21,13 @@ import torch
 
 import diffusionpose
 from diffusionpose.errors import InputError
+from diffusionpose.extras import needs_extra
 from diffusionpose.files import atomically
 from diffusionpose.geometry.crops import PADDING
 from diffusionpose.inference.parity import ExportedGraph, Parity, compare, random_crops
 from diffusionpose.models.diffusion_pose import DiffusionPose
 from diffusionpose.models.exported_model import HEATMAPS, IMAGES, METADATA_KEY, ExportedModel
-from diffusionpose.models.onnx_model import INSTALL, import_onnxruntime, open_onnx
+from diffusionpose.models.onnx_model import import_onnxruntime, open_onnx
 from diffusionpose.models.openvino_model import compiled, from_onnx, import_openvino, save_openvino
 from diffusionpose.models.pose_model import PoseModel
 
@@ -151,13 +152,9 @@ def metadata(graph: ExportedGraph) -> dict[str, Any]:
 def _check(model: PoseModel, steps: int | None, opset: int) -> None:
     """InputError where an export cannot even begin."""
     import_onnxruntime()
-    try:
+    with needs_extra("export", "the export needs onnx and onnxscript"):
         import onnx  # noqa: F401  # the exporter needs both, and would say so late
         import onnxscript  # noqa: F401
-    except ImportError as error:
-        raise InputError(
-            f"the export needs onnx and onnxscript ({error}); install them: {INSTALL}"
-        ) from error
     if isinstance(model, ExportedModel):
         raise InputError(f"{model.path}: is exported already; give the .safetensors file it was made from")
     model.check_options(steps=steps)

@@ -16,10 +16,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from diffusionpose.errors import InputError
+from diffusionpose.extras import needs_extra
 from diffusionpose.inference.engine import Answer, Finish, Group, LocalEngine, PictureTask
 from diffusionpose.inference.estimator import PoseEstimator
 
-INSTALL = "pip install 'diffusionpose[ray]'"
 OBJECT_STORE = 100_000_000  # bytes: only paths and poses go through it; Ray wants 75 MB at least
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",  # tells nobody that it was used
@@ -174,11 +174,9 @@ def import_ray() -> Any:
     Raises:
         InputError: it is not installed.
     """
-    try:
+    with needs_extra("ray", "the engine 'ray' needs Ray Data"):
         import ray
         import ray.data  # needs more than Ray itself
-    except ImportError as error:
-        raise InputError(f"the engine 'ray' needs Ray Data ({error}); install it: {INSTALL}") from error
     return ray
 
 

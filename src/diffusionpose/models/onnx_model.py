@@ -10,19 +10,17 @@ from typing import Any
 import torch
 
 from diffusionpose.errors import InputError
+from diffusionpose.extras import needs_extra
 from diffusionpose.models.exported_model import IMAGES, METADATA_KEY, ExportedModel, Run, exported_model
 
-INSTALL = "pip install 'diffusionpose[export]'"
 ERRORS_ONLY = 3  # onnxruntime's severity; below it tells of every optimisation it leaves out
 CUDA = "CUDAExecutionProvider"
 
 
 def import_onnxruntime() -> ModuleType:
     """onnxruntime, which is an extra of this package; InputError where it is not installed."""
-    try:
+    with needs_extra("export", "ONNX files need onnxruntime"):
         import onnxruntime
-    except ImportError as error:
-        raise InputError(f"ONNX files need onnxruntime ({error}); install it: {INSTALL}") from error
     return onnxruntime
 
 

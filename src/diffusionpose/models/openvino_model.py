@@ -12,18 +12,16 @@ from typing import Any
 import torch
 
 from diffusionpose.errors import InputError
+from diffusionpose.extras import needs_extra
 from diffusionpose.models.exported_model import METADATA_KEY, ExportedModel, Run, exported_model
 
-INSTALL = "pip install 'diffusionpose[openvino]'"
 WEIGHTS = ".bin"
 
 
 def import_openvino() -> ModuleType:
     """openvino, which is an extra of this package; InputError where it is not installed."""
-    try:
+    with needs_extra("openvino", "OpenVINO files need openvino"):
         import openvino
-    except ImportError as error:
-        raise InputError(f"OpenVINO files need openvino ({error}); install it: {INSTALL}") from error
     return openvino
 
 

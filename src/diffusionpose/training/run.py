@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +14,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.strategies import DDPStrategy
 
 from diffusionpose.errors import InputError
+from diffusionpose.files import file_digest
 from diffusionpose.models.pose_model import PoseModel
 from diffusionpose.skeletons import get_skeleton
 from diffusionpose.training.data import PersonDataModule, read_persons
@@ -192,7 +192,7 @@ def _entries(
 
 
 def _set_entry(images: ImageSet) -> dict[str, str]:
-    digest = hashlib.sha256(images.annotations.read_bytes()).hexdigest()
+    digest = file_digest(images.annotations)
     return {"images": str(images.images), "annotations": str(images.annotations), "sha256": digest}
 
 

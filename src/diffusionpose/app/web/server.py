@@ -16,8 +16,8 @@ from diffusionpose.app.web.results import swept
 from diffusionpose.app.web.style import CSS, FONTS, MONOSPACE
 from diffusionpose.app.web.upload import BodyLimit, Limits
 from diffusionpose.errors import InputError
+from diffusionpose.extras import needs_extra
 
-INSTALL = "pip install 'diffusionpose[web]'"
 SESSIONS = 64  # visitors whose pictures are kept in memory; the longest idle one goes first
 
 
@@ -27,10 +27,8 @@ def check_gradio() -> None:
     Raises:
         InputError: gradio is not installed.
     """
-    try:
+    with needs_extra("web", "the web page needs gradio"):
         import gradio  # noqa: F401
-    except ImportError as error:
-        raise InputError(f"the web page needs gradio ({error}); install it: {INSTALL}") from error
 
 
 @contextmanager

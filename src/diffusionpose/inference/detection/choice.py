@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from diffusionpose.errors import InputError
+from diffusionpose.extras import install
 from diffusionpose.inference.detection import torchvision_models, transformers_models
 from diffusionpose.inference.detection.downloads import Tell
 from diffusionpose.inference.detection.network import MAX_PERSONS, MIN_SCORE, NetworkDetector
@@ -108,7 +109,7 @@ def _named(name: str, options: dict[str, Any], tell: Tell) -> NetworkDetector:
             f"{', '.join(PREFERRED)}, a name of torchvision's, a folder, or a hub id like {HUB['rtdetr'][0]}"
         )
     if not _has_transformers():
-        raise InputError(f"detector {name}: needs transformers; {transformers_models.EXTRA}")
+        raise InputError(f"detector {name}: needs transformers; install it: {install('detect')}")
     return TransformersDetector(transformers_models.fetch(repository, size, tell), **options, name=name)
 
 

@@ -11,13 +11,13 @@ import numpy as np
 import torch
 
 from diffusionpose.errors import InputError
+from diffusionpose.extras import needs_extra
 from diffusionpose.inference.detection.downloads import Tell, out_of_reach
 from diffusionpose.inference.detection.network import MAX_PERSONS, MIN_SCORE, PERSON, NetworkDetector
 from diffusionpose.inference.device import find_device
 
 FILES = ("config.json", "preprocessor_config.json", "model.safetensors")  # of a detector, here and on the hub
 GPU_BATCH = 8
-EXTRA = "pip install 'diffusionpose[detect]'"
 
 
 class TransformersDetector(NetworkDetector):
@@ -118,10 +118,8 @@ def fetch(repository: str, megabytes: int | None, tell: Tell) -> Path:
 
 def _load(folder: Path, name: str) -> tuple[Any, Any]:
     """Image processor and model from a folder."""
-    try:
+    with needs_extra("detect", f"detector {name}: needs transformers"):
         from transformers import AutoImageProcessor, AutoModelForObjectDetection
-    except ImportError as error:
-        raise InputError(f"detector {name}: needs transformers; {EXTRA}") from error
     try:
         with _quiet():
             processor = AutoImageProcessor.from_pretrained(folder, local_files_only=True)

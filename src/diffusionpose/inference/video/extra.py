@@ -7,9 +7,9 @@ from importlib.util import find_spec
 from types import ModuleType
 
 from diffusionpose.errors import InputError
+from diffusionpose.extras import install, needs_extra
 
 PACKAGES = ("av", "trackers")
-INSTALL = "pip install 'diffusionpose[video]'"
 
 
 def import_extra(name: str) -> ModuleType:
@@ -18,10 +18,9 @@ def import_extra(name: str) -> ModuleType:
     Raises:
         InputError: it is not installed; the message says how to.
     """
-    try:
-        return import_module(name)
-    except ImportError as error:
-        raise InputError(f"video needs {name} ({error}); install it: {INSTALL}") from error
+    with needs_extra("video", f"video needs {name}"):
+        module = import_module(name)
+    return module
 
 
 def check_extra() -> None:
@@ -32,4 +31,4 @@ def check_extra() -> None:
     """
     missing = [name for name in PACKAGES if find_spec(name) is None]
     if missing:
-        raise InputError(f"video needs {' and '.join(missing)}; install it: {INSTALL}")
+        raise InputError(f"video needs {' and '.join(missing)}; install it: {install('video')}")

@@ -15,11 +15,13 @@ from diffusionpose.errors import InputError
 from diffusionpose.inference.video.extra import import_extra
 from diffusionpose.inference.video.frames import Facts
 
-# The first that this PyAV has, and how good: crf 20 can hardly be told from the original; q 3 likewise
+# The first that this PyAV has, and how good: crf 20 can hardly be told from the original; q 3 likewise.
+# Threads are so many on every machine, as pictures depend on their number; x264's share out whole frames, as
+# two that share a frame's slices do not give the same on a busy machine (by up to 13 of 255).
 ENCODERS = {
-    "libx264": {"crf": "20", "preset": "veryfast"},
-    "libopenh264": {"rc_mode": "quality", "b": "8000000"},
-    "mpeg4": {"qscale": "3", "flags": "+qscale", "global_quality": "354"},
+    "libx264": {"crf": "20", "preset": "veryfast", "thread_type": "frame", "threads": "4"},
+    "libopenh264": {"rc_mode": "quality", "b": "8000000", "threads": "1"},
+    "mpeg4": {"qscale": "3", "flags": "+qscale", "global_quality": "354", "threads": "1"},
 }
 MPEG4_TICK = Fraction(1, 60_000)  # seconds; that standard knows no shorter ones
 # Sound that players expect in an mp4 and take as it is; PCM is allowed there, but few play it
@@ -33,7 +35,8 @@ HDTV = 1
 class VideoWriter:
     """An mp4 that appears at its place when it is whole.
 
-    Until then it is a hidden file beside it, which the next run with the same name writes anew.
+    Until then it is a hidden file beside it, which the next run with the same name writes anew. The same
+    pictures, times and sound give the same bytes.
 
     Args:
         path: of the .mp4 file.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -10,6 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from diffusionpose import files
 from diffusionpose.errors import InputError
 from diffusionpose.training.settings import ImageSet, Machine, TrainingSettings
 
@@ -140,8 +140,7 @@ def file_digest(path: Path) -> str:
 
 @lru_cache(maxsize=256)
 def _digest(path: Path, _changed: int, _size: int) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return files.file_digest(path)
 
 
 def complete_settings(before: Mapping[str, Any]) -> dict[str, Any]:
