@@ -1,5 +1,7 @@
 """``diffusionpose train``: flags to settings, bad input, and one run from flags to files."""
 
+from dataclasses import replace
+
 import pytest
 
 from diffusionpose.app.train import Overrides
@@ -46,6 +48,13 @@ def test_every_override_reaches_the_settings():
     assert settings.augmentation is None
     assert settings.options == {"stride": 4, "width": 32, "conditions": "full"}
     assert settings.pretrained, "not touched"
+
+
+@pytest.mark.parametrize("recipe", ["hrnet_w32_256x192_coco", RECIPE])
+@pytest.mark.parametrize(("geometry", "unbiased"), [("hrnet", False), ("udp", True)])
+def test_geometry(recipe, geometry, unbiased):
+    settings = Overrides(geometry=geometry).apply(get_recipe(recipe))
+    assert settings == replace(get_recipe(recipe), unbiased=unbiased)
 
 
 def test_an_option_of_the_encoder_leaves_its_others_as_they_are():

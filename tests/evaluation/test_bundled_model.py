@@ -41,4 +41,5 @@ def test_the_card_has_the_numbers_that_were_measured():
     numbers = page.partition("## Numbers")[2].partition("##")[0].replace("**", "")
     assert f"AP {100 * card['AP']:.1f}" in numbers
     assert f"PCK@0.2\nof the torso {100 * card['PCK']:.1f}" in numbers
-    assert f"{100 * card['PCK_limbs']:.1f} (60.8" in numbers
+    low, high = card["PCK_limbs_95"]
+    assert f"{100 * card['PCK_limbs']:.1f} ({100 * low:.1f} to {100 * high:.1f})" in numbers

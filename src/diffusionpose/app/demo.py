@@ -9,9 +9,9 @@ from diffusionpose.app.options import Output
 from diffusionpose.app.output import make_folder, write_json
 from diffusionpose.app.predict import PredictCommand
 
-# The person as she stands, x0, y0, x1, y1: 7.5 heads high, two thirds of it below the picture's edge.
+# The person as she stands, x0, y0, x1, y1, and a margin, most of it below the edge of the picture.
 # A model that was trained on whole bodies needs to be shown the scale of the body.
-BOX = [-60, 0, 560, 1300]
+BOX = [-150, -150, 680, 1600]
 
 
 @dataclass(frozen=True)

@@ -50,6 +50,8 @@ class Overrides:
     """Name of a skeleton (coco, crowdpose, aic) or a YAML file of your own."""
     input_size: tuple[int, int] | None = None
     """Width and height of the network input."""
+    geometry: Literal["hrnet", "udp"] | None = None
+    """How crops are cut and mirrored: HRNet's, or UDP's unbiased one."""
     decode: Literal["argmax", "quarter", "dark"] | None = None
     """Decoder of the validation."""
     steps: int | None = None
@@ -69,10 +71,12 @@ class Overrides:
 
     def apply(self, settings: TrainingSettings) -> TrainingSettings:
         """The settings with everything given here in place."""
-        switches = ("options", "no_flip", "no_augmentation", "no_pretrained", "sync_batchnorm")
+        switches = ("options", "geometry", "no_flip", "no_augmentation", "no_pretrained", "sync_batchnorm")
         given = {
             name: value for name, value in vars(self).items() if value is not None and name not in switches
         }
+        if self.geometry is not None:
+            given["unbiased"] = self.geometry == "udp"
         if self.no_flip:
             given["flip"] = False
         if self.no_augmentation:

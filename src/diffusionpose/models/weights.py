@@ -26,7 +26,7 @@ from diffusionpose.skeletons import Skeleton
 
 METADATA_KEY = "diffusionpose"
 BUNDLED = Path(diffusionpose.__file__).parent / "bundled"
-DEFAULT_MODEL = "diffusionpose-mobilenetv2-192x144-lspet14"
+DEFAULT_MODEL = "diffusionpose-mobilenetv2-256x192-lspet14"
 PICKLES = {".pt", ".pth", ".ckpt", ".bin", ".pkl", ".tar"}
 EXPORTED = {".onnx": load_onnx, ".xml": load_openvino}
 FILES = (".safetensors", *EXPORTED)  # a name that ends so is no repository of the hub
