@@ -79,31 +79,39 @@ def compare_results(
     if not isinstance(annotations, Annotations):
         annotations = read_annotations(annotations)
     annotations = annotations.to_skeleton(skeleton or annotations.skeleton)
-    both = (first, second)
-    whole = [coco_metrics(annotations, rows) for rows in both]
-    draws = _draws(len(annotations.images), rounds, seed)
-    sorted_out = [by_image(rows, annotations.persons) for rows in both]
-    ids, drawn = list(annotations.images), []
-    for number, draw in enumerate(draws, start=1):
-        chosen = [ids[index] for index in draw]
-        drawn.append([coco_metrics(*resampled(annotations, *each, chosen)) for each in sorted_out])
-        if progress is not None:
-            progress(number, rounds)
-    found = {}
-    for name in AP_METRICS:
-        pairs = [(a[name], b[name]) for a, b in drawn]
-        differences = [b - a for a, b in pairs if a is not None and b is not None]
-        ends = percentiles(differences)
-        one, other = (metrics[name] for metrics in whole)
-        if ends is not None and one is not None and other is not None:
-            found[name] = Difference(one, other, ends)
-    return {**found, **_pck(annotations, both, draws)}
+    both, draws = (first, second), _draws(len(annotations.images), rounds, seed)
+    return {**_ap(annotations, both, draws, progress), **_pck(annotations, both, draws)}
 
 
 def _draws(pictures: int, rounds: int, seed: int) -> list[np.ndarray]:
     """Indices of pictures, drawn with replacement."""
     generator = np.random.default_rng(seed)
     return [generator.integers(pictures, size=pictures) for _ in range(rounds if pictures else 0)]
+
+
+def _ap(
+    annotations: Annotations,
+    both: Sequence[Rows],
+    draws: Sequence[np.ndarray],
+    progress: Progress | None,
+) -> dict[str, Difference]:
+    """What of AP, AP50, AP75 and AR is known."""
+    whole = [coco_metrics(annotations, rows) for rows in both]
+    sorted_out = [by_image(rows, annotations.persons) for rows in both]
+    ids, drawn = list(annotations.images), []
+    for number, draw in enumerate(draws, start=1):
+        chosen = [ids[index] for index in draw]
+        drawn.append([coco_metrics(*resampled(annotations, *each, chosen)) for each in sorted_out])
+        if progress is not None:
+            progress(number, len(draws))
+    found = {}
+    for name in AP_METRICS:
+        pairs = [(one[name], other[name]) for one, other in drawn]
+        ends = percentiles([b - a for a, b in pairs if a is not None and b is not None])
+        first, second = (metrics[name] for metrics in whole)
+        if ends is not None and first is not None and second is not None:
+            found[name] = Difference(first, second, ends)
+    return found
 
 
 def _pck(
