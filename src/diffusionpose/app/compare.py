@@ -26,10 +26,10 @@ class CompareCommand:
     """Compare two methods on the same pictures.
 
     FIRST and SECOND are COCO keypoint results of whatever origin, such as the keypoints.json that
-    `diffusionpose evaluate` writes. Prints AP, AR and, where both have a pose in every annotated box, PCK at
-    0.2 of the torso, with the difference (second - first) and its 95 % interval over draws of pictures, the
-    same for both (a paired bootstrap). An interval that leaves 0 out is a clear difference as far as the
-    pictures go; how far another training would move it, only trainings with other seeds can tell.
+    `diffusionpose evaluate` writes. Prints AP, AR and, where both have a pose in every annotated box, PCK
+    (at 0.2 of the torso), with the difference (second - first) and its 95 % interval over draws of
+    pictures, the same for both (a paired bootstrap). An interval that leaves 0 out is a clear difference
+    as far as the pictures go; how far another training would move it, only other seeds can tell.
     """
 
     first: tyro.conf.Positional[Results]
