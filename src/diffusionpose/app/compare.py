@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from diffusionpose.app.options import File
-from diffusionpose.app.output import make_folder, write_json
+from diffusionpose.app.options import File, Joints
+from diffusionpose.app.output import make_folder, show_progress, write_json
 from diffusionpose.errors import InputError
 from diffusionpose.skeletons import get_skeleton
 
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from diffusionpose.evaluation.comparison import Difference
 
 Results = Annotated[Path, tyro.conf.arg(metavar="RESULTS.json")]
-BY_NAMES = "(default: by the names of its joints)"
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class CompareCommand:
     """What is compared with it."""
     annotations: File
     """The truth: COCO-style JSON, or AI Challenger's own."""
-    skeleton: Annotated[str | None, tyro.conf.arg(metavar="NAME", help_behavior_hint=BY_NAMES)] = None
+    skeleton: Joints = None
     """Joints of the annotation file: coco, crowdpose, aic or a YAML file."""
     rounds: int = 200
     """Draws of pictures; each costs two evaluations."""
@@ -63,7 +63,7 @@ class CompareCommand:
             _read(self.second),
             rounds=self.rounds,
             seed=self.seed,
-            progress=_progress if sys.stderr.isatty() else None,
+            progress=partial(show_progress, what="draws") if sys.stderr.isatty() else None,
         )
         if not found:
             raise InputError(f"{self.annotations}: no labelled person to compare the poses of")
@@ -116,7 +116,3 @@ def _read(path: Path) -> list[dict[str, Any]]:
             f"{path}: not a list of poses; give COCO results, such as the keypoints.json of an evaluation"
         )
     return entries_with(path, "results", content, ("image_id", "keypoints", "score"))
-
-
-def _progress(done: int, rounds: int) -> None:
-    print(f"{done} of {rounds} draws", end="\r" if done < rounds else "\n", file=sys.stderr, flush=True)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import FlagCreatePairsOff, Positional, arg
 
-from diffusionpose.app.options import File, Folder
+from diffusionpose.app.options import File, Folder, Joints
 from diffusionpose.app.output import say
 from diffusionpose.errors import InputError
 from diffusionpose.skeletons import get_skeleton
@@ -24,7 +24,6 @@ EXAMPLES = 3
 HEADER = f"{'CHECK':28}{'SEVERITY':10}{'COUNT':>6}  EXAMPLES"
 INDENT = 46 * " "
 EVERY = 50  # pictures between two lines of progress
-BY_NAMES = "(default: by the names of its joints)"
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,7 @@ class DataCommand:
     """Validation annotations."""
     val_images: Annotated[Folder | None, arg(metavar="DIR", help_behavior_hint="")] = None
     """Folder of the validation images."""
-    skeleton: Annotated[str | None, arg(metavar="NAME", help_behavior_hint=BY_NAMES)] = None
+    skeleton: Joints = None
     """Joints of the annotation files: coco, crowdpose, aic or a YAML file."""
     no_images: FlagCreatePairsOff[bool] = False
     """Check only the annotation files; no picture is needed."""

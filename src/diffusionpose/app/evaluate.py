@@ -5,14 +5,26 @@ from __future__ import annotations
 import os
 import sys
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
 from tyro.conf import FlagCreatePairsOff
 
-from diffusionpose.app.options import BatchSize, Decode, Device, File, Flip, Folder, Output, Steps, Weights
-from diffusionpose.app.output import make_folder, say, write_json
+from diffusionpose.app.options import (
+    BatchSize,
+    Decode,
+    Device,
+    File,
+    Flip,
+    Folder,
+    Joints,
+    Output,
+    Steps,
+    Weights,
+)
+from diffusionpose.app.output import make_folder, say, show_progress, write_json
 from diffusionpose.skeletons import Skeleton, get_skeleton
 
 if TYPE_CHECKING:
@@ -21,7 +33,6 @@ if TYPE_CHECKING:
 
 MAX_WORKERS = 8
 OWN_BOXES = "(default: the annotated boxes)"
-BY_NAMES = "(default: by the names of its joints)"
 EACH_CORE = f"(default: one for each core, up to {MAX_WORKERS})"
 
 
@@ -47,7 +58,7 @@ class EvaluateCommand:
     """Detected person boxes: a COCO detection list."""
     detector: Annotated[str | None, tyro.conf.arg(metavar="NAME", help_behavior_hint=OWN_BOXES)] = None
     """Look for the persons with this one (as of predict), and keep its boxes as OUTPUT/detections.json."""
-    skeleton: Annotated[str | None, tyro.conf.arg(metavar="NAME", help_behavior_hint=BY_NAMES)] = None
+    skeleton: Joints = None
     """Joints of the annotation file: coco, crowdpose, aic or a YAML file."""
     match_joints: FlagCreatePairsOff[bool] = False
     """Accept a model of other joints, and measure those whose names it shares with the annotations."""
@@ -108,7 +119,7 @@ class EvaluateCommand:
             steps=self.steps,
             batch_size=self.batch_size or good_batch_size(model),
             workers=min(cores, MAX_WORKERS) if self.workers is None else self.workers,
-            progress=_progress if sys.stderr.isatty() else None,
+            progress=partial(show_progress, what="persons") if sys.stderr.isatty() else None,
         )
         source = f"detector {self.detector}" if self.detector else report.box_source
         return replace(report, failures=[*failures, *report.failures], box_source=source)
@@ -123,7 +134,3 @@ class EvaluateCommand:
         detector = make_detector(self.detector, self.device, min_score=LEAST_SCORE, tell=say)
         path = self.output / "detections.json"
         return path, write_detections(detector, truth, self.images, path)
-
-
-def _progress(done: int, persons: int) -> None:
-    print(f"{done} of {persons} persons", end="\r" if done < persons else "\n", file=sys.stderr, flush=True)

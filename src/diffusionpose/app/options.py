@@ -18,6 +18,9 @@ Weights = Annotated[
         help_behavior_hint="(default: the bundled model)",
     ),
 ]
+Joints = Annotated[
+    str | None, arg(metavar="NAME", help_behavior_hint="(default: by the names of its joints)")
+]
 Steps = Annotated[
     int | None,
     arg(

@@ -17,6 +17,11 @@ def say(message: str) -> None:
     print(f"diffusionpose: {message}", file=sys.stderr)
 
 
+def show_progress(done: int, total: int, what: str) -> None:
+    """``done of total what`` on stderr, over the line before."""
+    print(f"{done} of {total} {what}", end="\r" if done < total else "\n", file=sys.stderr, flush=True)
+
+
 def make_folder(folder: Path) -> None:
     """Make sure that files can be written to a folder, before any long work.
 

@@ -17,8 +17,8 @@ import numpy as np
 from diffusionpose.data.annotations import read_annotations
 from diffusionpose.data.persons import Annotations, Person
 from diffusionpose.evaluation.ap import coco_metrics
-from diffusionpose.evaluation.intervals import Interval, by_image, percentiles, resampled
-from diffusionpose.evaluation.pck import JointCounts, count_joints, has_torso
+from diffusionpose.evaluation.intervals import Interval, by_image, draws, percentiles, resampled
+from diffusionpose.evaluation.pck import JointCounts, count_pose_joints, has_torso
 from diffusionpose.skeletons import Skeleton
 
 AP_METRICS = ("AP", "AP50", "AP75", "AR")
@@ -79,31 +79,24 @@ def compare_results(
     if not isinstance(annotations, Annotations):
         annotations = read_annotations(annotations)
     annotations = annotations.to_skeleton(skeleton or annotations.skeleton)
-    both, draws = (first, second), _draws(len(annotations.images), rounds, seed)
-    return {**_ap(annotations, both, draws, progress), **_pck(annotations, both, draws)}
-
-
-def _draws(pictures: int, rounds: int, seed: int) -> list[np.ndarray]:
-    """Indices of pictures, drawn with replacement."""
-    generator = np.random.default_rng(seed)
-    return [generator.integers(pictures, size=pictures) for _ in range(rounds if pictures else 0)]
+    both, samples = (first, second), list(draws(len(annotations.images), rounds, seed))
+    return {**_ap(annotations, both, samples, progress), **_pck(annotations, both, samples)}
 
 
 def _ap(
     annotations: Annotations,
     both: Sequence[Rows],
-    draws: Sequence[np.ndarray],
+    samples: Sequence[np.ndarray],
     progress: Progress | None,
 ) -> dict[str, Difference]:
     """What of AP, AP50, AP75 and AR is known."""
     whole = [coco_metrics(annotations, rows) for rows in both]
     sorted_out = [by_image(rows, annotations.persons) for rows in both]
-    ids, drawn = list(annotations.images), []
-    for number, draw in enumerate(draws, start=1):
-        chosen = [ids[index] for index in draw]
-        drawn.append([coco_metrics(*resampled(annotations, *each, chosen)) for each in sorted_out])
+    drawn = []
+    for number, sample in enumerate(samples, start=1):
+        drawn.append([coco_metrics(*resampled(annotations, *each, sample)) for each in sorted_out])
         if progress is not None:
-            progress(number, len(draws))
+            progress(number, len(samples))
     found = {}
     for name in AP_METRICS:
         pairs = [(one[name], other[name]) for one, other in drawn]
@@ -115,39 +108,41 @@ def _ap(
 
 
 def _pck(
-    annotations: Annotations, both: Sequence[Rows], draws: Sequence[np.ndarray]
+    annotations: Annotations, both: Sequence[Rows], samples: Sequence[np.ndarray]
 ) -> dict[str, Difference]:
     """PCK and PCK_limbs; empty where it is not known which pose is whose."""
-    persons = annotations.labelled().persons
+    labelled = annotations.labelled()
+    persons = labelled.persons
     if not persons or not has_torso(annotations.skeleton):
         return {}
-    matched = [_poses_of(persons, rows, annotations.skeleton.num_joints) for rows in both]
+    matched = [_rows_of(persons, rows) for rows in both]
     if any(each is None for each in matched):
         return {}
-    counts = [_counts(annotations, persons, each) for each in matched if each is not None]
+    counts = [count_pose_joints(labelled, each) for each in matched if each is not None]
     place = {image_id: index for index, image_id in enumerate(annotations.images)}
     where = np.asarray([place[person.image_id] for person in persons])
     chosen = {"PCK": list(range(annotations.skeleton.num_joints)), "PCK_limbs": list(counts[0].limbs)}
     found = {}
     for name, joints in chosen.items():
         sums = [_by_picture(each, joints, where, len(place)) for each in counts]
-        values = [correct.sum() / max(counted.sum(), 1) for correct, counted in sums]
+        first, second = (each.value(joints) for each in counts)
         differences = [
-            (sums[1][0][draw].sum() - sums[0][0][draw].sum()) / total
-            for draw in draws
-            if (total := sums[0][1][draw].sum())
+            (sums[1][0][sample].sum() - sums[0][0][sample].sum()) / total
+            for sample in samples
+            if (total := sums[0][1][sample].sum())
         ]
-        if ends := percentiles(differences):
-            found[name] = Difference(float(values[0]), float(values[1]), ends)
+        ends = percentiles(differences)
+        if ends is not None and first is not None and second is not None:
+            found[name] = Difference(first, second, ends)
     return found
 
 
-def _poses_of(persons: Sequence[Person], rows: Rows, joints: int) -> np.ndarray | None:
-    """(n, J, 2) the pose made in each person's box; None where a person has none, or a pose is nobody's."""
+def _rows_of(persons: Sequence[Person], rows: Rows) -> list[Mapping[str, Any]] | None:
+    """The result made in each person's box; None where a person has none, or a pose is nobody's."""
     waiting = defaultdict(list)
     for index, person in enumerate(persons):
         waiting[person.image_id].append(index)
-    poses = np.full((len(persons), joints, 2), np.nan)
+    found = {}
     for row in rows:
         box = row.get("box")
         if not isinstance(box, Sequence) or len(box) != 4:
@@ -160,14 +155,8 @@ def _poses_of(persons: Sequence[Person], rows: Rows, joints: int) -> np.ndarray 
         if not own:
             return None
         waiting[row["image_id"]].remove(own[0])
-        poses[own[0]] = np.reshape(row["keypoints"], (joints, 3))[:, :2]
-    return None if any(waiting.values()) else poses
-
-
-def _counts(annotations: Annotations, persons: Sequence[Person], poses: np.ndarray) -> JointCounts:
-    truth = np.stack([person.keypoints for person in persons])
-    visible = np.stack([person.visible for person in persons])
-    return count_joints(poses, truth, visible, annotations.skeleton)
+        found[own[0]] = row
+    return None if any(waiting.values()) else [found[index] for index in range(len(persons))]
 
 
 def _by_picture(

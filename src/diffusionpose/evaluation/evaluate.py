@@ -20,7 +20,7 @@ from diffusionpose.evaluation.ap import Metrics, coco_metrics, crowdposetools_me
 from diffusionpose.evaluation.intervals import Interval, bootstrap_pck
 from diffusionpose.evaluation.mean_pose import learn_mean_pose, predict_mean_pose
 from diffusionpose.evaluation.nms import oks_nms, rescore
-from diffusionpose.evaluation.pck import JointCounts, count_joints, has_torso
+from diffusionpose.evaluation.pck import JointCounts, count_pose_joints, has_torso
 from diffusionpose.evaluation.results import Inference, Row, predict_persons
 from diffusionpose.geometry.crops import Crop
 from diffusionpose.models.pose_model import PoseModel
@@ -185,7 +185,7 @@ def score_results(
     if areas is not None:
         results = oks_nms(results, truth.skeleton.sigmas, areas=[areas[index] for index in made])
     elif has_torso(truth.skeleton):
-        joints = _joint_counts(persons, rows)
+        joints = count_pose_joints(persons, rows)
     counts = {
         "images": len(truth.images),
         "boxes": len(persons.persons),
@@ -206,19 +206,6 @@ def _metrics(truth: Annotations, results: list[Row], joints: JointCounts | None)
         official = crowdposetools_metrics(truth, results)
         metrics |= {f"{name}_crowdposetools": official[name] for name in CROWDPOSETOOLS_KEYS}
     return metrics
-
-
-def _joint_counts(persons: Annotations, rows: Sequence[Row | None]) -> JointCounts:
-    """A person without a pose has all its joints wrong."""
-    joints = persons.skeleton.num_joints
-    nowhere = np.full((joints, 2), np.nan)
-    keypoints = [nowhere if row is None else np.reshape(row["keypoints"], (joints, 3))[:, :2] for row in rows]
-    return count_joints(
-        np.reshape(keypoints, (-1, joints, 2)),
-        np.reshape([person.keypoints for person in persons.persons], (-1, joints, 2)),
-        np.reshape([person.visible for person in persons.persons], (-1, joints)),
-        persons.skeleton,
-    )
 
 
 def _crop_areas(persons: Annotations, model: PoseModel) -> list[float]:

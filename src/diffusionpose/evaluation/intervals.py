@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -38,13 +38,10 @@ def bootstrap_pck(
     chosen = slice(None) if joints is None else list(joints)
     correct = counts.correct[:, chosen].sum(1)
     counted = counts.counted[:, chosen].sum(1)
-    persons = len(counted)
     if not counted.any():
         return None
-    generator = np.random.default_rng(seed)
     shares = []
-    for _ in range(rounds):
-        drawn = generator.integers(persons, size=persons)
+    for drawn in draws(len(counted), rounds, seed):
         if total := counted[drawn].sum():
             shares.append(correct[drawn].sum() / total)
     return percentiles(shares, confidence)
@@ -71,14 +68,19 @@ def bootstrap_ap(
     """
     if not annotations.images:
         return None
-    generator = np.random.default_rng(seed)
     rows, persons = by_image(results, annotations.persons)
-    ids = list(annotations.images)
-    values = []
-    for _ in range(rounds):
-        drawn = [ids[i] for i in generator.integers(len(ids), size=len(ids))]
-        values.append(coco_metrics(*resampled(annotations, rows, persons, drawn))["AP"])
+    samples = (
+        resampled(annotations, rows, persons, drawn) for drawn in draws(len(annotations.images), rounds, seed)
+    )
+    values = [coco_metrics(*sample)["AP"] for sample in samples]
     return percentiles([value for value in values if value is not None], confidence)
+
+
+def draws(count: int, rounds: int, seed: int) -> Iterator[np.ndarray]:
+    """``rounds`` times ``count`` indices below ``count``, drawn with replacement; the same for one seed."""
+    generator = np.random.default_rng(seed)
+    for _ in range(rounds if count else 0):
+        yield generator.integers(count, size=count)
 
 
 def by_image(
@@ -97,10 +99,11 @@ def resampled(
     annotations: Annotations,
     rows: Mapping[Any, Sequence[Mapping[str, Any]]],
     persons: Mapping[Any, Sequence[Person]],
-    drawn: Sequence[Any],
+    drawn: np.ndarray,
 ) -> tuple[Annotations, list[dict[str, Any]]]:
-    """The pictures of ``drawn``, by id, with their persons and results; one drawn twice is two."""
-    numbered = list(enumerate(drawn))
+    """The pictures of ``drawn``, by index, with their persons and results; one drawn twice is two."""
+    ids = list(annotations.images)
+    numbered = [(number, ids[index]) for number, index in enumerate(drawn)]
     sample = replace(
         annotations,
         images={number: replace(annotations.images[one], crowd_index=None) for number, one in numbered},

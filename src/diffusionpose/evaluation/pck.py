@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from diffusionpose.data.persons import Annotations
 from diffusionpose.errors import InputError
 from diffusionpose.skeletons import Skeleton
 
@@ -106,6 +107,19 @@ def count_joints(
     counted = (np.asarray(visible) > 0) & (torso > 0)
     distance = np.linalg.norm(np.asarray(keypoints, dtype=np.float64) - truth, axis=-1)
     return JointCounts(skeleton, counted & (distance <= threshold * torso), counted)
+
+
+def count_pose_joints(persons: Annotations, rows: Sequence[Mapping[str, Any] | None]) -> JointCounts:
+    """The same of COCO results, one for each of ``persons``; without a pose all joints are wrong."""
+    joints = persons.skeleton.num_joints
+    nowhere = np.full((joints, 2), np.nan)
+    keypoints = [nowhere if row is None else np.reshape(row["keypoints"], (joints, 3))[:, :2] for row in rows]
+    return count_joints(
+        np.reshape(keypoints, (-1, joints, 2)),
+        np.reshape([person.keypoints for person in persons.persons], (-1, joints, 2)),
+        np.reshape([person.visible for person in persons.persons], (-1, joints)),
+        persons.skeleton,
+    )
 
 
 def pck(
