@@ -15,11 +15,12 @@ from diffusionpose.errors import InputError
 from diffusionpose.inference.video.extra import import_extra
 from diffusionpose.inference.video.frames import Facts
 
-# The first that this PyAV has, and how good: crf 20 can hardly be told from the original; q 3 likewise.
-# Threads are so many on every machine, as pictures depend on their number; x264's share out whole frames, as
-# two that share a frame's slices do not give the same on a busy machine (by up to 13 of 255).
+# The first that this PyAV has, and how good: crf 21 can hardly be told from the original; q 3 likewise. The
+# same pictures give the same bytes, so threads are as many on every machine, and x264's share out whole
+# frames: two that share a frame's slices do not give the same on a busy machine (by up to 13 of 255). Nor
+# does its macroblock tree, which with AVX-512 reads memory that nothing was written to (by up to 30).
 ENCODERS = {
-    "libx264": {"crf": "20", "preset": "veryfast", "thread_type": "frame", "threads": "4"},
+    "libx264": {"crf": "21", "preset": "veryfast", "mbtree": "0", "thread_type": "frame", "threads": "4"},
     "libopenh264": {"rc_mode": "quality", "b": "8000000", "threads": "1"},
     "mpeg4": {"qscale": "3", "flags": "+qscale", "global_quality": "354", "threads": "1"},
 }
