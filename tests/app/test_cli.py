@@ -73,6 +73,8 @@ def test_the_version_is_printed(run: Run) -> None:
     status, out, _ = run("--version")
     assert status == 0
     assert out.startswith("diffusionpose 0.")
+    words = [sys.executable, "-m", "diffusionpose", "--version"]
+    assert subprocess.run(words, capture_output=True, text=True).stdout == out
 
 
 def raising(error: BaseException) -> Callable[..., int]:

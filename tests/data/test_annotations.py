@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from diffusionpose.data.annotations import read_annotations
+from diffusionpose.data.annotations import annotations_in, read_annotations
 from diffusionpose.errors import InputError
 from diffusionpose.skeletons import AIC, COCO, CROWDPOSE, Skeleton
 
@@ -76,6 +76,25 @@ def test_a_skeleton_that_does_not_fit_is_refused(tmp_path: Path) -> None:
     assert read_annotations(path).skeleton is AIC
     with pytest.raises(InputError, match="not those of the skeleton 'crowdpose'"):
         read_annotations(path, CROWDPOSE)  # 14 joints as well: only the names tell
+
+
+def test_a_file_is_matched_to_a_skeleton_as_annotations_are(tmp_path: Path) -> None:
+    path = write(tmp_path, coco_content(AIC))
+    own = read_annotations(path)
+    assert annotations_in(path, None).skeleton is AIC
+    for given in (path, own):
+        matched = annotations_in(given, CROWDPOSE)
+        assert matched.skeleton is CROWDPOSE
+        left, tip = CROWDPOSE.index("left_wrist"), AIC.index("left_wrist")
+        assert matched.persons[1].keypoints[left].tolist() == [10 + tip, 20 + tip]
+    arrow = Skeleton("arrow", ("tip", "tail"), ((0, 1),), (), (0.05, 0.05))
+    path = write(tmp_path, coco_content(arrow))
+    assert annotations_in(path, arrow).persons[1].keypoints.tolist() == [[10, 20], [11, 21]]
+    with pytest.raises(InputError, match="say which with --skeleton"):
+        annotations_in(path, None)
+    path.write_text("{")
+    with pytest.raises(InputError, match="JSON"):
+        annotations_in(path, arrow)
 
 
 def test_area_falls_back_to_the_box(tmp_path: Path) -> None:

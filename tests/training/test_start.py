@@ -73,8 +73,10 @@ SHALLOW = {"depth": 2, "embed_dim": 48, "num_heads": 3}
         ("vitpose_s", "diffusionpose_vit_s", {"encoder": SHALLOW}),
     ],
 )
-def test_diffusionpose_starts_from_a_heatmap_model_on_its_encoder(tiny, tmp_path, source, target, options):
-    """Its coarse heatmaps are then that model's heatmaps."""
+def test_diffusionpose_and_the_heatmap_model_on_its_encoder_start_from_each_other(
+    tiny, tmp_path, source, target, options
+):
+    """The coarse heatmaps are then that model's heatmaps."""
     given = starting_model(replace(tiny, model=source, options=options, seed=1)).eval()
     save_model(given, tmp_path / "source.safetensors")
     settings = replace(tiny, model=target, options={"width": 16, **options}, seed=2)
@@ -82,6 +84,11 @@ def test_diffusionpose_starts_from_a_heatmap_model_on_its_encoder(tiny, tmp_path
     crops = torch.randint(0, 256, (2, 3, 96, 64), dtype=torch.uint8)
     with torch.no_grad():
         assert torch.allclose(model(crops, steps=0), given(crops), atol=1e-6)
+    save_model(model, tmp_path / "target.safetensors")
+    settings = replace(tiny, model=source, options=options, seed=3)
+    again = starting_model(settings, weights=tmp_path / "target.safetensors").eval()
+    with torch.no_grad():
+        assert torch.equal(again(crops), given(crops))
 
 
 def test_diffusionpose_takes_the_encoder_of_a_head_it_does_not_have(tiny, tmp_path):

@@ -13,7 +13,7 @@ from diffusionpose.data.persons import Annotations, ImageRecord, Person
 from diffusionpose.errors import InputError
 from diffusionpose.skeletons import Skeleton
 
-__all__ = ["Annotations", "ImageRecord", "Person", "read_annotations", "read_listing"]
+__all__ = ["Annotations", "ImageRecord", "Person", "annotations_in", "read_annotations", "read_listing"]
 
 
 def read_annotations(path: str | Path, skeleton: Skeleton | None = None) -> Annotations:
@@ -32,6 +32,29 @@ def read_annotations(path: str | Path, skeleton: Skeleton | None = None) -> Anno
             wrong number of keypoints or one that is not finite, or its skeleton is not known.
     """
     return read_listing(path, skeleton, RefuseFaults(Path(path))).annotations()
+
+
+def annotations_in(annotations: Annotations | str | Path, skeleton: Skeleton | None) -> Annotations:
+    """Annotations, or those of a file, with the joints of a skeleton, matched by name.
+
+    Args:
+        annotations: the persons, or their file.
+        skeleton: None for their own. A file whose joint names are those of no known skeleton counts as of
+            this one.
+
+    Raises:
+        InputError: as :func:`read_annotations`, or the two skeletons share no joint.
+    """
+    if isinstance(annotations, Annotations):
+        found = annotations
+    else:
+        try:
+            found = read_annotations(annotations)
+        except InputError:
+            if skeleton is None:
+                raise
+            found = read_annotations(annotations, skeleton)
+    return found if skeleton is None else found.to_skeleton(skeleton)
 
 
 def read_listing(path: str | Path, skeleton: Skeleton | None, faults: Faults) -> Listing:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from diffusionpose.data.annotations import Annotations, Person, read_annotations
+from diffusionpose.data.annotations import Annotations, Person, annotations_in
 from diffusionpose.errors import InputError
 from diffusionpose.skeletons import CROWDPOSE, Skeleton
 
@@ -54,7 +54,7 @@ def coco_metrics(
         InputError: a result for an image that the annotations do not have, with another number of
             joints, without a key, or with a number that is not finite.
     """
-    return _metrics(_aligned(annotations, skeleton), results, CROWD_BOUNDS, area=None)
+    return _metrics(annotations_in(annotations, skeleton), results, CROWD_BOUNDS, area=None)
 
 
 def crowdposetools_metrics(
@@ -69,15 +69,7 @@ def crowdposetools_metrics(
 
     Arguments, returned keys and errors as :func:`coco_metrics`.
     """
-    return _metrics(_aligned(annotations, None), results, CROWDPOSETOOLS_BOUNDS, CROWDPOSETOOLS_AREA)
-
-
-def _aligned(annotations: Annotations | str | Path, skeleton: Skeleton | None) -> Annotations:
-    if not isinstance(annotations, Annotations):
-        annotations = read_annotations(annotations, skeleton)
-    if skeleton is not None and skeleton != annotations.skeleton:
-        annotations = annotations.to_skeleton(skeleton)
-    return annotations
+    return _metrics(annotations_in(annotations, None), results, CROWDPOSETOOLS_BOUNDS, CROWDPOSETOOLS_AREA)
 
 
 def _metrics(

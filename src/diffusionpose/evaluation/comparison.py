@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from diffusionpose.data.annotations import read_annotations
+from diffusionpose.data.annotations import annotations_in
 from diffusionpose.data.persons import Annotations, Person
 from diffusionpose.evaluation.ap import coco_metrics
 from diffusionpose.evaluation.intervals import Interval, by_image, draws, percentiles, resampled
@@ -76,9 +76,7 @@ def compare_results(
         InputError: results that do not go with the annotations, as of
             :func:`~diffusionpose.evaluation.ap.coco_metrics`.
     """
-    if not isinstance(annotations, Annotations):
-        annotations = read_annotations(annotations)
-    annotations = annotations.to_skeleton(skeleton or annotations.skeleton)
+    annotations = annotations_in(annotations, skeleton)
     both, samples = (first, second), list(draws(len(annotations.images), rounds, seed))
     return {**_ap(annotations, both, samples, progress), **_pck(annotations, both, samples)}
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from diffusionpose.data.annotations import Annotations, read_annotations
+from diffusionpose.data.annotations import Annotations, annotations_in
 from diffusionpose.data.dataset import PersonDataset
 from diffusionpose.data.detections import read_boxes
 from diffusionpose.errors import InputError
@@ -116,7 +116,7 @@ def evaluate(
             concerns single pictures goes to ``Report.failures`` instead, and the rest is done.
     """
     how = Inference(**options)
-    truth = _read(annotations, skeleton).to_skeleton(model.skeleton)
+    truth = annotations_in(annotations, skeleton).to_skeleton(model.skeleton)
     if boxes is None:
         persons = truth.labelled()
     else:
@@ -156,10 +156,9 @@ def evaluate_mean_pose(
     Raises:
         InputError: a file that cannot be used, or no joint in common.
     """
-    truth = _read(annotations, None)
-    truth = truth.to_skeleton(skeleton or truth.skeleton)
+    truth = annotations_in(annotations, skeleton)
     persons = truth.labelled()
-    mean_pose = learn_mean_pose(_read(train, None).to_skeleton(truth.skeleton))
+    mean_pose = learn_mean_pose(annotations_in(train, truth.skeleton))
     report = score_results(truth, persons, predict_mean_pose(mean_pose, persons))
     return replace(report, failures=list(truth.dropped))
 
@@ -213,7 +212,3 @@ def _crop_areas(persons: Annotations, model: PoseModel) -> list[float]:
     boxes = np.reshape([person.box for person in persons.persons], (-1, 4))
     crops = Crop.from_boxes(torch.from_numpy(boxes), model.input_size, unbiased=model.unbiased)
     return crops.scale.prod(dim=1).tolist()
-
-
-def _read(annotations: Annotations | str | Path, skeleton: Skeleton | None) -> Annotations:
-    return annotations if isinstance(annotations, Annotations) else read_annotations(annotations, skeleton)

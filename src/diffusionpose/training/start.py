@@ -93,23 +93,32 @@ def _take_weights(model: PoseModel, source: PoseModel, name: Path | str) -> None
 
 
 def renamed(source: PoseModel, model: PoseModel) -> dict[str, Tensor]:
-    """Weights of ``source`` under the names of ``model``.
+    """Weights of ``source`` under the names of ``model``, of which either may be DiffusionPose.
 
     A heatmap model lies inside DiffusionPose on the same encoder: its head is conv (Eq. 10) on x_fea, and
     deconvolutions before that (ViTPose's) are the neck that raises the encoder to stride 4. Of ViTPose with
     the simple decoder only the encoder is the same.
     """
     weights = source.state_dict()
-    if not (isinstance(source, HeatmapModel) and isinstance(model, DiffusionPose)):
+    if isinstance(source, HeatmapModel) and isinstance(model, DiffusionPose):
+        moves = _places(source, model)
+    elif isinstance(source, DiffusionPose) and isinstance(model, HeatmapModel):
+        moves = {new: old for old, new in _places(model, source).items()}
+    else:
         return weights
-    moves: dict[str, str] = {}
-    if isinstance(source.head, nn.Conv2d):
-        moves = {"head.": "conv."}
-    elif isinstance(model.encoder, RaisedEncoder):
-        moves = {"encoder.": "encoder.inner."}
-        if isinstance(source.head, nn.Sequential):
-            moves |= {f"head.{len(source.head) - 1}.": "conv.", "head.": "encoder.neck."}
     return {_moved(name, moves): value for name, value in weights.items()}
+
+
+def _places(inner: HeatmapModel, outer: DiffusionPose) -> dict[str, str]:
+    """How names of a heatmap model's weights start -> how they start inside DiffusionPose."""
+    if isinstance(inner.head, nn.Conv2d):
+        return {"head.": "conv."}
+    if not isinstance(outer.encoder, RaisedEncoder):
+        return {}
+    places = {"encoder.": "encoder.inner."}
+    if isinstance(inner.head, nn.Sequential):
+        places |= {f"head.{len(inner.head) - 1}.": "conv.", "head.": "encoder.neck."}
+    return places
 
 
 def _moved(name: str, moves: Mapping[str, str]) -> str:
