@@ -48,6 +48,11 @@ class Pose:
                 raise InputError(f"Pose.{name} holds a number that is not finite")
             object.__setattr__(self, name, values)
 
+    @property
+    def rounded_box(self) -> list[float]:
+        """``box`` as files have it, to a hundredth of a pixel."""
+        return [round(number, 2) for number in self.box.tolist()]
+
     def to_coco_result(self, image_id: int | str, category_id: int = 1) -> dict[str, Any]:
         """The pose as an entry of a COCO keypoint results file: flat x, y, score triplets."""
         triplets = np.column_stack([self.keypoints, self.scores]).astype(float)

@@ -6,13 +6,14 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import FlagCreatePairsOff, Positional, arg
 
 from diffusionpose.app.options import File, Folder, Joints
-from diffusionpose.app.output import say
+from diffusionpose.app.output import say, show_progress
 from diffusionpose.errors import InputError
 from diffusionpose.skeletons import get_skeleton
 
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 EXAMPLES = 3
 HEADER = f"{'CHECK':28}{'SEVERITY':10}{'COUNT':>6}  EXAMPLES"
 INDENT = 46 * " "
-EVERY = 50  # pictures between two lines of progress
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class DataCommand:
             self._sets(),
             None if self.skeleton is None else get_skeleton(self.skeleton),
             self.workers,
-            _progress if sys.stderr.isatty() else None,
+            partial(show_progress, what="pictures") if sys.stderr.isatty() else None,
         )
         print(json.dumps(_content(report), indent=2) if self.json else _table(report))
         return 1 if report.errors else 0
@@ -148,9 +148,3 @@ def _example(finding: Finding) -> str:
 
 def _number(count: int, what: str) -> str:
     return f"{count or 'no'} {what}{'' if count == 1 else 's'}"
-
-
-def _progress(done: int, pictures: int) -> None:
-    if done % EVERY == 0 or done == pictures:
-        end = "\r" if done < pictures else "\n"
-        print(f"{done} of {pictures} pictures", end=end, file=sys.stderr, flush=True)

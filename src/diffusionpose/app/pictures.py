@@ -37,10 +37,7 @@ class Picture:
     def rows(self, poses: Sequence[Pose]) -> list[dict[str, Any]]:
         """Its poses as keypoints.json has them: COCO results, with ``box``, ``file_name`` and ``drawn``."""
         more = {"file_name": self.file_name, "drawn": self.drawn}
-        return [
-            {**pose.to_coco_result(self.image_id), "box": [round(float(x), 2) for x in pose.box], **more}
-            for pose in poses
-        ]
+        return [{**pose.to_coco_result(self.image_id), "box": pose.rounded_box, **more} for pose in poses]
 
 
 def find_pictures(

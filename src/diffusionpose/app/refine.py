@@ -13,7 +13,7 @@ import numpy as np
 import tyro
 
 from diffusionpose.app.options import BatchSize, Decode, Device, Flip, Output, Weights
-from diffusionpose.app.output import make_folder, say, write_json
+from diffusionpose.app.output import make_folder, say, show_progress, write_json
 from diffusionpose.errors import InputError
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ class _Job:
             for request, poses in self.estimator.stream(self._requests(pictures)):
                 self._note(request, poses)
                 if sys.stderr.isatty():
-                    print(f"{len(self.rows)} of {len(self.poses)} poses", end="\r", file=sys.stderr)
+                    show_progress(len(self.rows), len(self.poses), "poses")
         finally:  # also after Ctrl-C: what is refined is in the JSON
             write_json(output, [self.rows[index] for index in sorted(self.rows)])
         print(f"{len(self.rows)} poses refined, {time.perf_counter() - began:.1f} s: {output}")
@@ -161,8 +161,7 @@ class _Job:
         for given, pose in zip(used, poses, strict=True):
             ids = {key: given.entry[key] for key in ("category_id", "id") if key in given.entry}
             row = {**pose.to_coco_result(given.entry["image_id"]), **ids}
-            box = [round(float(x), 2) for x in pose.box]
-            self.rows[given.index] = {**row, "box": box, "file_name": name.as_posix()}
+            self.rows[given.index] = {**row, "box": pose.rounded_box, "file_name": name.as_posix()}
 
     def _report(self, problem: str) -> None:
         self.problems += 1

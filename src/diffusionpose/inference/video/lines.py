@@ -86,7 +86,7 @@ def frame_line(frame: Frame, persons: Sequence[Person]) -> bytes:
         "persons": [
             {
                 "id": person.id,
-                "box": [round(float(number), 2) for number in person.pose.box],
+                "box": person.pose.rounded_box,
                 "score": round(person.pose.score, 4),
                 "keypoints": person.pose.to_coco_result(0)["keypoints"],
             }

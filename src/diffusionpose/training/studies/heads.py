@@ -12,7 +12,7 @@ HEADS = Study(
     column="from features to heatmaps",
     variants=(
         BASELINE,
-        Variant("U-Net", "unet", unet=True),
+        Variant("U-Net", "unet", head="unet"),
         Variant("decoder, no noise", "diffusionpose-own1", own_start=1.0),
         Variant("DiffusionPose", FULL.run, FULL.paper_ap, FULL.paper_ar),
     ),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from diffusionpose.training.studies.study import Study, Variant
 
 FULL = Variant("s = 4, all conditions, zeta = 0.05", "diffusionpose", 75.4, 80.5)
-BASELINE = Variant("baseline", "baseline", 74.4, 78.9, baseline=True)
+BASELINE = Variant("baseline", "baseline", 74.4, 78.9, head="convolution")
 
 TABLE5 = Study(
     name="table5",

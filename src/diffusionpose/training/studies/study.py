@@ -18,8 +18,9 @@ class Variant:
         label: what the row is called, in the table's own words.
         run: folder of the run; rows of different tables that are the same training share it.
         paper_ap, paper_ar: in percent; None where the paper gives none.
-        baseline: heatmaps by one convolution on the same encoder; everything below is then unused.
-        unet: heatmaps by the decoder without diffusion (``models/baselines/unet.py``); likewise.
+        head: what makes heatmaps of the encoder's features: one convolution, as the baseline's, the decoder
+            without diffusion (``models/baselines/unet.py``), or DiffusionPose; what follows the stride is
+            of DiffusionPose alone.
         stride: the paper's s.
         zeta: the paper's, before a budget scales it.
         conditions: of ``models.zoo.make_condition``.
@@ -30,8 +31,7 @@ class Variant:
     run: str
     paper_ap: float | None = None
     paper_ar: float | None = None
-    baseline: bool = False
-    unet: bool = False
+    head: Literal["convolution", "unet", "diffusion"] = "diffusion"
     stride: int = 4
     zeta: float = PAPER_ZETA
     conditions: str = "full"
@@ -40,7 +40,7 @@ class Variant:
     @property
     def takes_steps(self) -> bool:
         """Whether it is a diffusion model."""
-        return not (self.baseline or self.unet)
+        return self.head == "diffusion"
 
 
 @dataclass(frozen=True)
@@ -108,9 +108,9 @@ def plan(study: Study, budget: Budget, skeleton: str, seeds: int = 1) -> list[Pl
 
 def _settings(variant: Variant, budget: Budget, skeleton: str, seed: int, name: str) -> TrainingSettings:
     base = replace(budget.base, recipe=f"reproduce-{budget.name}-{name}", skeleton=skeleton, seed=seed)
-    if variant.baseline:
+    if variant.head == "convolution":
         return replace(base, model=budget.baseline, options={"stride": variant.stride})
-    if variant.unet:
+    if variant.head == "unet":
         options = {"width": base.options["width"], "stride": variant.stride}
         return replace(base, model=budget.unet, options=options)
     changed: dict[str, Any] = {
