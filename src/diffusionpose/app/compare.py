@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,12 +12,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from diffusionpose.app.options import File, Joints
-from diffusionpose.app.output import make_folder, show_progress, write_json
+from diffusionpose.app.output import make_folder, show_progress, write_by, write_json
 from diffusionpose.errors import InputError
 from diffusionpose.skeletons import get_skeleton
 
 if TYPE_CHECKING:
-    from diffusionpose.evaluation.comparison import Difference
+    from diffusionpose.data.persons import Annotations
+    from diffusionpose.evaluation.comparison import Difference, Rows
 
 Results = Annotated[Path, tyro.conf.arg(metavar="RESULTS.json")]
 
@@ -45,7 +47,7 @@ class CompareCommand:
     seed: int = 0
     """Of the draws."""
     output: Annotated[Path | None, tyro.conf.arg(metavar="DIR", help_behavior_hint="")] = None
-    """Folder for comparison.json; made if it is not there."""
+    """Folder for comparison.json, and comparison.png: AP by strictness, PCK by distance and by joint."""
 
     def run(self) -> int:
         """Compare, print, write; 0."""
@@ -57,10 +59,11 @@ class CompareCommand:
         from diffusionpose.evaluation.comparison import compare_results
 
         truth = read_annotations(self.annotations, get_skeleton(self.skeleton) if self.skeleton else None)
+        first, second = _read(self.first), _read(self.second)
         found = compare_results(
             truth,
-            _read(self.first),
-            _read(self.second),
+            first,
+            second,
             rounds=self.rounds,
             seed=self.seed,
             progress=partial(show_progress, what="draws") if sys.stderr.isatty() else None,
@@ -71,7 +74,17 @@ class CompareCommand:
         if self.output is not None:
             write_json(self.output / "comparison.json", self._entries(found))
             print(self.output / "comparison.json")
+            self._plot(self.output / "comparison.png", truth, (first, second))
         return 0
+
+    def _plot(self, path: Path, truth: Annotations, both: Sequence[Rows]) -> None:
+        from diffusionpose.evaluation.curves import accuracy_curves
+        from diffusionpose.evaluation.plots import plot_comparison
+
+        curves = [accuracy_curves(truth, rows) for rows in both]
+        figure = plot_comparison(*zip(told_apart(self.first, self.second), curves, strict=True))
+        write_by(path, lambda part: figure.savefig(part, dpi=140, format="png"))
+        print(path)
 
     def _entries(self, found: dict[str, Difference]) -> dict[str, Any]:
         return {
@@ -90,6 +103,16 @@ class CompareCommand:
                 for name, each in found.items()
             },
         }
+
+
+def told_apart(first: Path, second: Path) -> tuple[str, str]:
+    """Short names of two files: the last parts of their paths in which they differ.
+
+    ``runs/a/val/keypoints.json`` and ``runs/b/val/keypoints.json`` are a and b.
+    """
+    backwards = (reversed(path.with_suffix("").parts) for path in (first, second))
+    pairs = zip(*backwards, strict=False)
+    return next(((one, other) for one, other in pairs if one != other), ("first", "second"))
 
 
 def table(found: dict[str, Difference]) -> str:

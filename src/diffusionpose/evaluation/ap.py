@@ -57,6 +57,25 @@ def coco_metrics(
     return _metrics(annotations_in(annotations, skeleton), results, CROWD_BOUNDS, area=None)
 
 
+def ap_by_threshold(
+    annotations: Annotations | str | Path,
+    results: Sequence[Mapping[str, Any]],
+    skeleton: Skeleton | None = None,
+) -> dict[float, float]:
+    """AP at each of COCO's OKS thresholds, 0.50, 0.55 .. 0.95; AP is their mean.
+
+    Arguments and errors as :func:`coco_metrics`. Empty where no person counts.
+    """
+    annotations = annotations_in(annotations, skeleton)
+    numbers = _image_numbers(annotations)
+    evaluation = _evaluation(annotations, _checked(annotations, results, numbers), numbers, area=None)
+    if _run(evaluation, list(numbers.values()))[0] is None:
+        return {}
+    precision = evaluation.eval["precision"][:, :, 0, 0, -1]  # (thresholds, recalls), all sizes of person
+    thresholds = evaluation.params.iouThrs
+    return {round(float(at), 2): float(mean) for at, mean in zip(thresholds, precision.mean(1), strict=True)}
+
+
 def crowdposetools_metrics(
     annotations: Annotations | str | Path, results: Sequence[Mapping[str, Any]]
 ) -> Metrics:

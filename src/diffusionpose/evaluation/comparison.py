@@ -113,7 +113,7 @@ def _pck(
     persons = labelled.persons
     if not persons or not has_torso(annotations.skeleton):
         return {}
-    matched = [_rows_of(persons, rows) for rows in both]
+    matched = [rows_in_boxes(persons, rows) for rows in both]
     if any(each is None for each in matched):
         return {}
     counts = [count_pose_joints(labelled, each) for each in matched if each is not None]
@@ -135,7 +135,7 @@ def _pck(
     return found
 
 
-def _rows_of(persons: Sequence[Person], rows: Rows) -> list[Mapping[str, Any]] | None:
+def rows_in_boxes(persons: Sequence[Person], rows: Rows) -> list[Mapping[str, Any]] | None:
     """The result made in each person's box; None where a person has none, or a pose is nobody's."""
     waiting = defaultdict(list)
     for index, person in enumerate(persons):

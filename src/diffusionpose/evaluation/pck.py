@@ -109,7 +109,9 @@ def count_joints(
     return JointCounts(skeleton, counted & (distance <= threshold * torso), counted)
 
 
-def count_pose_joints(persons: Annotations, rows: Sequence[Mapping[str, Any] | None]) -> JointCounts:
+def count_pose_joints(
+    persons: Annotations, rows: Sequence[Mapping[str, Any] | None], threshold: float = 0.2
+) -> JointCounts:
     """The same of COCO results, one for each of ``persons``; without a pose all joints are wrong."""
     joints = persons.skeleton.num_joints
     nowhere = np.full((joints, 2), np.nan)
@@ -119,6 +121,7 @@ def count_pose_joints(persons: Annotations, rows: Sequence[Mapping[str, Any] | N
         np.reshape([person.keypoints for person in persons.persons], (-1, joints, 2)),
         np.reshape([person.visible for person in persons.persons], (-1, joints)),
         persons.skeleton,
+        threshold,
     )
 
 

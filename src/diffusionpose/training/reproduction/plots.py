@@ -7,6 +7,7 @@ from math import nan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from diffusionpose.evaluation.plots import BLUE, GREY, ORANGE, PURPLE, panels
 from diffusionpose.training.reproduction.written import write_file
 from diffusionpose.training.studies import Study
 
@@ -14,16 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-OURS, ALSO, PAPER, GREY = "#1F5FBF", "#E07B00", "#7A3E9D", "#5A5A5A"
-STYLE: Any = {
-    "font.size": 11,
-    "axes.titlesize": 12,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.color": "#E4E4E4",
-    "axes.axisbelow": True,
-}
+OURS, ALSO, PAPER = BLUE, ORANGE, PURPLE
 GIGA = 1e9
 ASIDE = 0.06  # of the distance between two rows
 
@@ -39,7 +31,7 @@ def plot_table(study: Study, rows: Sequence[Mapping[str, Any]], path: Path) -> N
     Raises:
         InputError: the file cannot be written.
     """
-    figure, (ours, pck, paper) = _panels(3)
+    figure, (ours, pck, paper) = panels(3)
     places = list(range(len(rows)))
     _accuracies(ours, pck, rows)
     for name, color, marker in (("AP", PAPER, "o"), ("AR", GREY, "s")):
@@ -67,7 +59,7 @@ def plot_steps(study: Study, rows: Sequence[Mapping[str, Any]], path: Path) -> N
     Raises:
         InputError: the file cannot be written.
     """
-    figure, (accuracy, pck, cost) = _panels(3)
+    figure, (accuracy, pck, cost) = panels(3)
     _accuracies(accuracy, pck, rows)
     known = [(place, row["multiply_adds"] / GIGA) for place, row in enumerate(rows) if row["multiply_adds"]]
     if known:
@@ -79,17 +71,6 @@ def plot_steps(study: Study, rows: Sequence[Mapping[str, Any]], path: Path) -> N
     paper = "paper: 75.4 AP with 1 step, 0.1 to 0.2 AP more with further steps"
     figure.suptitle(f"{study.title} ({paper})", fontsize=13)
     _save(figure, rows, path)
-
-
-def _panels(count: int) -> tuple[Figure, Sequence[Axes]]:
-    from matplotlib import rc_context
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    with rc_context(STYLE):
-        figure = Figure(figsize=(4.2 * count, 4.4), layout="constrained")
-        FigureCanvasAgg(figure)
-        return figure, list(figure.subplots(1, count))
 
 
 def _accuracies(accuracy: Axes, pck: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
