@@ -4,7 +4,7 @@ import sys
 
 from diffusionpose import PoseEstimator
 
-estimator = PoseEstimator.from_pretrained()  # the bundled model
-(pose,) = estimator(sys.argv[1])  # without boxes the whole picture is one person
+estimator = PoseEstimator.from_pretrained(detector="zoom")  # the bundled model finds one person
+(pose,) = estimator(sys.argv[1])
 for joint, (x, y), score in zip(pose.skeleton.joints, pose.keypoints, pose.scores, strict=True):
     print(f"{joint:16} x {x:7.1f}  y {y:7.1f}  score {score:.2f}")

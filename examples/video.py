@@ -11,7 +11,7 @@ from diffusionpose import PoseEstimator
 from diffusionpose.inference.video.posing import VideoPoses
 from diffusionpose.inference.video.reading import VideoFile
 
-estimator = PoseEstimator.from_pretrained()  # takes each whole picture as one person; or detector=...
+estimator = PoseEstimator.from_pretrained(detector="auto")
 head = estimator.model.skeleton.joints.index("head")
 with VideoFile(Path(sys.argv[1])) as video:
     poses = VideoPoses(estimator, rate=float(video.facts.rate))

@@ -23,7 +23,7 @@ def test_one_picture_gives_a_drawing_and_a_result(
     status, out, err = run("predict", photo, "--output", tmp_path / "new" / "out", "--weights", tiny_weights)
     assert status == 0
     assert err.startswith(
-        "diffusionpose: no detector to look for persons, taking each whole picture as one ("
+        "diffusionpose: no detector to look for persons, so the pose model looks for one in each picture ("
     )
     assert err.count("\n") == 1
     assert "1 of 1 pictures, 1 poses" in out
@@ -134,7 +134,7 @@ def test_persons_are_those_that_the_detector_finds(
 ) -> None:
     asked: list[tuple[object, ...]] = []
 
-    def make_detector(name: str, device: str, *, min_score: float, tell: object) -> TwoPersons:
+    def make_detector(name: str, device: str, *, min_score: float, **_: object) -> TwoPersons:
         asked.append((name, device, min_score))
         return TwoPersons()
 
@@ -167,7 +167,7 @@ def test_boxes_below_the_least_score_are_not_drawn(predicted: Predicted, photo: 
 
 
 def test_a_detector_that_cannot_be_had_ends_the_run(run: Run, photo: Path, tmp_path: Path) -> None:
-    for name, cure in (("rtdetr", "--boxes FILE"), ("nonsense", "give auto, whole, dfine")):
+    for name, cure in (("rtdetr", "--boxes FILE"), ("nonsense", "give auto, whole, zoom, dfine")):
         status, _, err = run("predict", photo, "--output", tmp_path / "out", "--detector", name)
         assert status == 1
         assert cure in err

@@ -139,7 +139,17 @@ def test_a_killed_run_goes_on_and_ends_alike(
     clip = write_clip(tmp_path / "clip.mp4", 26)
     assert call(clip, *words, output="whole.mp4")[0] == 0
     command = [sys.executable, "-c", KILLED, "video", str(clip), "--output", str(tmp_path / "part.mp4")]
-    command += ["--weights", str(tiny_weights), "--device", "cpu", "--no-flip", *words, "13"]
+    command += [
+        "--weights",
+        str(tiny_weights),
+        "--device",
+        "cpu",
+        "--no-flip",
+        "--detector",
+        "whole",
+        *words,
+        "13",
+    ]
     assert subprocess.run(command, capture_output=True).returncode == -signal.SIGKILL
     assert not (tmp_path / "part.mp4").exists()
     assert len((tmp_path / "part.jsonl").read_bytes().splitlines()) == 14, "what was done is kept"
@@ -277,5 +287,4 @@ def test_the_example_runs(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "clip.mp4", 3)
     ended = subprocess.run([sys.executable, example, clip], capture_output=True, text=True)
     assert ended.returncode == 0, ended.stderr
-    assert len(ended.stdout.splitlines()) == 3
-    assert "person 1" in ended.stdout
+    assert ended.stdout.startswith("  0.000 s  person 1")

@@ -74,17 +74,20 @@ class EstimatorOptions:
         """
         from diffusionpose.inference.detection.choice import make_detector
         from diffusionpose.inference.estimator import PoseEstimator
+        from diffusionpose.models.weights import load_model
 
-        options = dict(self.options)
+        options, model = dict(self.options), load_model(self.weights)
         if self.detector is not None:
-            detector = make_detector(self.detector, self.device, min_score=self.box_score, tell=tell)
+            detector = make_detector(
+                self.detector, self.device, min_score=self.box_score, tell=tell, model=model
+            )
             if self.same_as not in (None, fingerprint(detector)):
                 raise InputError(
                     f"--detector {self.detector}: is another one in a worker than here; "
                     "name one whose weights all machines have"
                 )
             options["detector"] = detector
-        return PoseEstimator.from_pretrained(self.weights, self.device, **options)
+        return PoseEstimator(model, device=self.device, **options)
 
 
 def local_engine(how: EstimatorOptions, finish: Finish) -> Ready:
@@ -106,7 +109,8 @@ def ray_engine(
     Raises:
         InputError: no Ray, no such cluster, more workers than it has cores or GPUs, or a device by number.
     """
-    from diffusionpose.inference.detection.choice import AUTO, WHOLE
+    from diffusionpose.inference.detection.choice import AUTO, WHOLE, ZOOM
+    from diffusionpose.inference.detection.zoom import PoseZoom
     from diffusionpose.inference.detectors import WholeImage
     from diffusionpose.inference.device import batch_size_on
     from diffusionpose.inference.ray_engine import RayEngine, connected, import_ray
@@ -120,8 +124,9 @@ def ray_engine(
     import_ray()
     here = replace(how, device="cpu").make(say)  # faults come to light before Ray starts
     detector = None if how.detector is None else fingerprint(here.detector)
-    name = WHOLE if detector and isinstance(here.detector, WholeImage) else how.detector
-    if name not in (AUTO, WHOLE):  # which stand for themselves, whatever files are called so
+    fallbacks = {WholeImage: WHOLE, PoseZoom: ZOOM}  # what "auto" took here is taken everywhere
+    name = fallbacks.get(type(here.detector), how.detector) if detector else how.detector
+    if name not in (AUTO, *fallbacks.values()):  # which stand for themselves, whatever files are called so
         name = _anywhere(name)
     how = replace(how, weights=_anywhere(how.weights), detector=name, same_as=detector)
     with connected(address, workers) as cluster:

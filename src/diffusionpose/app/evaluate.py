@@ -30,6 +30,7 @@ from diffusionpose.skeletons import Skeleton, get_skeleton
 if TYPE_CHECKING:
     from diffusionpose.data.persons import Annotations
     from diffusionpose.evaluation.evaluate import Report
+    from diffusionpose.models.pose_model import PoseModel
 
 MAX_WORKERS = 8
 OWN_BOXES = "(default: the annotated boxes)"
@@ -107,7 +108,7 @@ class EvaluateCommand:
         wanted = None if self.match_joints else truth.skeleton
         model = place(load_model(self.weights, skeleton=wanted), self.device)
         model.check_options(self.flip, self.steps)
-        boxes, failures = self._boxes(truth)
+        boxes, failures = self._boxes(truth, model)
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         report = evaluate(
             model,
@@ -124,13 +125,13 @@ class EvaluateCommand:
         source = f"detector {self.detector}" if self.detector else report.box_source
         return replace(report, failures=[*failures, *report.failures], box_source=source)
 
-    def _boxes(self, truth: Annotations) -> tuple[Path | None, list[str]]:
+    def _boxes(self, truth: Annotations, model: PoseModel) -> tuple[Path | None, list[str]]:
         """The file with the boxes, None for the annotated ones, and pictures that cannot be read."""
         if not self.detector:
             return self.boxes, []
         from diffusionpose.app.detecting import LEAST_SCORE, write_detections
         from diffusionpose.inference.detection.choice import make_detector
 
-        detector = make_detector(self.detector, self.device, min_score=LEAST_SCORE, tell=say)
+        detector = make_detector(self.detector, self.device, min_score=LEAST_SCORE, tell=say, model=model)
         path = self.output / "detections.json"
         return path, write_detections(detector, truth, self.images, path)

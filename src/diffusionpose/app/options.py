@@ -36,9 +36,10 @@ Detector = Annotated[
     str,
     arg(
         metavar="NAME",
-        help="Finds the persons: 'whole' takes the whole picture as one; 'dfine', 'rtdetr', 'fasterrcnn' or "
-        "another of torchvision's, a folder with a detector in the format of transformers, a hub id; 'auto' "
-        "takes a detector that is at hand or can be downloaded, else the whole picture, and says so.",
+        help="Finds the persons: 'dfine', 'rtdetr', 'fasterrcnn' or another of torchvision's, a folder with "
+        "a detector in the format of transformers, a hub id; 'zoom' finds one person by their pose, without "
+        "any detector; 'whole' takes the whole picture as one; 'auto' takes a detector that is at hand or "
+        "can be downloaded, else zoom, and says so.",
     ),
 ]
 BoxScore = Annotated[

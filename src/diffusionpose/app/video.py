@@ -49,7 +49,9 @@ class VideoCommand:
     """The video to write; OUT.jsonl is written beside it."""
     detector: Detector = "auto"
     box_score: BoxScore = 0.3
-    detect_every: Annotated[int, tyro.conf.arg(metavar="N")] = 1
+    detect_every: Annotated[
+        int | None, tyro.conf.arg(metavar="N", help_behavior_hint="(default: 1; with zoom 10)")
+    ] = None
     """The detector looks at every N-th frame; in between, persons are followed by their poses."""
     boxes: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint=BY_DETECTOR)] = None
     """Person boxes of some frames, {"0": [[x0, y0, x1, y1], ...], "30": ...}; followed in between."""
@@ -84,7 +86,7 @@ class VideoCommand:
             raise InputError(f"--output {self.output}: name an .mp4 file")
         if self.boxes and self.detector != "auto":
             raise InputError("--boxes and --detector exclude each other; leave one out")
-        if self.detect_every < 1:
+        if self.detect_every is not None and self.detect_every < 1:
             raise InputError(f"--detect-every {self.detect_every}: must be 1 (each frame) or more")
         if self.max_frames is not None and self.max_frames < 1:
             raise InputError(f"--max-frames {self.max_frames}: must be 1 or more")

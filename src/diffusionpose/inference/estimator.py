@@ -36,7 +36,7 @@ class PoseEstimator:
         model: any pose model; it is put on ``device`` and into evaluation mode.
         device: "auto" (a GPU where there is one), or as PyTorch names it: "cpu", "cuda:1", "mps".
         detector: finds the persons of pictures that come without boxes: a callable, or a name that
-            ``make_detector`` knows ("rtdetr", a folder, a hub id, ...); None takes each whole picture.
+            ``make_detector`` knows ("auto", "zoom", "rtdetr", a folder, ...); None takes each whole picture.
         steps: diffusion steps; None for the model's own number, 0 for its coarse heatmaps.
         decode: how heatmaps become coordinates: "argmax", "quarter" or "dark".
         flip: average with the mirrored picture.
@@ -65,7 +65,7 @@ class PoseEstimator:
             raise InputError(f"batch size: {batch_size} must be 1 or more")
         model.check_options(flip, steps)
         self.model = place(model, device).eval()
-        self.detector = _detector(detector, device)
+        self.detector = _detector(detector, device, self.model)
         self.batch_size = batch_size or good_batch_size(model)
         self._options: dict[str, Any] = {"decode": decode, "flip": flip} | (
             {} if steps is None else {"steps": steps}
@@ -196,9 +196,9 @@ class PoseEstimator:
                 yield given.request(next(found) if given.persons is None else given.persons)
 
 
-def _detector(detector: PersonDetector | str | None, device: str) -> PersonDetector:
+def _detector(detector: PersonDetector | str | None, device: str, model: PoseModel) -> PersonDetector:
     if isinstance(detector, str):
         from diffusionpose.inference.detection.choice import make_detector
 
-        return make_detector(detector, device)
+        return make_detector(detector, device, model=model)
     return detector or WholeImage()

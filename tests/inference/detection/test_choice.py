@@ -10,7 +10,9 @@ from diffusionpose.inference.detection import choice, torchvision_models, transf
 from diffusionpose.inference.detection.choice import HUB, make_detector
 from diffusionpose.inference.detection.torchvision_models import TorchvisionDetector
 from diffusionpose.inference.detection.transformers_models import TransformersDetector
+from diffusionpose.inference.detection.zoom import PoseZoom
 from diffusionpose.inference.detectors import WholeImage
+from diffusionpose.models.weights import load_model
 
 Folder = Callable[..., Path]
 
@@ -34,14 +36,18 @@ def put_in_hub_cache(cache: Path, repository: str, folder: Path) -> None:
     (place / "refs" / "main").write_text("0" * 40)
 
 
-def test_without_network_auto_takes_the_whole_picture_and_says_so_once(cache: Path) -> None:
+def test_without_network_auto_takes_what_is_there_and_says_so_once(cache: Path, tiny_weights: Path) -> None:
     told: list[str] = []
     assert isinstance(make_detector("auto", "cpu", tell=told.append), WholeImage)
-    (words,) = told
-    assert "taking each whole picture as one" in words
-    assert "HF_HUB_OFFLINE is set" in words
-    assert "--boxes" in words
-    assert "\n" not in words
+    with_model = make_detector("auto", "cpu", tell=told.append, model=load_model(tiny_weights))
+    assert isinstance(with_model, PoseZoom)
+    for words, taken in zip(
+        told, ("taking each whole picture as one", "the pose model looks for one"), strict=True
+    ):
+        assert taken in words
+        assert "HF_HUB_OFFLINE is set" in words
+        assert "--boxes" in words
+        assert "\n" not in words
 
 
 def test_auto_takes_what_is_in_the_caches_in_order_of_preference(
@@ -101,7 +107,7 @@ def test_a_detector_that_is_asked_for_and_cannot_be_had_is_an_error(cache: Path,
 
 @pytest.mark.parametrize("name", ["nonsense", "./nowhere/at/all", "/no/such", "~/x"])
 def test_a_name_that_stands_for_nothing_is_an_error(cache: Path, name: str) -> None:
-    with pytest.raises(InputError, match="no such detector, folder or file; give auto, whole, dfine"):
+    with pytest.raises(InputError, match="no such detector, folder or file; give auto, whole, zoom, dfine"):
         make_detector(name, "cpu")
 
 

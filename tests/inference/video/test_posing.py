@@ -55,6 +55,23 @@ def test_persons_are_found_and_keep_their_ids(every: int) -> None:
             assert centre == pytest.approx((x + dx * frame.index, y + dy * frame.index), abs=1)
 
 
+@pytest.mark.parametrize(("own", "asked", "looks"), [(None, None, 40), (5, None, 8), (5, 2, 20)])
+def test_a_detector_may_say_how_often_it_looks(own: int | None, asked: int | None, looks: int) -> None:
+    finder = SquareFinder(around)
+    counted = finder.detector
+
+    class Slow:
+        def __call__(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            return counted(image)
+
+    finder.detector = Slow()  # type: ignore[method-assign]
+    if own:
+        finder.detector.detect_every = own  # type: ignore[attr-defined]
+    found = list(VideoPoses(finder, 25, detect_every=asked)(frames()))
+    assert finder.looks == looks
+    assert len({person.id for _, persons in found for person in persons}) == 2
+
+
 def test_persons_of_several_frames_go_through_the_network_together() -> None:
     finder = SquareFinder(around)
     list(islice(VideoPoses(finder, 25)(frames()), 1))

@@ -105,6 +105,7 @@ class Surest:
 
     def __init__(self, detector: PersonDetector) -> None:
         self.detector = detector
+        self.detect_every = getattr(detector, "detect_every", 1)
         self.left_out = False
 
     def __call__(self, image: np.ndarray) -> Boxes:

@@ -15,9 +15,11 @@ from diffusionpose.inference.detection.network import MAX_PERSONS, MIN_SCORE, Ne
 from diffusionpose.inference.detection.torchvision_models import TorchvisionDetector
 from diffusionpose.inference.detection.transformers_models import TransformersDetector
 from diffusionpose.inference.detectors import PersonDetector, WholeImage
+from diffusionpose.models.pose_model import PoseModel
 
 AUTO = "auto"
 WHOLE = "whole"
+ZOOM = "zoom"
 # Short name -> hub repository and its download in MB. AP on COCO val2017, all classes, by their papers:
 HUB = {
     "dfine": ("ustc-community/dfine-small-coco", 42),  # 48.5 with 25 GFLOPs a picture
@@ -34,6 +36,7 @@ def make_detector(
     min_score: float = MIN_SCORE,
     max_persons: int = MAX_PERSONS,
     tell: Tell | None = None,
+    model: PoseModel | None = None,
 ) -> PersonDetector:
     """The detector that a name stands for.
 
@@ -41,15 +44,17 @@ def make_detector(
     and kept there. ``HF_HUB_OFFLINE=1`` in the environment forbids it.
 
     Args:
-        name: "whole"; "rtdetr", "dfine" or "fasterrcnn"; a detector of torchvision by its own name, or a
-            file with its weights whose name begins with that (as torchvision names them); a folder with a
-            detector in the format of transformers, or the id of such a repository on the hub; or "auto": the
-            first of dfine, rtdetr and fasterrcnn whose weights are at hand, else one of them by a download,
-            else "whole".
+        name: "whole"; "zoom", one person by their pose (:class:`PoseZoom`); "rtdetr", "dfine" or
+            "fasterrcnn"; a detector of torchvision by its own name, or a file with its weights whose name
+            begins with that (as torchvision names them); a folder with a detector in the format of
+            transformers, or the id of such a repository on the hub; or "auto": the first of dfine, rtdetr and
+            fasterrcnn whose weights are at hand, else one of them by a download, else "zoom", or "whole"
+            where no model is given.
         device: as PyTorch names it, or "auto" (a GPU where there is one).
         min_score: of the box, from which on a person counts as found.
         max_persons: so many at most in a picture, those with the highest scores.
         tell: is told, in words for the user, of a download and of what "auto" takes; None for the log.
+        model: the pose model that "zoom" looks with.
 
     Raises:
         InputError: a name that stands for nothing, or a detector that cannot be had; how it can is said.
@@ -62,11 +67,21 @@ def make_detector(
     options: dict[str, Any] = {"device": device, "min_score": min_score, "max_persons": max_persons}
     if name == WHOLE:
         return WholeImage()
-    return _auto(options, tell) if name == AUTO else _named(name, options, tell)
+    if name == ZOOM:
+        return _zoom(model, device)
+    return _auto(options, tell, model) if name == AUTO else _named(name, options, tell)
 
 
-def _auto(options: dict[str, Any], tell: Tell) -> PersonDetector:
-    """The first detector that is at hand, or that can be brought; else the whole picture."""
+def _zoom(model: PoseModel | None, device: str) -> PersonDetector:
+    from diffusionpose.inference.detection.zoom import PoseZoom
+
+    if model is None:
+        raise InputError(f"detector {ZOOM}: looks with a pose model, and none is given")
+    return PoseZoom(model, device)
+
+
+def _auto(options: dict[str, Any], tell: Tell, model: PoseModel | None) -> PersonDetector:
+    """The first detector that is at hand, or that can be brought; else zoom, or the whole picture."""
     for name in PREFERRED:
         if _at_hand(name):
             tell(f"looking for persons with {name} (--detector takes another, --boxes boxes of your own)")
@@ -75,8 +90,11 @@ def _auto(options: dict[str, Any], tell: Tell) -> PersonDetector:
     try:
         detector = _named(name, options, tell)
     except InputError as error:
-        tell(f"no detector to look for persons, taking each whole picture as one ({error})")
-        return WholeImage()
+        if model is None:
+            tell(f"no detector to look for persons, taking each whole picture as one ({error})")
+            return WholeImage()
+        tell(f"no detector to look for persons, so the pose model looks for one in each picture ({error})")
+        return _zoom(model, options["device"])
     tell(f"looking for persons with {name}")
     return detector
 
@@ -93,7 +111,7 @@ def _has_transformers() -> bool:
 
 
 def _named(name: str, options: dict[str, Any], tell: Tell) -> NetworkDetector:
-    """The network that a name other than "whole" and "auto" stands for."""
+    """The network that a name other than "whole", "zoom" and "auto" stands for."""
     path = Path(name).expanduser()
     if path.is_dir():
         return TransformersDetector(path, **options)
@@ -105,7 +123,7 @@ def _named(name: str, options: dict[str, Any], tell: Tell) -> NetworkDetector:
     repository, size = HUB.get(name, (name, None))
     if repository.count("/") != 1 or repository.startswith((".", "/", "~")):
         raise InputError(
-            f"--detector {name}: no such detector, folder or file; give {AUTO}, {WHOLE}, "
+            f"--detector {name}: no such detector, folder or file; give {AUTO}, {WHOLE}, {ZOOM}, "
             f"{', '.join(PREFERRED)}, a name of torchvision's, a folder, or a hub id like {HUB['rtdetr'][0]}"
         )
     if not _has_transformers():

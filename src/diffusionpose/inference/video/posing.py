@@ -32,7 +32,7 @@ class VideoPoses:
         estimator: finds the poses; its detector finds the persons.
         rate: frames per second, about.
         detect_every: the detector looks at every n-th frame; in those between, persons are followed by
-            their poses.
+            their poses. None for the detector's own ``detect_every``, where it has one, else 1.
         boxes: the persons of some frames, by the number of the frame as its name ("17", or image_id 17);
             they take the place of the detector, and all other frames are those between.
         smooth: smooth the keypoints over time.
@@ -48,13 +48,15 @@ class VideoPoses:
         estimator: PoseEstimator,
         rate: float,
         *,
-        detect_every: int = 1,
+        detect_every: int | None = None,
         boxes: BoxesFromFile | None = None,
         smooth: bool = True,
         from_last: bool = False,
     ) -> None:
         if from_last:
             estimator.model.check_options(start=True)
+        if detect_every is None:
+            detect_every = 1 if boxes else getattr(estimator.detector, "detect_every", 1)
         if detect_every < 1:
             raise InputError(f"detect every: {detect_every} must be 1 (each frame) or more")
         self.estimator = estimator
