@@ -46,7 +46,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     pytest.importorskip("gradio")
     folder = tmp_path_factory.mktemp("web")
     log, port = folder / "log.txt", free_port()
-    words = ["web", "--port", port, "--device", "cpu"]
+    words = ["web", "--port", port, "--device", "cpu", "--detector", "whole"]
     words += ["--max-megabytes", LIMITS["megabytes"], "--max-megapixels", LIMITS["megapixels"]]
     command = [sys.executable, "-m", "diffusionpose.app.cli", *map(str, words)]
     (folder / "tmp").mkdir()

@@ -38,6 +38,18 @@ def test_a_run_shows_everything(ran, picture):
     assert parts["joints"].count("<tr") == 14
 
 
+def test_who_is_found_is_marked(data_dir, tmp_path):
+    estimator = PoseEstimator.from_pretrained(device="cpu", detector="zoom")
+    parts = Handlers(estimator, Limits(), "dark", tmp_path).load(
+        str(data_dir / "media" / "COCO_val2014_000000000241.jpg")
+    )
+    assert "1 person marked" in str(parts["notice"])
+    x0, y0, x1, y1 = parts["editor"].boxes[0]
+    width, height = parts["editor"].size
+    assert (y1 - y0) > 0.8 * height, "a man who stands in the middle, as high as the picture"
+    assert 0.1 * width < x0 < x1 < 0.9 * width
+
+
 def test_another_person_and_another_joint(ran):
     made, _, parts = ran
     result = parts["result"]
