@@ -1,11 +1,14 @@
 """Files written in one stroke, and places held."""
 
 import errno
+import os
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from diffusionpose import files
 from diffusionpose.files import atomically, file_digest, locked
@@ -28,6 +31,22 @@ def test_a_write_that_fails_keeps_the_old_file_and_leaves_nothing_beside_it(tmp_
         atomically(tmp_path / "a.txt", half)
     assert (tmp_path / "a.txt").read_text() == "old"
     assert list(tmp_path.iterdir()) == [tmp_path / "a.txt"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows knows no umask")
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o027, 0o640)])
+def test_the_umask_says_who_may_read(tmp_path: Path, umask: int, mode: int) -> None:
+    def for_the_owner_alone(part: Path) -> None:
+        part.unlink(missing_ok=True)
+        part.touch(0o600)
+
+    before = os.umask(umask)
+    try:
+        atomically(tmp_path / "a.txt", for_the_owner_alone)
+        atomically(tmp_path / "b", lambda part: save_file({"a": np.zeros(2)}, part))
+    finally:
+        os.umask(before)
+    assert [(tmp_path / name).stat().st_mode & 0o777 for name in ("a.txt", "b")] == [mode, mode]
 
 
 def test_nothing_shows_before_it_is_whole(tmp_path: Path) -> None:

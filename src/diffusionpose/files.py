@@ -33,7 +33,8 @@ def make_writable(folder: Path) -> None:
 def atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Let ``write`` fill a temporary file beside ``path``, then move it there.
 
-    Neither a kill nor a full disk leaves half a file, and what ``path`` held before stays until then.
+    Neither a kill nor a full disk leaves half a file, and what ``path`` held before stays until then. Who may
+    read it is the umask's choice, also where a library writes for the owner alone (safetensors does).
 
     Args:
         path: of the file.
@@ -44,7 +45,10 @@ def atomically(path: Path, write: Callable[[Path], object]) -> None:
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
+        temporary.touch()
+        mode = temporary.stat().st_mode
         write(temporary)
+        temporary.chmod(mode)
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
