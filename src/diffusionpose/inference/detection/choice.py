@@ -59,17 +59,22 @@ def make_detector(
     Raises:
         InputError: a name that stands for nothing, or a detector that cannot be had; how it can is said.
     """
-    if not 0 <= min_score <= 1:
-        raise InputError(f"least score of a person's box (--box-score): {min_score} must be between 0 and 1")
-    if max_persons < 1:
-        raise InputError(f"persons in a picture: {max_persons} must be 1 or more")
+    options = _options(device, min_score, max_persons)
     tell = tell or logging.getLogger(__name__).warning
-    options: dict[str, Any] = {"device": device, "min_score": min_score, "max_persons": max_persons}
     if name == WHOLE:
         return WholeImage()
     if name == ZOOM:
         return _zoom(model, device)
     return _auto(options, tell, model) if name == AUTO else _named(name, options, tell)
+
+
+def _options(device: str, min_score: float, max_persons: int) -> dict[str, Any]:
+    """Of every network; InputError where a number is out of range."""
+    if not 0 <= min_score <= 1:
+        raise InputError(f"least score of a person's box (--box-score): {min_score} must be between 0 and 1")
+    if max_persons < 1:
+        raise InputError(f"persons in a picture: {max_persons} must be 1 or more")
+    return {"device": device, "min_score": min_score, "max_persons": max_persons}
 
 
 def _zoom(model: PoseModel | None, device: str) -> PersonDetector:
