@@ -139,17 +139,8 @@ def test_a_killed_run_goes_on_and_ends_alike(
     clip = write_clip(tmp_path / "clip.mp4", 26)
     assert call(clip, *words, output="whole.mp4")[0] == 0
     command = [sys.executable, "-c", KILLED, "video", str(clip), "--output", str(tmp_path / "part.mp4")]
-    command += [
-        "--weights",
-        str(tiny_weights),
-        "--device",
-        "cpu",
-        "--no-flip",
-        "--detector",
-        "whole",
-        *words,
-        "13",
-    ]
+    command += ["--weights", str(tiny_weights), "--device", "cpu", "--no-flip"]
+    command += ["--detector", "whole", *words, "13"]
     assert subprocess.run(command, capture_output=True).returncode == -signal.SIGKILL
     assert not (tmp_path / "part.mp4").exists()
     assert len((tmp_path / "part.jsonl").read_bytes().splitlines()) == 14, "what was done is kept"

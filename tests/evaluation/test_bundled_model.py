@@ -15,8 +15,6 @@ from diffusionpose.skeletons import CROWDPOSE
 
 PERSONS = 200
 ROOT = Path(__file__).resolve().parents[2]
-
-
 YARDSTICK = "mobilenetv2-256x192-lspet14"
 
 

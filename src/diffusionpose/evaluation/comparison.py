@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from diffusionpose.data.annotations import annotations_in
-from diffusionpose.data.persons import Annotations, Person
+from diffusionpose.data.persons import Annotations
 from diffusionpose.evaluation.ap import coco_metrics
 from diffusionpose.evaluation.intervals import Interval, by_image, draws, percentiles, resampled
 from diffusionpose.evaluation.pck import JointCounts, count_pose_joints, has_torso
@@ -110,15 +110,12 @@ def _pck(
 ) -> dict[str, Difference]:
     """PCK and PCK_limbs; empty where it is not known which pose is whose."""
     labelled = annotations.labelled()
-    persons = labelled.persons
-    if not persons or not has_torso(annotations.skeleton):
-        return {}
-    matched = [rows_in_boxes(persons, rows) for rows in both]
+    matched = [rows_in_boxes(labelled, rows) for rows in both]
     if any(each is None for each in matched):
         return {}
     counts = [count_pose_joints(labelled, each) for each in matched if each is not None]
     place = {image_id: index for index, image_id in enumerate(annotations.images)}
-    where = np.asarray([place[person.image_id] for person in persons])
+    where = np.asarray([place[person.image_id] for person in labelled.persons])
     chosen = {"PCK": list(range(annotations.skeleton.num_joints)), "PCK_limbs": list(counts[0].limbs)}
     found = {}
     for name, joints in chosen.items():
@@ -135,8 +132,15 @@ def _pck(
     return found
 
 
-def rows_in_boxes(persons: Sequence[Person], rows: Rows) -> list[Mapping[str, Any]] | None:
-    """The result made in each person's box; None where a person has none, or a pose is nobody's."""
+def rows_in_boxes(labelled: Annotations, rows: Rows) -> list[Mapping[str, Any]] | None:
+    """The result made in the box of each labelled person, as PCK takes them.
+
+    None where PCK is not known: nobody is labelled, the skeleton has no torso, a person has no pose, or a
+    pose is nobody's.
+    """
+    persons = labelled.persons
+    if not persons or not has_torso(labelled.skeleton):
+        return None
     waiting = defaultdict(list)
     for index, person in enumerate(persons):
         waiting[person.image_id].append(index)

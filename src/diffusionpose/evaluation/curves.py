@@ -11,7 +11,7 @@ from diffusionpose.data.annotations import annotations_in
 from diffusionpose.data.persons import Annotations
 from diffusionpose.evaluation.ap import ap_by_threshold
 from diffusionpose.evaluation.comparison import rows_in_boxes
-from diffusionpose.evaluation.pck import count_pose_joints, has_torso
+from diffusionpose.evaluation.pck import count_pose_joints
 from diffusionpose.skeletons import Skeleton
 
 Key = TypeVar("Key")
@@ -46,13 +46,13 @@ def accuracy_curves(
     """
     annotations = annotations_in(annotations, skeleton)
     ap = ap_by_threshold(annotations, results)
-    persons = annotations.labelled()
-    rows = rows_in_boxes(persons.persons, results) if has_torso(annotations.skeleton) else None
-    if not persons.persons or rows is None:
+    labelled = annotations.labelled()
+    rows = rows_in_boxes(labelled, results)
+    if rows is None:
         return Curves(ap, {}, {})
-    values = {at: count_pose_joints(persons, rows, at).value() for at in PCK_THRESHOLDS}
-    joints = count_pose_joints(persons, rows).per_joint()
-    return Curves(ap, _known(values), _known(joints))
+    counts = {at: count_pose_joints(labelled, rows, at) for at in PCK_THRESHOLDS}
+    pck = {at: each.value() for at, each in counts.items()}
+    return Curves(ap, _known(pck), _known(counts[0.2].per_joint()))
 
 
 def _known(values: Mapping[Key, float | None]) -> dict[Key, float]:
