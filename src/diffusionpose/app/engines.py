@@ -134,7 +134,7 @@ def ray_engine(
         batch_size = how.options.get("batch_size") or batch_size_on(device)
         there = replace(how, device=device, options={**how.options, "batch_size": batch_size})
         make = partial(EstimatorOptions.make, there)
-        engine = RayEngine(make, finish, workers=workers, gpu=device == "cuda")
+        engine = RayEngine(cluster, make, finish, workers=workers, gpu=device == "cuda")
         yield Ready(engine, here.model.skeleton, device, batch_size, detector)
 
 
