@@ -25,7 +25,7 @@ from diffusionpose.errors import InputError
 from diffusionpose.extras import needs_extra
 
 if TYPE_CHECKING:
-    from diffusionpose.inference.engine import Answer, LocalEngine
+    from diffusionpose.inference.engine import LocalEngine
 
 OBJECT_STORE = 100_000_000  # bytes: only paths and poses go through it; Ray wants 75 MB at least
 REACH = 10  # seconds for an answer from a cluster's address
@@ -165,10 +165,9 @@ def _answers(ray: Any, work: Work) -> Iterator[bytes]:
     """
     if not work.groups:
         return
-    items = [{"group": group} for group in work.groups]
+    items = [{"group": group, "made_of": work.made_of} for group in work.groups]
     dataset = ray.data.from_items(items, override_num_blocks=len(items)).map(
         Worker,
-        fn_constructor_args=(work.made_of,),
         compute=ray.data.ActorPoolStrategy(size=work.workers),
         num_cpus=1,
         num_gpus=1 if work.gpu else 0,
@@ -180,34 +179,32 @@ def _answers(ray: Any, work: Work) -> Iterator[bytes]:
 
 
 class Worker:
-    """A process of the cluster: an engine of its own, which works as in any other process.
+    """A process of the cluster: an engine of its own, which works as in any other process."""
 
-    Args:
-        made_of: (make, finish) of ``RayEngine``, pickled.
-    """
-
-    def __init__(self, made_of: bytes) -> None:
-        from diffusionpose.inference.engine import LocalEngine
-
-        self.engine: LocalEngine | InputError
-        try:  # what is raised here would make Ray start the process again and again
-            make, finish = pickle.loads(made_of)
-            self.engine = LocalEngine(make(), finish)
-        except InputError as error:
-            self.engine = error
-        except Exception as error:
-            reason = f"{type(error).__name__}: {error}"
-            self.engine = InputError(
-                f"a Ray worker cannot start ({reason}); is the same installed everywhere?"
-            )
+    def __init__(self) -> None:
+        self.engine: LocalEngine | None = None
 
     def __call__(self, row: dict[str, Any]) -> dict[str, bytes]:
         """The answers of one group, or the InputError that ends the work."""
-        answers: list[Answer] = []
         try:
-            if isinstance(self.engine, InputError):
-                raise self.engine
+            if self.engine is None:  # not before: what fails as the process starts makes Ray start it again
+                self.engine = _engine(row["made_of"])
             answers = list(self.engine.run([pickle.loads(row["group"])]))
         except InputError as error:
             return {"answers": b"", "failure": pickle.dumps(error)}
         return {"answers": pickle.dumps(answers), "failure": b""}
+
+
+def _engine(made_of: bytes) -> LocalEngine:
+    from diffusionpose.inference.engine import LocalEngine
+
+    try:
+        make, finish = pickle.loads(made_of)
+        return LocalEngine(make(), finish)
+    except InputError:
+        raise
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise InputError(
+            f"a Ray worker cannot start ({reason}); is the same installed everywhere?"
+        ) from error

@@ -25,7 +25,8 @@ from diffusionpose.inference.ray_driver import Connect, Work
 
 DRIVER = "from diffusionpose.inference.ray_driver import main; main()"
 PATIENCE = 30  # seconds that Ray has to end
-QUIET = {
+QUIET = {  # unless the environment says otherwise
+    "RAY_BACKEND_LOG_LEVEL": "fatal",  # else Ray warns of how Ray Data uses it; what matters is raised, too
     "RAY_USAGE_STATS_ENABLED": "0",  # tells nobody that it was used
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # else Ray warns that it will change its mind on this
 }
