@@ -97,13 +97,13 @@ def test_a_driver_that_dies_is_told_and_one_that_is_left_ends(
         answers = RayEngine(left, make).run(groups)
         assert next(answers).source in range(7)
         begun = time.monotonic()
-    assert left.driver.returncode == 0
+    assert left.driver.process.returncode == 0
     assert time.monotonic() - begun < PATIENCE, "it had to be killed"
     with connected(cpus=1) as dead:
         answers = RayEngine(dead, make).run(groups)
         next(answers)
-        dead.driver.kill()
-        with pytest.raises(InputError, match=r"Ray has ended in the middle of the work \(exit status -9\)"):
+        dead.driver.process.kill()
+        with pytest.raises(InputError, match=r"Ray has ended in the middle of the work \(exit status -9"):
             list(answers)
 
 

@@ -12,6 +12,7 @@ import os
 import pickle
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -25,26 +26,83 @@ from diffusionpose.inference.ray_driver import Connect, Work
 
 DRIVER = "from diffusionpose.inference.ray_driver import main; main()"
 PATIENCE = 30  # seconds that Ray has to end
-QUIET = {  # unless the environment says otherwise
-    "RAY_BACKEND_LOG_LEVEL": "fatal",  # else Ray warns of how Ray Data uses it; what matters is raised, too
+QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",  # tells nobody that it was used
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # else Ray warns that it will change its mind on this
 }
 
 
+class _Driver:
+    """The process that drives Ray. What it and Ray print is kept for the message on its unexpected end."""
+
+    def __init__(self) -> None:
+        paths = os.pathsep.join(path or os.getcwd() for path in sys.path)
+        self._printed = tempfile.TemporaryFile()  # noqa: SIM115  as long as the process
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", DRIVER],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._printed,
+            env={**QUIET, **os.environ, "PYTHONPATH": paths},
+            start_new_session=True,  # Ctrl-C is for this process, which ends the other one
+        )
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self._requests, self._answers = self.process.stdin, self.process.stdout
+
+    def ask(self, request: object) -> Any:
+        """The first answer to a request; raises as ``answer``."""
+        with suppress(BrokenPipeError):  # it has ended, or left the reason as its last answer
+            pickle.dump(request, self._requests)
+            self._requests.flush()
+        return self.answer()
+
+    def answer(self) -> Any:
+        """The next answer.
+
+        Raises:
+            InputError: it is the answer, or the process has ended.
+        """
+        try:
+            answer = pickle.load(self._answers)
+        except (EOFError, pickle.UnpicklingError):
+            status = self.process.wait()
+            self._printed.seek(0)
+            printed = self._printed.read().decode(errors="replace").strip().splitlines()
+            last = f", after '{printed[-1]}'" if printed else ""
+            raise InputError(
+                f"Ray has ended in the middle of the work (exit status {status}{last})"
+            ) from None
+        if isinstance(answer, InputError):
+            raise answer
+        return answer
+
+    def end(self) -> None:
+        """Let the process end, whatever it is doing; how it ends matters no more."""
+        with suppress(BrokenPipeError):
+            self._requests.close()
+        self._answers.close()
+        try:
+            self.process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self._printed.close()
+
+
 @dataclass(frozen=True)
 class Cluster:
-    """A Ray cluster, by the process that drives it, and what it has to offer in all.
+    """A Ray cluster: what it has to offer in all.
 
     Attributes:
         cpus: cores, as Ray counts them.
         gpus: GPUs.
-        driver: the process.
+        driver: asks it.
     """
 
     cpus: int
     gpus: int
-    driver: subprocess.Popen[bytes] = field(repr=False, compare=False)
+    driver: _Driver = field(repr=False, compare=False)
 
 
 @contextmanager
@@ -59,18 +117,12 @@ def connected(address: str | None = None, cpus: int | None = None) -> Iterator[C
         InputError: the extra ``ray`` is not installed, or there is no cluster at the address.
     """
     import_ray()
-    driver = subprocess.Popen(
-        [sys.executable, "-c", DRIVER],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        env={**QUIET, **os.environ, "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)},
-        start_new_session=True,  # Ctrl-C is for this process, which ends the other one
-    )
+    driver = _Driver()
     try:
-        cpus, gpus = _ask(driver, Connect(address, cpus))
-        yield Cluster(cpus, gpus, driver)
+        all_cpus, all_gpus = driver.ask(Connect(address, cpus))
+        yield Cluster(all_cpus, all_gpus, driver)
     finally:
-        _end(driver)
+        driver.end()
 
 
 class RayEngine:
@@ -115,52 +167,10 @@ class RayEngine:
             InputError: what the estimator's making or ``finish`` raises in a worker, or Ray has ended.
         """
         pickled = [pickle.dumps([_anywhere(task) for task in group]) for group in groups]
-        answers = _ask(self._driver, Work(self._made_of, pickled, self.workers, self._gpu))
+        answers = self._driver.ask(Work(self._made_of, pickled, self.workers, self._gpu))
         while answers is not None:
             yield from pickle.loads(answers)  # of our own processes
-            answers = _answer(self._driver)
-
-
-def _ask(driver: subprocess.Popen[bytes], request: object) -> Any:
-    """The first answer to a request.
-
-    Raises:
-        InputError: it is the answer, or the process has ended.
-    """
-    assert driver.stdin is not None
-    with suppress(BrokenPipeError):  # it has ended, or left the reason as its last answer
-        pickle.dump(request, driver.stdin)
-        driver.stdin.flush()
-    return _answer(driver)
-
-
-def _answer(driver: subprocess.Popen[bytes]) -> Any:
-    """The next answer; raises as ``_ask``."""
-    assert driver.stdout is not None
-    try:
-        answer = pickle.load(driver.stdout)
-    except (EOFError, pickle.UnpicklingError):
-        raise InputError(
-            f"Ray has ended in the middle of the work (exit status {driver.wait()}); its logs are in "
-            "the folder 'ray' of the machine's folder for temporary files"
-        ) from None
-    if isinstance(answer, InputError):
-        raise answer
-    return answer
-
-
-def _end(driver: subprocess.Popen[bytes]) -> None:
-    """Let the process end, whatever it is doing; how it ends matters no more."""
-    assert driver.stdin is not None
-    assert driver.stdout is not None
-    with suppress(BrokenPipeError):
-        driver.stdin.close()
-    driver.stdout.close()
-    try:
-        driver.wait(PATIENCE)
-    except subprocess.TimeoutExpired:
-        driver.kill()
-        driver.wait()
+            answers = self._driver.answer()
 
 
 def _anywhere(task: PictureTask) -> PictureTask:
