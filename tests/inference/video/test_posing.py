@@ -128,11 +128,12 @@ def test_a_last_pose_changes_what_the_network_finds(lively: Callable[..., Any], 
     estimator = PoseEstimator(lively(), device="cpu", flip=False)
     video = [Frame(i, i / 25, i, np.roll(picture, 3 * i, axis=1)) for i in range(3)]
     plain, last = (
-        numbers(list(VideoPoses(estimator, 25, smooth=False, from_last=from_last)(video)))
-        for from_last in (False, True)
+        np.array([found[0].pose.keypoints for _, found in poses(video)])
+        for poses in (VideoPoses(estimator, 25, smooth=False, from_last=last) for last in (False, True))
     )
-    assert plain[0] == last[0]
-    assert plain[1] != last[1]
+    apart = np.abs(plain - last).max(axis=(1, 2))
+    assert apart[0] < 0.01, "alone or with others in a pass: the last digits may differ"
+    assert apart[1] > 1
 
 
 def test_no_detections_and_no_frames_are_no_trouble() -> None:
