@@ -106,6 +106,7 @@ class Surest:
     def __init__(self, detector: PersonDetector) -> None:
         self.detector = detector
         self.detect_every = getattr(detector, "detect_every", 1)
+        self.finds_one = getattr(detector, "finds_one", False)
         self.left_out = False
 
     def __call__(self, image: np.ndarray) -> Boxes:

@@ -33,13 +33,15 @@ class PoseZoom:
 
     Attributes:
         batch_size: pictures that :meth:`many` looks at together.
-        detect_every: in a video it looks at every tenth frame, since it takes as long as six poses.
+        detect_every: in a video it looks at every tenth frame, since it takes as long as six poses,
+        finds_one: and not at all while that one person is surely followed.
 
     Raises:
         InputError: a device that is not there.
     """
 
     detect_every = 10
+    finds_one = True
 
     def __init__(self, model: PoseModel, device: str = "auto") -> None:
         self._estimator = PoseEstimator(model, device=device, **_quickest(model))

@@ -112,6 +112,10 @@ class Following:
         }
         return persons
 
+    def surest(self) -> float:
+        """The highest score of a pose in the frame before; 0 where there was nobody."""
+        return max((pose.score for pose, _ in self._last.values()), default=0.0)
+
     def _expected(self) -> Boxes:
         """Boxes around the last frame's poses, with the scores of the boxes they were found in."""
         followed = [(box_around(pose), score) for pose, score in self._last.values()]
