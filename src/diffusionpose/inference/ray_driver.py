@@ -1,8 +1,9 @@
 """The process that drives Ray for ``ray_engine``, and what a worker of the cluster does.
 
-Ray's core ends the process it runs in, without a word, where it takes its own end for a loss of the
-cluster. So it gets a process of its own, which is told what to do through its input and answers through
-its output; both are streams of pickles. The end of its input is its own end, in the middle of work, too.
+Ray's core may end the process it runs in without a word: whole runs were lost so as Ray was shut down (seen
+with 2.60, exit status 1). So it gets a process of its own, which is told what to do through its input and
+answers through its output; both are streams of pickles. The end of its input is its own end, in the middle
+of work, too.
 """
 
 from __future__ import annotations
