@@ -1,9 +1,9 @@
 """The process that drives Ray for ``ray_engine``, and what a worker of the cluster does.
 
-Ray's core may end the process it runs in without a word: whole runs were lost so as Ray was shut down (seen
-with 2.60, exit status 1). So it gets a process of its own, which is told what to do through its input and
-answers through its output; both are streams of pickles. The end of its input is its own end, in the middle
-of work, too.
+Ray's core may end the process it runs in without a word: a whole test run was lost so about when Ray was
+shut down (seen once, with 2.60, exit status 1). So it gets a process of its own, which is told what to do
+through its input and answers through its output; both are streams of pickles. The end of its input is its
+own end, in the middle of work, too.
 """
 
 from __future__ import annotations
