@@ -225,11 +225,41 @@ AIC = _named(
     + (0.03686941, 0.01981803, 0.03843971, 0.03412318, 0.02415081, 0.01291456, 0.01236173),
 )
 
+
+def union(*skeletons: Skeleton) -> Skeleton:
+    """The joints of several skeletons, matched by name; limbs and sigmas of a shared joint from the first.
+
+    Models of a union train on data sets with different joints at once: a joint that a data set does not have is
+    unlabelled in it.
+
+    Raises:
+        InputError: a joint has another mirror image in one of them than in another.
+    """
+    joints = tuple(dict.fromkeys(joint for skeleton in skeletons for joint in skeleton.joints))
+    sigmas: dict[str, float] = {}
+    limbs: dict[frozenset[str], tuple[int, int]] = {}
+    pairs: dict[frozenset[str], tuple[int, int]] = {}
+    for skeleton in skeletons:
+        for joint, sigma in zip(skeleton.joints, skeleton.sigmas, strict=True):
+            sigmas.setdefault(joint, sigma)
+        for known, own in ((limbs, skeleton.limbs), (pairs, skeleton.pairs)):
+            for a, b in own:
+                names = skeleton.joints[a], skeleton.joints[b]
+                known.setdefault(frozenset(names), (joints.index(names[0]), joints.index(names[1])))
+    return Skeleton(
+        "+".join(skeleton.name for skeleton in skeletons),
+        joints,
+        tuple(limbs.values()),
+        tuple(pairs.values()),
+        tuple(sigmas[joint] for joint in joints),
+    )
+
+
 SKELETONS = {skeleton.name: skeleton for skeleton in (COCO, CROWDPOSE, AIC)}
 
 
 def get_skeleton(skeleton: str | Path | Skeleton) -> Skeleton:
-    """A skeleton by name ("coco", "crowdpose", "aic"), from a YAML file, or as it is.
+    """A skeleton by name ("coco", "crowdpose", "aic", a union "coco+crowdpose"), from a YAML file, or as it is.
 
     Raises:
         InputError: neither a known name nor a YAML file.
@@ -238,6 +268,9 @@ def get_skeleton(skeleton: str | Path | Skeleton) -> Skeleton:
         return skeleton
     if str(skeleton) in SKELETONS:
         return SKELETONS[str(skeleton)]
+    parts = str(skeleton).split("+")
+    if len(parts) > 1 and all(part in SKELETONS for part in parts):
+        return union(*(SKELETONS[part] for part in parts))
     if Path(skeleton).suffix in {".yaml", ".yml"}:
         return Skeleton.from_yaml(skeleton)
     raise InputError(f"no skeleton {str(skeleton)!r}; give one of {', '.join(SKELETONS)} or a YAML file")

@@ -130,6 +130,9 @@ class TrainCommand:
     """Processes on each node: one per GPU."""
     nodes: int = 1
     """Computers; start the command on each by torchrun or SLURM."""
+    shares: tuple[float, ...] = ()
+    """How often an epoch shows the persons of each training set: 1 each, unless given (2 0.5 shows the first
+    twice, half of the second)."""
     workers: int | None = None
     """Data loading processes per training process."""
     overrides: Annotated[Overrides, tyro.conf.arg(name="")] = field(default_factory=Overrides)
@@ -143,7 +146,10 @@ class TrainCommand:
                 "give one folder for each file"
             )
         machine = Machine(self.accelerator, self.devices, self.nodes, self.workers)
-        sets = [ImageSet(*pair) for pair in zip(self.images, self.annotations, strict=True)]
+        if self.shares and len(self.shares) != len(self.images):
+            raise InputError(f"--shares has {len(self.shares)} numbers for {len(self.images)} training sets")
+        shares = self.shares or (1.0,) * len(self.images)
+        sets = [ImageSet(*each) for each in zip(self.images, self.annotations, shares, strict=True)]
 
         from diffusionpose.training.run import train
 

@@ -7,6 +7,7 @@ by which an RGB picture in [0, 1] is normalised.
 from __future__ import annotations
 
 import math
+from collections import OrderedDict
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from diffusionpose.errors import InputError
+from diffusionpose.models.movenet import HEAD_CHANNELS, MobileNetPyramid, Separable
 
 IMPORT = "files of other projects become such files by `diffusionpose import-weights`"
 
@@ -142,6 +144,40 @@ class PyramidEncoder(Encoder):
         for lateral, smooth in zip(reversed(finer), self.smooths, strict=True):
             y = smooth(lateral + F.interpolate(y, size=lateral.shape[2:], mode="nearest"))
         return y
+
+
+class MoveNetEncoder(Encoder):
+    """MoveNet's pyramid with the features of its heatmap head, 96 channels at stride 4 (``models/movenet.py``).
+
+    The paper's conv (Eq. 10) on this feature stands where MoveNet's own last convolution did.
+
+    Args:
+        width: multiplier of MobileNetV2's channels.
+        frozen: blocks of MobileNetV2 that are not trained, the stem before them included.
+    """
+
+    def __init__(self, width: float = 1.75, frozen: int = 0, pretrained: bool = False) -> None:
+        backbone = nn.Sequential(
+            OrderedDict(pyramid=MobileNetPyramid(width, frozen), features=Separable(24, HEAD_CHANNELS))
+        )
+        super().__init__(backbone, HEAD_CHANNELS, stride=4)
+        self.mean = self.std = (0.5, 0.5, 0.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(b, 3, H, W) normalised to [-1, 1] -> (b, 96, H / 4, W / 4)."""
+        return self.backbone(x)
+
+    def fit(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Weights of a MoveNet file: its pyramid and, of its heads, the features before the heatmaps."""
+        head = "heads.kpt_heatmap.0."
+        features = {
+            f"features.{name.removeprefix(head)}": value
+            for name, value in weights.items()
+            if name.startswith(head)
+        }
+        return features | {
+            f"pyramid.{name}": value for name, value in weights.items() if "heads." not in name
+        }
 
 
 class RaisedEncoder(Encoder):

@@ -26,6 +26,7 @@ from diffusionpose.models.encoders import (
     Encoder,
     HRNetEncoder,
     LastStageEncoder,
+    MoveNetEncoder,
     PyramidEncoder,
     RaisedEncoder,
 )
@@ -120,6 +121,7 @@ VIT = {
 MOBILENETV2 = _encoder(PyramidEncoder, "mobilenetv2_100", 64, pad_type="same")
 # Input sides in multiples of 32: on CPU in bf16, torch 2.15's 2x2 convolution of stride 2 reads beyond
 # maps of odd width and gives NaN.
+MOVENET = _encoder(MoveNetEncoder)
 TINY = _encoder(PyramidEncoder, "test_convnext", 32)
 
 PLAIN = _heatmap_model(lambda channels, joints, codec: coarse_head(channels, joints))
@@ -146,12 +148,15 @@ MODELS: dict[str, tuple[Builder, EncoderMaker, dict[str, Any]]] = {
     "diffusionpose_convnext_tiny": (_diffusion_pose, _encoder(PyramidEncoder, "convnext_tiny", 128), {}),
     "diffusionpose_convnext_base": (_diffusion_pose, _encoder(PyramidEncoder, "convnext_base", 128), {}),
     "diffusionpose_mobilenetv2": (_diffusion_pose, MOBILENETV2, {"width": 64}),
+    "diffusionpose_movenet": (_diffusion_pose, MOVENET, {"width": 32}),
     "diffusionpose_tiny": (_diffusion_pose, TINY, {"width": 16, "input_size": (64, 96)}),
     "hrnet_w32": (PLAIN, HRNET_W32, {}),
     "hrnet_w48": (PLAIN, HRNET_W48, {}),
     "mobilenetv2": (PLAIN, MOBILENETV2, {}),
+    "movenet": (PLAIN, MOVENET, {}),
     "hrnet_w32_unet": (UNET, HRNET_W32, {}),
     "mobilenetv2_unet": (UNET, MOBILENETV2, {"width": 64}),
+    "movenet_unet": (UNET, MOVENET, {"width": 32}),
     "tiny": (PLAIN, TINY, {"input_size": (64, 96)}),
     "tiny_unet": (UNET, TINY, {"width": 16, "input_size": (64, 96)}),
     **{f"simplebaseline_r{depth}": (DECONVOLUTIONS, resnet, {}) for depth, resnet in RESNET.items()},

@@ -30,11 +30,21 @@ class EpochSampler(Sampler[int]):
     Args:
         persons: the data set's; its ``set_epoch`` is called along with the sampler's.
         batch: persons per step over all processes.
+        shares: how often an epoch shows the persons of each set; None for once each.
     """
 
-    def __init__(self, persons: JointDataset, seed: int, batch: int, rank: int = 0, world: int = 1) -> None:
+    def __init__(
+        self,
+        persons: JointDataset,
+        seed: int,
+        batch: int,
+        rank: int = 0,
+        world: int = 1,
+        shares: Sequence[float] | None = None,
+    ) -> None:
         self.persons, self.seed, self.batch, self.rank, self.world = persons, seed, batch, rank, world
-        self.steps = max(1, len(persons) // batch)
+        self.shares = shares or [1.0] * len(persons.parts)
+        self.steps = max(1, shown_persons(persons, self.shares) // batch)
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -43,12 +53,25 @@ class EpochSampler(Sampler[int]):
         self.persons.set_epoch(epoch)
 
     def __iter__(self) -> Iterator[int]:
-        order = np.random.default_rng((self.seed, self.epoch)).permutation(len(self.persons))
+        generator = np.random.default_rng((self.seed, self.epoch))
+        order = generator.permutation(len(self.persons))
+        if any(share != 1 for share in self.shares):
+            starts = self.persons.starts
+            picked = [
+                np.resize(order[(order >= low) & (order < high)], round(share * (high - low)))
+                for low, high, share in zip(starts, starts[1:], self.shares, strict=False)
+            ]
+            order = generator.permutation(np.concatenate(picked))
         places = np.resize(order, self.steps * self.batch)
         return iter(places[self.rank :: self.world].tolist())
 
     def __len__(self) -> int:
         return self.steps * self.batch // self.world
+
+
+def shown_persons(persons: JointDataset, shares: Sequence[float]) -> int:
+    """How many persons an epoch shows."""
+    return sum(round(share * len(part)) for share, part in zip(shares, persons.parts, strict=True))
 
 
 def read_persons(images: ImageSet, skeleton: Skeleton) -> Annotations:
@@ -87,6 +110,7 @@ class PersonDataModule(pl.LightningDataModule):
         machine: number of processes and workers.
         first_epoch: the epoch to start from; not 0 when resuming. Lightning starts its first iterator
             before it tells the sampler the epoch.
+        shares: how often an epoch shows the persons of each set; None for once each.
     """
 
     def __init__(
@@ -95,8 +119,10 @@ class PersonDataModule(pl.LightningDataModule):
         settings: TrainingSettings,
         machine: Machine,
         first_epoch: int = 0,
+        shares: Sequence[float] | None = None,
     ) -> None:
         super().__init__()
+        self.shares = shares or [1.0] * len(sets)
         augmentation = None if settings.augmentation is None else Augmentation(**settings.augmentation)
         self.persons = JointDataset(
             [
@@ -142,14 +168,15 @@ class PersonDataModule(pl.LightningDataModule):
     @property
     def steps_per_epoch(self) -> int:
         """Optimiser steps in an epoch."""
-        return max(1, len(self.persons) // (self.settings.batch_size * self.machine.processes))
+        shown = shown_persons(self.persons, self.shares)
+        return max(1, shown // (self.settings.batch_size * self.machine.processes))
 
     def train_dataloader(self) -> DataLoader[Sample]:
         """The loader of this process."""
         trainer = self.trainer
         rank, world = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
         batch = self.settings.batch_size * world
-        sampler = EpochSampler(self.persons, self.settings.seed, batch, rank, world)
+        sampler = EpochSampler(self.persons, self.settings.seed, batch, rank, world, self.shares)
         sampler.set_epoch(self.first_epoch)
         return DataLoader(
             self.persons,

@@ -176,3 +176,5 @@ def _differences(before: Mapping[str, Any], wanted: Mapping[str, Any]) -> Iterat
         yield f"persons per step were {before.get('persons_per_step')}, are {wanted['persons_per_step']}"
     if [s["sha256"] for s in before.get("train", [])] != [s["sha256"] for s in wanted["train"]]:
         yield "other training annotations"
+    if [s.get("share", 1.0) for s in before.get("train", [])] != [s["share"] for s in wanted["train"]]:
+        yield "other --shares of the training sets"

@@ -99,7 +99,8 @@ def _train(
     if done >= settings.epochs:
         return Summary(folder, done, done, _last_row(folder), first_process())
     folder.write_settings(entries)  # by every process the same, each in one stroke
-    data = PersonDataModule(sets, settings, machine, first_epoch=done)
+    shares = [each.share for each in train_sets]
+    data = PersonDataModule(sets, settings, machine, first_epoch=done, shares=shares)
     model = starting_model(settings, **start, resuming=done > 0)
     _fit(model, data, settings, machine, folder, validation, progress)
     failed = list(dict.fromkeys([*data.failures(), *validation.failures]))
@@ -184,7 +185,7 @@ def _entries(
     return {
         "settings": settings.to_dict(),
         "persons_per_step": settings.batch_size * machine.processes,
-        "train": [_set_entry(each) for each in train_sets],
+        "train": [_set_entry(each) | {"share": each.share} for each in train_sets],
         "val": _set_entry(val_set),
         "start": {name: _text(path) for name, path in start.items()},
         "torch": torch.__version__,

@@ -113,10 +113,21 @@ class TrainingSettings:
 
 @dataclass(frozen=True)
 class ImageSet:
-    """An annotation file and the folder its ``file_name`` entries lie in."""
+    """An annotation file and the folder its ``file_name`` entries lie in.
+
+    Args:
+        images: folder.
+        annotations: file.
+        share: how often an epoch shows each of its persons, on average: 0.5 shows half of them, others in
+            the next epoch; 2 shows each twice.
+    """
 
     images: Path
     annotations: Path
+    share: float = 1.0
+
+    def __post_init__(self) -> None:
+        _require(0 < self.share <= 100, "share", self.share, "above 0, at most 100")
 
 
 @dataclass(frozen=True)

@@ -66,6 +66,53 @@ def mobilenetv2_192x144_crowdpose() -> TrainingSettings:
     )
 
 
+def movenet_192x144_body() -> TrainingSettings:
+    """``diffusionpose train movenet_192x144_body --encoder-weights movenet_thunder.fp16.safetensors ...``:
+    heatmaps by one convolution on MoveNet's features, 19 joints (COCO's and CrowdPose's), for several data
+    sets at once. The stem and the first blocks stay as they are.
+    """
+    return TrainingSettings(
+        recipe="movenet_192x144_body",
+        model="movenet",
+        skeleton="coco+crowdpose",
+        options={"encoder": {"frozen": 3}},
+        input_size=(144, 192),
+        unbiased=True,
+        epochs=3,
+        optimiser="adamw",
+        learning_rate=5e-4,
+        weight_decay=0.01,
+        warmup_steps=100,
+        schedule="cosine",
+        clip_norm=1.0,
+        ema_decay=0.998,
+        decode="dark",
+        augmentation={"rotation": 30.0},
+    )
+
+
+def movenet_256x192_body() -> TrainingSettings:
+    """``diffusionpose train movenet_256x192_body --weights RUN ...``: the same at 256x192, from a run at 192x144."""
+    return replace(
+        movenet_192x144_body(),
+        recipe="movenet_256x192_body",
+        input_size=(192, 256),
+        options={"encoder": {"frozen": 6}},
+    )
+
+
+def diffusionpose_movenet_256x192_body() -> TrainingSettings:
+    """``diffusionpose train diffusionpose_movenet_256x192_body --weights RUN ...``: DiffusionPose (C = 32) from a
+    run of ``movenet_256x192_body``; MobileNetV2's 17 blocks stay as they are.
+    """
+    return replace(
+        movenet_256x192_body(),
+        recipe="diffusionpose_movenet_256x192_body",
+        model="diffusionpose_movenet",
+        options={"encoder": {"frozen": 17}},
+    )
+
+
 def diffusionpose_tiny_synthetic() -> TrainingSettings:
     """``diffusionpose train diffusionpose_tiny_synthetic ...``: the tiny model, from scratch, on
     synthetic people (``diffusionpose.data.synthetic.write_synthetic``): a first try that needs no
@@ -92,5 +139,8 @@ RECIPES = (
     diffusionpose_mobilenetv2_192x144_crowdpose,
     mobilenetv2_128x96_crowdpose,
     mobilenetv2_192x144_crowdpose,
+    movenet_192x144_body,
+    movenet_256x192_body,
+    diffusionpose_movenet_256x192_body,
     diffusionpose_tiny_synthetic,
 )
