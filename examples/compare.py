@@ -3,7 +3,7 @@
 import sys
 
 from diffusionpose import load_model
-from diffusionpose.evaluation.comparison import compare_results
+from diffusionpose.evaluation.compare import compare_results
 from diffusionpose.evaluation.evaluate import evaluate
 
 images, annotations, *names = sys.argv[1:]

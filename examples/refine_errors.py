@@ -12,8 +12,8 @@ import numpy as np
 
 from diffusionpose.data.annotations import Annotations, read_annotations
 from diffusionpose.evaluation.evaluate import score_results
-from diffusionpose.evaluation.pose_errors import KINDS, with_errors
-from diffusionpose.evaluation.results import result_row
+from diffusionpose.evaluation.evaluate import KINDS, with_errors
+from diffusionpose.evaluation.evaluate import result_row
 
 
 def make(truth: Annotations, output: Path, seed: int = 0) -> None:

@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 from diffusionpose import PoseEstimator
-from diffusionpose.inference.video.posing import VideoPoses
-from diffusionpose.inference.video.reading import VideoFile
+from diffusionpose.runtime.video.posing import VideoPoses
+from diffusionpose.runtime.video.reading import VideoFile
 
 estimator = PoseEstimator.from_pretrained(detector="auto")
 head = estimator.model.skeleton.joints.index("head")

@@ -74,8 +74,8 @@ def tiny_openvino(tiny_weights: Path, tmp_path_factory: pytest.TempPathFactory) 
 
 
 def _exported(weights: Path, path: Path) -> Path:
-    from diffusionpose.inference.export import export_model
-    from diffusionpose.models.weights import load_model
+    from diffusionpose.models.checkpoints import load_model
+    from diffusionpose.models.export import export_model
 
     export_model(load_model(weights), path)
     return path

@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-from diffusionpose.errors import InputError
-from diffusionpose.extras import install, needs_extra
+from diffusionpose.errors import InputError, install, needs_extra
 
 ROOT = Path(__file__).resolve().parents[1]
 EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from diffusionpose import files
-from diffusionpose.files import atomically, file_digest, locked
+from diffusionpose import errors as files
+from diffusionpose.errors import atomically, file_digest, locked
 
 
 def test_the_file_holds_what_was_written(tmp_path: Path) -> None:
@@ -61,7 +61,7 @@ def test_nothing_shows_before_it_is_whole(tmp_path: Path) -> None:
 OTHER = """
 import sys
 from pathlib import Path
-from diffusionpose.files import locked
+from diffusionpose.errors import locked
 with locked(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()

@@ -6,14 +6,17 @@ import pytest
 import torch
 from torch import nn
 
-from diffusionpose.diffusion import NoiseSchedule, diffuse_keypoints
-from diffusionpose.geometry.codec import HeatmapCodec
-from diffusionpose.geometry.masks import keypoint_mask, skeleton_mask
-from diffusionpose.geometry.start import Start
-from diffusionpose.models.condition import FeatureCondition, KeypointCondition, StructureCondition
+from diffusionpose.geometry import HeatmapCodec, Start, keypoint_mask, skeleton_mask
 from diffusionpose.models.costs import count_multiply_adds, count_parameters
+from diffusionpose.models.diffusion_pose import (
+    FeatureCondition,
+    KeypointCondition,
+    NoiseSchedule,
+    StructureCondition,
+    StructureGuidedDecoder,
+    diffuse_keypoints,
+)
 from diffusionpose.models.pose_model import heatmap_loss
-from diffusionpose.models.sgdd import StructureGuidedDecoder
 from diffusionpose.models.zoo import create_model
 from diffusionpose.skeletons import COCO, CROWDPOSE
 

@@ -90,7 +90,7 @@ def test_local_links_lead_somewhere(page):
 
 
 def test_the_page_of_the_tables_is_what_the_command_prints():
-    from diffusionpose.app.tables import markdown
+    from diffusionpose.app.models import markdown
 
     text = (ROOT / "docs" / "tables.md").read_text(encoding="utf-8")
     page = [line for line in text.splitlines() if line]

@@ -7,12 +7,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from diffusionpose.data.pose_table import to_dataframe
+    from diffusionpose.data.boxes import to_dataframe
     from diffusionpose.errors import InputError
-    from diffusionpose.inference.estimator import PoseEstimator
-    from diffusionpose.models.weights import load_model, save_model
+    from diffusionpose.models.checkpoints import load_model, save_model
     from diffusionpose.models.zoo import create_model
     from diffusionpose.poses import Pose, to_supervision
+    from diffusionpose.runtime.estimator import PoseEstimator
     from diffusionpose.skeletons import Skeleton, get_skeleton
 
 __version__ = "0.1.0"
@@ -33,13 +33,13 @@ __all__ = [
 _HOMES = {
     "InputError": "errors",
     "Pose": "poses",
-    "PoseEstimator": "inference.estimator",
+    "PoseEstimator": "runtime.estimator",
     "Skeleton": "skeletons",
     "create_model": "models.zoo",
     "get_skeleton": "skeletons",
-    "load_model": "models.weights",
-    "save_model": "models.weights",
-    "to_dataframe": "data.pose_table",
+    "load_model": "models.checkpoints",
+    "save_model": "models.checkpoints",
+    "to_dataframe": "data.boxes",
     "to_supervision": "poses",
 }
 

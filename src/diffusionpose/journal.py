@@ -10,8 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from diffusionpose.errors import InputError
-from diffusionpose.files import locked
+from diffusionpose.errors import InputError, locked
 
 
 class Journal:

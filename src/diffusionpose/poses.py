@@ -14,6 +14,7 @@ from diffusionpose.skeletons import Skeleton
 if TYPE_CHECKING:
     import supervision
 
+VISIBLE_SCORE = 0.2  # HRNet's in_vis_thre: a joint that scores less counts as not seen
 MARGIN = 0.1  # joints lie inside the body; annotated boxes reach about so far beyond their extent
 
 
@@ -101,3 +102,9 @@ def to_supervision(poses: Sequence[Pose]) -> supervision.KeyPoints:
             "joint_names": np.array([pose.skeleton.joints for pose in poses]),
         },
     )
+
+
+def pose_score(box_score: float, scores: np.ndarray, threshold: float = VISIBLE_SCORE) -> float:
+    """The box's score times the mean of the (J,) keypoint scores above ``threshold``; 0 without any."""
+    sure = scores[scores > threshold]
+    return float(box_score) * float(sure.mean()) if sure.size else 0.0

@@ -23,7 +23,12 @@ class Ended(NamedTuple):
 @pytest.fixture(autouse=True)
 def offline(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
     """No network and empty caches, whatever this machine has: there is no detector for "auto"."""
-    from diffusionpose.inference.detection import torchvision_models, transformers_models
+    from diffusionpose.runtime import (
+        detectors as torchvision_models,
+    )
+    from diffusionpose.runtime import (
+        detectors as transformers_models,
+    )
 
     nothing = tmp_path_factory.mktemp("cache") / "weights.pth"
     monkeypatch.setattr(torchvision_models, "cached_weights", lambda name: nothing)

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from diffusionpose import PoseEstimator, create_model, load_model, save_model
-from diffusionpose.inference import export
+from diffusionpose.models import export
 
 onnxruntime = pytest.importorskip("onnxruntime")
 

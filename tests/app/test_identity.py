@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from diffusionpose import InputError
-from diffusionpose.app.identity import file_digest, weights_digest
+from diffusionpose.app.options import file_digest, weights_digest
 
 
 def test_an_openvino_model_is_known_by_the_file_of_its_numbers_too(tmp_path: Path) -> None:

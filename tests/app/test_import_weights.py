@@ -8,7 +8,7 @@ import torch
 from safetensors import safe_open
 from torchvision.models import resnet50
 
-from diffusionpose.models.weights import load_model
+from diffusionpose.models.checkpoints import load_model
 from diffusionpose.models.zoo import create_model
 
 

@@ -6,8 +6,7 @@ import pytest
 
 from diffusionpose.app import models
 from diffusionpose.models.zoo import MODELS, create_model
-from diffusionpose.training.recipes import RECIPES
-from diffusionpose.training.recipes.tables import TABLES
+from diffusionpose.training.recipes import RECIPES, TABLES
 
 Run = Callable[..., tuple[int, str, str]]
 

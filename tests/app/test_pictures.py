@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 
 from diffusionpose import InputError
-from diffusionpose.app.output import make_folder, write_file, write_json
-from diffusionpose.app.pictures import find_pictures
+from diffusionpose.app.options import make_folder, write_file, write_json
+from diffusionpose.app.predict import find_pictures
 
 
 def touch(folder: Path, *names: str) -> list[Path]:

@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from diffusionpose import PoseEstimator
-from diffusionpose.inference import drawing
-from diffusionpose.inference.detection import choice
+from diffusionpose.runtime import detectors as choice
+from diffusionpose.runtime import drawing
 
 Run = Callable[..., tuple[int, str, str]]
 Predicted = Callable[..., tuple[int, str, list[dict]]]

@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 
 from diffusionpose import InputError
-from diffusionpose.app import picture_job
-from diffusionpose.inference.requests import Request
+from diffusionpose.app import predict as picture_job
 from diffusionpose.poses import Pose
+from diffusionpose.runtime.estimator import Request
 
 Run = Callable[..., tuple[int, str, str]]
 Predicted = Callable[..., tuple[int, str, list[dict]]]

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from diffusionpose.app import picture_job
-from diffusionpose.data.pose_table import read_csv
-from diffusionpose.inference.requests import Request
+from diffusionpose.app import predict as picture_job
+from diffusionpose.data.boxes import read_csv
 from diffusionpose.poses import Pose
+from diffusionpose.runtime.estimator import Request
 
 Run = Callable[..., tuple[int, str, str]]
 COUNT = 11

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from diffusionpose import PoseEstimator, create_model, save_model
-from diffusionpose.evaluation.nms import pose_score
+from diffusionpose.poses import pose_score
 from diffusionpose.skeletons import CROWDPOSE
 
 BOX = [5, 5, 100, 80]

@@ -9,7 +9,7 @@ import torch
 
 from diffusionpose.app.cli import _parse
 from diffusionpose.app.reproduce import ReproduceCommand
-from diffusionpose.models.weights import load_model, save_model
+from diffusionpose.models.checkpoints import load_model, save_model
 from diffusionpose.models.zoo import create_model
 from diffusionpose.training.recipes import get_recipe
 from diffusionpose.training.studies import BUDGETS, Budget

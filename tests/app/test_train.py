@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from diffusionpose.app.train import Overrides
-from diffusionpose.models.weights import load_model
+from diffusionpose.models.checkpoints import load_model
 from diffusionpose.training.recipes import get_recipe
 from diffusionpose.training.settings import TrainingSettings
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from diffusionpose.inference.video import copying
-from diffusionpose.inference.video.frames import Facts, Frame
+from diffusionpose.runtime.video import writing as copying
+from diffusionpose.runtime.video.reading import Facts, Frame
 
 av = pytest.importorskip("av")
 Run = Callable[..., tuple[int, str, str]]
@@ -89,7 +89,7 @@ def test_poses_and_ids_are_drawn(call: Run, tmp_path: Path, monkeypatch: pytest.
         given.append((len(poses), options))
         return np.full_like(image, 200)
 
-    monkeypatch.setattr("diffusionpose.inference.drawing.draw_poses", draw)
+    monkeypatch.setattr("diffusionpose.runtime.drawing.draw_poses", draw)
     assert call(clip)[0] == 0
     assert given == [(1, {"boxes": False, "ids": [1]})] * 3
     with av.open(str(tmp_path / "out" / "clip.mp4")) as container:
@@ -121,7 +121,7 @@ def test_options_reach_the_poses(call: Run, tmp_path: Path) -> None:
 KILLED = """
 import os, sys
 from diffusionpose.app import cli
-from diffusionpose.inference.video.lines import FrameLines
+from diffusionpose.runtime.video.writing import FrameLines
 write, left = FrameLines.write, int(sys.argv.pop())
 def dying(self, frame, persons):
     write(self, frame, persons)
@@ -237,7 +237,7 @@ class FakeCamera:
 
 
 def test_a_camera_records_until_ctrl_c(call: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("diffusionpose.inference.video.cameras.Camera", FakeCamera)
+    monkeypatch.setattr("diffusionpose.runtime.video.reading.Camera", FakeCamera)
     before = signal.getsignal(signal.SIGINT)
     status, out, _ = call("0")
     assert status == 0

@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from diffusionpose.data.augmentation import Augmentation, CropChange, half_body_box
-from diffusionpose.data.persons import Person
-from diffusionpose.geometry.crops import PADDING
+from diffusionpose.data.annotations import Person
+from diffusionpose.data.dataset import Augmentation, CropChange, half_body_box
+from diffusionpose.geometry import PADDING
 from diffusionpose.skeletons import COCO, CROWDPOSE, Skeleton
 
 

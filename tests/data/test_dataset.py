@@ -10,10 +10,8 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from diffusionpose.data.annotations import ImageRecord, Person, read_annotations
-from diffusionpose.data.augmentation import Augmentation
-from diffusionpose.data.dataset import JointDataset, PersonDataset, Sample, crops_of
-from diffusionpose.data.persons import Annotations
+from diffusionpose.data.annotations import Annotations, ImageRecord, Person, read_annotations
+from diffusionpose.data.dataset import Augmentation, JointDataset, PersonDataset, Sample, crops_of
 from diffusionpose.errors import InputError
 from diffusionpose.skeletons import CROWDPOSE
 

@@ -8,10 +8,8 @@ import pytest
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from diffusionpose.data.annotations import ImageRecord, Person
-from diffusionpose.data.augmentation import Augmentation
-from diffusionpose.data.dataset import PersonDataset
-from diffusionpose.data.persons import Annotations
+from diffusionpose.data.annotations import Annotations, ImageRecord, Person
+from diffusionpose.data.dataset import Augmentation, PersonDataset
 from diffusionpose.errors import InputError
 from diffusionpose.skeletons import COCO, Skeleton
 

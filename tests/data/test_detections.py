@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from diffusionpose.data.annotations import ImageRecord
-from diffusionpose.data.detections import read_boxes
-from diffusionpose.data.persons import Annotations
+from diffusionpose.data.annotations import Annotations, ImageRecord
+from diffusionpose.data.boxes import read_boxes
 from diffusionpose.errors import InputError
 from diffusionpose.skeletons import COCO
 

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from diffusionpose import InputError
-from diffusionpose.data.given_poses import PictureFinder, read_given_poses, read_listed_pictures
-from diffusionpose.data.persons import ImageRecord
+from diffusionpose.data.annotations import ImageRecord
+from diffusionpose.data.boxes import PictureFinder, read_given_poses, read_listed_pictures
 
 GOOD = {"image_id": 7, "keypoints": [10, 20, 0.9, 30, 60, 2, -9999, 0, 0]}
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from diffusionpose.data.images import read_image, read_recorded_image, to_rgb
 from diffusionpose.errors import InputError
+from diffusionpose.runtime.images import read_image, read_recorded_image, to_rgb
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from diffusionpose.data.persons import Annotations, ImageRecord, Person
+from diffusionpose.data.annotations import Annotations, ImageRecord, Person
 from diffusionpose.skeletons import COCO, Skeleton
 
 Rows = list[dict[str, Any]]

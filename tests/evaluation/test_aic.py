@@ -7,7 +7,7 @@ import pytest
 
 from diffusionpose.data.annotations import read_annotations
 from diffusionpose.errors import InputError
-from diffusionpose.evaluation.aic import aic_score, read_aic_predictions
+from diffusionpose.evaluation.metrics import aic_score, read_aic_predictions
 from diffusionpose.skeletons import AIC
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from diffusionpose.data.annotations import read_annotations
 from diffusionpose.errors import InputError
-from diffusionpose.evaluation.ap import (
+from diffusionpose.evaluation.metrics import (
     COCO_METRICS,
     CROWDPOSETOOLS_AREA,
     coco_metrics,

@@ -8,9 +8,9 @@ import pytest
 
 from diffusionpose.data.annotations import read_annotations
 from diffusionpose.evaluation.evaluate import evaluate, evaluate_mean_pose
+from diffusionpose.models.checkpoints import BUNDLED, DEFAULT_MODEL, bundled_models, load_model
 from diffusionpose.models.diffusion_pose import DiffusionPose
-from diffusionpose.models.heatmap_model import HeatmapModel
-from diffusionpose.models.weights import BUNDLED, DEFAULT_MODEL, bundled_models, load_model
+from diffusionpose.models.pose_model import HeatmapModel
 from diffusionpose.skeletons import CROWDPOSE
 
 PERSONS = 200

@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 
 from diffusionpose.errors import InputError
-from diffusionpose.evaluation.ap import coco_metrics
-from diffusionpose.evaluation.comparison import Difference, compare_results
+from diffusionpose.evaluation.compare import Difference, bootstrap_ap, compare_results
 from diffusionpose.evaluation.evaluate import score_results
-from diffusionpose.evaluation.intervals import bootstrap_ap
+from diffusionpose.evaluation.metrics import coco_metrics
 
 
 @pytest.fixture

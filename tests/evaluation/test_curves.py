@@ -5,11 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from diffusionpose.evaluation.ap import ap_by_threshold, coco_metrics
-from diffusionpose.evaluation.curves import PCK_THRESHOLDS, accuracy_curves
+from diffusionpose.evaluation.compare import PCK_THRESHOLDS, accuracy_curves, plot_comparison
 from diffusionpose.evaluation.evaluate import score_results
-from diffusionpose.evaluation.pck import torso_lengths
-from diffusionpose.evaluation.plots import plot_comparison
+from diffusionpose.evaluation.metrics import ap_by_threshold, coco_metrics, torso_lengths
 
 
 @pytest.fixture

@@ -7,11 +7,10 @@ import torch
 from PIL import Image
 from torch import nn
 
-from diffusionpose.data.persons import Person
+from diffusionpose.data.annotations import Person
 from diffusionpose.errors import InputError
-from diffusionpose.evaluation.evaluate import evaluate, evaluate_mean_pose
-from diffusionpose.evaluation.results import predict_dataset
-from diffusionpose.geometry.crops import Crop
+from diffusionpose.evaluation.evaluate import evaluate, evaluate_mean_pose, predict_dataset
+from diffusionpose.geometry import Crop
 from diffusionpose.skeletons import AIC, COCO, CROWDPOSE, Skeleton
 
 INPUT_SIZE = (48, 64)

@@ -3,8 +3,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from diffusionpose.evaluation.intervals import bootstrap_ap, bootstrap_pck
-from diffusionpose.evaluation.pck import JointCounts
+from diffusionpose.evaluation.compare import bootstrap_ap, bootstrap_pck
+from diffusionpose.evaluation.metrics import JointCounts
 from diffusionpose.skeletons import CROWDPOSE
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from diffusionpose.errors import InputError
-from diffusionpose.evaluation.mean_pose import learn_mean_pose, predict_mean_pose
+from diffusionpose.evaluation.evaluate import learn_mean_pose, predict_mean_pose
 
 
 @pytest.fixture

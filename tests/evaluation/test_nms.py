@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from diffusionpose.evaluation.nms import oks_nms, pairwise_oks, rescore
+from diffusionpose.evaluation.metrics import oks_nms, pairwise_oks, rescore
 
 SIGMAS = (0.05, 0.1)
 

@@ -5,7 +5,7 @@ import pytest
 
 from diffusionpose.data.annotations import read_annotations
 from diffusionpose.errors import InputError
-from diffusionpose.evaluation.pck import count_joints, limb_joints, pck, torso_lengths
+from diffusionpose.evaluation.metrics import count_joints, limb_joints, pck, torso_lengths
 from diffusionpose.skeletons import AIC, COCO, CROWDPOSE, Skeleton
 
 L_SHOULDER, R_SHOULDER, L_HIP, R_HIP, HEAD = 0, 1, 6, 7, 12

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from diffusionpose.geometry.crops import Crop
+from diffusionpose.geometry import Crop
 
 SIZES = [(192, 256), (288, 384), (96, 128)]
 

@@ -2,8 +2,7 @@
 
 import torch
 
-from diffusionpose.geometry.codec import HeatmapCodec
-from diffusionpose.geometry.flips import flip_heatmaps, flip_images, flip_keypoints
+from diffusionpose.geometry import HeatmapCodec, flip_heatmaps, flip_images, flip_keypoints
 from diffusionpose.skeletons import COCO
 
 

@@ -4,8 +4,7 @@ import pytest
 import torch
 
 from diffusionpose.errors import InputError
-from diffusionpose.geometry.codec import HeatmapCodec
-from diffusionpose.geometry.heatmaps import DECODE_METHODS, decode, draw_heatmaps
+from diffusionpose.geometry import DECODE_METHODS, HeatmapCodec, decode, draw_heatmaps
 
 SIZE = (48, 64)
 

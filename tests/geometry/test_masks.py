@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from diffusionpose.geometry.masks import keypoint_mask, skeleton_mask
+from diffusionpose.geometry import keypoint_mask, skeleton_mask
 
 SIZE = (24, 32)
 ALL = torch.ones(1, 2)

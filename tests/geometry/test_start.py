@@ -4,10 +4,7 @@ import pytest
 import torch
 
 from diffusionpose.errors import InputError
-from diffusionpose.geometry.codec import HeatmapCodec
-from diffusionpose.geometry.crops import Crop
-from diffusionpose.geometry.flips import flip_heatmaps
-from diffusionpose.geometry.start import Start
+from diffusionpose.geometry import Crop, HeatmapCodec, Start, flip_heatmaps
 from diffusionpose.skeletons import CROWDPOSE
 
 

@@ -5,8 +5,8 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from diffusionpose.inference.parity import random_crops
 from diffusionpose.models.diffusion_pose import DiffusionPose
+from diffusionpose.models.export import random_crops
 from diffusionpose.models.pose_model import PoseModel
 from diffusionpose.models.zoo import create_model
 

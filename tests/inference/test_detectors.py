@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from diffusionpose import InputError
-from diffusionpose.inference.detectors import BoxesFromFile, PersonDetector, WholeImage, usable_boxes
+from diffusionpose.runtime.people import BoxesFromFile, PersonDetector, WholeImage, usable_boxes
 
 
 def boxes_file(folder: Path, content: object) -> BoxesFromFile:

@@ -3,9 +3,8 @@ import numpy as np
 import pytest
 
 from diffusionpose import InputError
-from diffusionpose.inference.drawing import COLORS, STRIP, draw_poses, limb_width, part_of
-from diffusionpose.inference.labels import PERSON_COLORS
 from diffusionpose.poses import Pose
+from diffusionpose.runtime.drawing import COLORS, PERSON_COLORS, STRIP, draw_poses, limb_width, part_of
 from diffusionpose.skeletons import COCO, CROWDPOSE, SKELETONS, Skeleton
 
 STANDING = np.array(

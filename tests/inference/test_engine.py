@@ -9,8 +9,7 @@ import pytest
 from PIL import Image
 
 from diffusionpose import InputError, PoseEstimator
-from diffusionpose.inference.engine import Answer, LocalEngine, PictureTask, in_order
-from diffusionpose.inference.requests import Request
+from diffusionpose.runtime.estimator import Answer, LocalEngine, PictureTask, Request, in_order
 
 BOXES = np.array([[5, 5, 60, 80], [30, 10, 110, 85], [200, 0, 300, 80]], np.float32)
 

@@ -7,9 +7,9 @@ import torch
 from PIL import Image
 
 from diffusionpose import InputError, PoseEstimator, create_model, load_model
-from diffusionpose.inference import estimator as estimator_module
-from diffusionpose.inference.requests import Request
 from diffusionpose.poses import Pose
+from diffusionpose.runtime import estimator as estimator_module
+from diffusionpose.runtime.estimator import Request
 
 BOXES = np.array([[5, 5, 60, 80], [30, 10, 110, 85], [-20, -20, 40, 60]], np.float32)
 

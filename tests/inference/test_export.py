@@ -8,9 +8,8 @@ import pytest
 import torch
 
 from diffusionpose import InputError, PoseEstimator
-from diffusionpose.inference.export import export_model
-from diffusionpose.inference.parity import TOLERANCE, ExportedGraph, random_crops
-from diffusionpose.models.weights import load_model
+from diffusionpose.models.checkpoints import load_model
+from diffusionpose.models.export import TOLERANCE, ExportedGraph, export_model, random_crops
 from diffusionpose.skeletons import Skeleton
 
 onnx = pytest.importorskip("onnx")

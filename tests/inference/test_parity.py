@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from diffusionpose.inference.parity import BATCHES, ExportedGraph, ParityError, compare, random_crops
+from diffusionpose.models.export import BATCHES, ExportedGraph, ParityError, compare, random_crops
 
 
 def runner(graph, change=lambda outputs: outputs):

@@ -11,11 +11,10 @@ import pytest
 from PIL import Image
 
 from diffusionpose import InputError, PoseEstimator
-from diffusionpose.inference.engine import LocalEngine, PictureTask
-from diffusionpose.inference.ray_driver import _check_listening
-from diffusionpose.inference.ray_engine import PATIENCE, Cluster, RayEngine, connected
-from diffusionpose.inference.requests import Request
 from diffusionpose.poses import Pose
+from diffusionpose.runtime.cluster import PATIENCE, Cluster, RayEngine, connected
+from diffusionpose.runtime.estimator import LocalEngine, PictureTask, Request
+from diffusionpose.runtime.ray_driver import _check_listening
 
 
 def note(folder: Path, full_at: int | None = None) -> Callable[[Request, list[Pose]], None]:

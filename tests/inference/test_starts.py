@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from diffusionpose import InputError, PoseEstimator, create_model
-from diffusionpose.inference.requests import Request
 from diffusionpose.poses import Pose
+from diffusionpose.runtime.estimator import Request
 from diffusionpose.skeletons import CROWDPOSE
 
 BOXES = np.array([[5, 5, 60, 80], [30, 10, 110, 85], [-20, -20, 40, 60]], np.float32)
@@ -101,7 +101,7 @@ def test_models_that_cannot_start_elsewhere_say_so(picture, tiny_onnx):
 
 def test_the_mirrored_half_starts_from_the_mirrored_poses(lively, picture):
     """The flip test of the mirror image, mirrored back, is that of the picture."""
-    from diffusionpose.geometry.start import Start
+    from diffusionpose.geometry import Start
 
     model = lively(input_size=(48, 64), unbiased=True)
     images = torch.randint(

@@ -5,11 +5,11 @@ import torch
 from torch import nn
 
 from diffusionpose.errors import InputError
-from diffusionpose.geometry.codec import HeatmapCodec
-from diffusionpose.models.baselines.transpose import TransPoseHead
+from diffusionpose.geometry import HeatmapCodec
 from diffusionpose.models.costs import count_as_published, count_multiply_adds, count_parameters
 from diffusionpose.models.encoders import Encoder
-from diffusionpose.models.heatmap_model import HeatmapModel
+from diffusionpose.models.heads import TransPoseHead
+from diffusionpose.models.pose_model import HeatmapModel
 from diffusionpose.skeletons import COCO
 
 

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 
 from diffusionpose.errors import InputError
-from diffusionpose.models.hrnet_stage3 import HRNetStage3Encoder
+from diffusionpose.models.encoders import HRNetStage3Encoder
 
 NAME = "hrnet_w18_small"  # the same code as W48, in a fraction of the time
 

@@ -13,8 +13,7 @@ from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
 from diffusionpose import InputError, PoseEstimator, load_model
 from diffusionpose.models.diffusion_pose import DiffusionPose
-from diffusionpose.models.heatmap_model import HeatmapModel
-from diffusionpose.models.pose_model import PoseModel
+from diffusionpose.models.pose_model import HeatmapModel, PoseModel
 from diffusionpose.models.zoo import create_model
 from diffusionpose.skeletons import CROWDPOSE
 

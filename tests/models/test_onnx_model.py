@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from diffusionpose import InputError, PoseEstimator, load_model
-from diffusionpose.geometry.crops import Crop
-from diffusionpose.models.onnx_model import open_session
+from diffusionpose.geometry import Crop
+from diffusionpose.models.exported import open_session
 from diffusionpose.skeletons import COCO, CROWDPOSE
 from diffusionpose.training.settings import TrainingSettings
 from diffusionpose.training.start import starting_model

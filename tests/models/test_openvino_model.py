@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from diffusionpose import InputError, PoseEstimator, load_model
-from diffusionpose.inference.parity import ExportedGraph, random_crops
-from diffusionpose.models.openvino_model import open_openvino
+from diffusionpose.models.export import ExportedGraph, random_crops
+from diffusionpose.models.exported import open_openvino
 
 openvino = pytest.importorskip("openvino")
 

@@ -3,8 +3,13 @@
 import pytest
 import torch
 
-from diffusionpose.models.costs import RULES, count_as_published, count_parameters
-from diffusionpose.models.publications import PUBLICATIONS, publication_of
+from diffusionpose.models.costs import (
+    PUBLICATIONS,
+    RULES,
+    count_as_published,
+    count_parameters,
+    publication_of,
+)
 from diffusionpose.models.zoo import MODELS, create_model
 
 COMPARED = [name for name in MODELS if not name.startswith("diffusionpose") and name.split("_")[0] != "tiny"]

@@ -9,7 +9,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from diffusionpose.errors import InputError
-from diffusionpose.models.weights import find_weights, load_model, save_model
+from diffusionpose.models.checkpoints import find_weights, load_model, save_model
 from diffusionpose.models.zoo import create_model
 from diffusionpose.skeletons import COCO, CROWDPOSE
 
@@ -140,7 +140,7 @@ def test_a_write_that_fails_keeps_the_old_checkpoint(model, checkpoint, monkeypa
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("diffusionpose.models.weights.save_file", full)
+    monkeypatch.setattr("diffusionpose.models.checkpoints.save_file", full)
     with pytest.raises(InputError, match="No space left on device"):
         save_model(model, checkpoint)
     assert checkpoint.read_bytes() == before

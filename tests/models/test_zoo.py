@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from diffusionpose.errors import InputError
-from diffusionpose.geometry.crops import Crop
-from diffusionpose.models.weights import load_model, save_model
+from diffusionpose.geometry import Crop
+from diffusionpose.models.checkpoints import load_model, save_model
 from diffusionpose.models.zoo import MODELS, create_model
 from diffusionpose.skeletons import COCO, CROWDPOSE
 

@@ -16,8 +16,7 @@ from typing import Any
 import torch
 
 from diffusionpose.errors import InputError
-from diffusionpose.training.module import PoseTraining
-from diffusionpose.training.run import train
+from diffusionpose.training.loop import PoseTraining, train
 from diffusionpose.training.settings import ImageSet, Machine, TrainingSettings
 
 training_step, save = PoseTraining.training_step, torch.save

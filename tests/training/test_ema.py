@@ -1,7 +1,7 @@
 import torch
 from torch import nn
 
-from diffusionpose.training.ema import averaged_copy, update_average
+from diffusionpose.training.loop import averaged_copy, update_average
 
 
 def test_the_average_is_the_sum_that_defines_it():

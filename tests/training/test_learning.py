@@ -4,8 +4,8 @@ from pathlib import Path
 from diffusionpose.data.synthetic import write_synthetic
 from diffusionpose.evaluation.evaluate import evaluate_mean_pose
 from diffusionpose.skeletons import CROWDPOSE
+from diffusionpose.training.loop import train
 from diffusionpose.training.recipes import get_recipe
-from diffusionpose.training.run import train
 from diffusionpose.training.settings import ImageSet, Machine
 
 

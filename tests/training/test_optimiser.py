@@ -7,7 +7,7 @@ import torch
 
 from diffusionpose.errors import InputError
 from diffusionpose.models.zoo import create_model
-from diffusionpose.training.optimiser import make_optimiser, parameter_groups
+from diffusionpose.training.loop import make_optimiser, parameter_groups
 from diffusionpose.training.recipes import get_recipe
 
 SHALLOW = {"depth": 3, "embed_dim": 48, "num_heads": 3}

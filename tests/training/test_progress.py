@@ -1,7 +1,7 @@
 import pytest
 
-from diffusionpose.training import progress
-from diffusionpose.training.progress import Pace
+from diffusionpose.training import loop as progress
+from diffusionpose.training.loop import Pace
 
 
 def test_pace_tells_speed_and_time_left(monkeypatch):

@@ -5,11 +5,10 @@ import json
 import pytest
 import torch
 
-from diffusionpose.data.augmentation import Augmentation
+from diffusionpose.data.dataset import Augmentation
 from diffusionpose.errors import InputError
 from diffusionpose.models.zoo import MODELS, create_model
-from diffusionpose.training.recipes import RECIPES, get_recipe
-from diffusionpose.training.recipes.tables import TABLES
+from diffusionpose.training.recipes import RECIPES, TABLES, get_recipe
 
 # recipe: model, (width, height), skeleton, s, unbiased, the paper's AP
 ROWS = {

@@ -14,9 +14,9 @@ import torch
 
 from diffusionpose.errors import InputError
 from diffusionpose.evaluation.evaluate import evaluate
-from diffusionpose.models.weights import load_model
+from diffusionpose.models.checkpoints import load_model
 from diffusionpose.training.folder import RunFolder, read_checkpoint
-from diffusionpose.training.run import Summary, train
+from diffusionpose.training.loop import Summary, train
 from diffusionpose.training.settings import ImageSet, Machine, TrainingSettings
 
 CPU = Machine("cpu", workers=0)

@@ -2,8 +2,8 @@ from dataclasses import replace
 
 import pytest
 
+from diffusionpose.training.loop import COSINE_FLOOR, learning_rate
 from diffusionpose.training.recipes import get_recipe
-from diffusionpose.training.schedule import COSINE_FLOOR, learning_rate
 
 
 def test_the_papers_rate_drops_after_170_and_200_epochs():

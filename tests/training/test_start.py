@@ -5,7 +5,7 @@ import torch
 from safetensors.torch import save_file
 
 from diffusionpose.errors import InputError
-from diffusionpose.models.weights import save_model
+from diffusionpose.models.checkpoints import save_model
 from diffusionpose.training.start import starting_model
 
 

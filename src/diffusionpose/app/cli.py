@@ -41,7 +41,7 @@ COMMANDS = {
     "export": ("diffusionpose.app.export", "ExportCommand", "Write a model as ONNX or OpenVINO."),
     "data": ("diffusionpose.app.data", "DataCommand", "Check a data set before training on it."),
     "models": ("diffusionpose.app.models", "ModelsCommand", "List models and recipes with their cost."),
-    "web": ("diffusionpose.app.web.command", "WebCommand", "Serve a page for poses in the browser."),
+    "web": ("diffusionpose.app.web.server", "WebCommand", "Serve a page for poses in the browser."),
     "demo": ("diffusionpose.app.demo", "DemoCommand", "Pose a photograph that is always at hand."),
 }
 DESCRIPTION = """2D human pose estimation with DiffusionPose (arXiv 2306.17074).

@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from diffusionpose.app.options import File, Joints
-from diffusionpose.app.output import make_folder, show_progress, write_by, write_json
+from diffusionpose.app.options import File, Joints, make_folder, show_progress, write_by, write_json
 from diffusionpose.errors import InputError
 from diffusionpose.skeletons import get_skeleton
 
 if TYPE_CHECKING:
-    from diffusionpose.data.persons import Annotations
-    from diffusionpose.evaluation.comparison import Difference, Rows
+    from diffusionpose.data.annotations import Annotations
+    from diffusionpose.evaluation.compare import Difference, Rows
 
 Results = Annotated[Path, tyro.conf.arg(metavar="RESULTS.json")]
 
@@ -56,7 +55,7 @@ class CompareCommand:
         if self.output is not None:
             make_folder(self.output)
         from diffusionpose.data.annotations import read_annotations
-        from diffusionpose.evaluation.comparison import compare_results
+        from diffusionpose.evaluation.compare import compare_results
 
         truth = read_annotations(self.annotations, get_skeleton(self.skeleton) if self.skeleton else None)
         first, second = _read(self.first), _read(self.second)
@@ -78,8 +77,7 @@ class CompareCommand:
         return 0
 
     def _plot(self, path: Path, truth: Annotations, both: Sequence[Rows]) -> None:
-        from diffusionpose.evaluation.curves import accuracy_curves
-        from diffusionpose.evaluation.plots import plot_comparison
+        from diffusionpose.evaluation.compare import accuracy_curves, plot_comparison
 
         curves = [accuracy_curves(truth, rows) for rows in both]
         figure = plot_comparison(*zip(told_apart(self.first, self.second), curves, strict=True))
@@ -131,7 +129,7 @@ def table(found: dict[str, Difference]) -> str:
 
 
 def _read(path: Path) -> list[dict[str, Any]]:
-    from diffusionpose.data.json_files import entries_with, read_json
+    from diffusionpose.runtime.json_files import entries_with, read_json
 
     content = read_json(path)
     if not isinstance(content, list):

@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import FlagCreatePairsOff, Positional, arg
 
-from diffusionpose.app.options import File, Folder, Joints
-from diffusionpose.app.output import say, show_progress
+from diffusionpose.app.options import File, Folder, Joints, say, show_progress
 from diffusionpose.errors import InputError
 from diffusionpose.skeletons import get_skeleton
 
 if TYPE_CHECKING:
-    from diffusionpose.data.checks.check import CheckReport, SetToCheck
-    from diffusionpose.data.checks.findings import Finding
+    from diffusionpose.data.check import CheckReport, SetToCheck
+    from diffusionpose.data.check_annotations import Finding
 
 EXAMPLES = 3
 HEADER = f"{'CHECK':28}{'SEVERITY':10}{'COUNT':>6}  EXAMPLES"
@@ -62,7 +61,7 @@ class DataCommand:
         if fault:
             say(f"data check: {fault}")
             return 2
-        from diffusionpose.data.checks.check import check_sets
+        from diffusionpose.data.check import check_sets
 
         report = check_sets(
             self._sets(),
@@ -85,7 +84,7 @@ class DataCommand:
         return ""
 
     def _sets(self) -> list[SetToCheck]:
-        from diffusionpose.data.checks.check import SetToCheck
+        from diffusionpose.data.check import SetToCheck
 
         folders: Sequence[Path | None] = [None] * len(self.annotations) if self.no_images else self.images
         if len(folders) != len(self.annotations):

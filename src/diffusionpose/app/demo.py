@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from diffusionpose.app.options import Output
-from diffusionpose.app.output import make_folder, write_json
+from diffusionpose.app.options import Output, make_folder, write_json
 from diffusionpose.app.predict import PredictCommand
 
 # The person as she stands, x0, y0, x1, y1, and a margin, most of it below the edge of the picture.

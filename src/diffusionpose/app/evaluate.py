@@ -23,12 +23,15 @@ from diffusionpose.app.options import (
     Output,
     Steps,
     Weights,
+    make_folder,
+    say,
+    show_progress,
+    write_json,
 )
-from diffusionpose.app.output import make_folder, say, show_progress, write_json
 from diffusionpose.skeletons import Skeleton, get_skeleton
 
 if TYPE_CHECKING:
-    from diffusionpose.data.persons import Annotations
+    from diffusionpose.data.annotations import Annotations
     from diffusionpose.evaluation.evaluate import Report
     from diffusionpose.models.pose_model import PoseModel
 
@@ -99,8 +102,8 @@ class EvaluateCommand:
     def _measure(self, skeleton: Skeleton | None) -> Report:
         from diffusionpose.data.annotations import read_annotations
         from diffusionpose.evaluation.evaluate import evaluate, evaluate_mean_pose
-        from diffusionpose.inference.device import good_batch_size, place
-        from diffusionpose.models.weights import load_model
+        from diffusionpose.models.checkpoints import load_model
+        from diffusionpose.runtime.networks import good_batch_size, place
 
         if self.mean_pose:
             return evaluate_mean_pose(self.mean_pose, self.annotations, skeleton)
@@ -129,8 +132,8 @@ class EvaluateCommand:
         """The file with the boxes, None for the annotated ones, and pictures that cannot be read."""
         if not self.detector:
             return self.boxes, []
-        from diffusionpose.app.detecting import LEAST_SCORE, write_detections
-        from diffusionpose.inference.detection.choice import make_detector
+        from diffusionpose.app.options import LEAST_SCORE, write_detections
+        from diffusionpose.runtime.detectors import make_detector
 
         detector = make_detector(self.detector, self.device, min_score=LEAST_SCORE, tell=say, model=model)
         path = self.output / "detections.json"

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import FlagCreatePairsOff, arg
 
-from diffusionpose.app.options import Weights
-from diffusionpose.app.output import make_folder
+from diffusionpose.app.options import Weights, make_folder
 from diffusionpose.errors import InputError
 
 if TYPE_CHECKING:
-    from diffusionpose.inference.export import Exported
+    from diffusionpose.models.export import Exported
 
 
 @dataclass(frozen=True)
@@ -41,8 +40,8 @@ class ExportCommand:
         if self.output.suffix not in (".onnx", ".xml") or self.output.is_dir():
             raise InputError(f"--output {self.output}: name an .onnx or .xml file")
         make_folder(self.output.parent)
-        from diffusionpose.inference.export import export_model
-        from diffusionpose.models.weights import load_model
+        from diffusionpose.models.checkpoints import load_model
+        from diffusionpose.models.export import export_model
 
         for line in _lines(
             export_model(load_model(self.weights), self.output, self.steps, self.flip, self.opset)
@@ -53,7 +52,7 @@ class ExportCommand:
 
 def _lines(exported: Exported) -> list[str]:
     """What a file holds, and how it compares."""
-    from diffusionpose.inference.parity import TOLERANCE
+    from diffusionpose.models.export import TOLERANCE
 
     facts, parity = exported.facts, exported.parity
     (width, height), (w, h) = facts["input_size"], facts["heatmap_size"]

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import FlagCreatePairsOff, Positional, arg
 
-from diffusionpose.app.output import make_folder
+from diffusionpose.app.options import make_folder
 from diffusionpose.errors import InputError
 
 BY_FILE = "(default: what the file says, else how its project trains; said when done)"
@@ -52,9 +52,9 @@ class ImportWeightsCommand:
         if self.unbiased and self.no_unbiased:
             raise InputError("--unbiased and --no-unbiased: give one of them")
         make_folder(self.output.parent)
+        from diffusionpose.models.checkpoints import save_model
         from diffusionpose.models.imports.convert import ImportedModel, import_weights
-        from diffusionpose.models.imports.encoder_weights import save_encoder
-        from diffusionpose.models.weights import save_model
+        from diffusionpose.models.imports.layouts import save_encoder
 
         imported = import_weights(
             self.file,

@@ -6,14 +6,16 @@ import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import cache
+from itertools import takewhile
 from typing import Any
 
-from diffusionpose.app.output import say
+from diffusionpose.app.options import say
 from diffusionpose.skeletons import AIC, COCO, CROWDPOSE, SKELETONS, Skeleton, get_skeleton
+from diffusionpose.training.recipes import NOT_YET, TABLES, TableRow
 
 HEADER = "{:46}    input  joints  params  mult-adds   its own publication   paper (Table 2)"
 NOTES = """
-Own publications count multiply-adds in their own ways (diffusionpose/models/publications.py), ours are what
+Own publications count multiply-adds in their own ways (diffusionpose/models/costs.py), ours are what
 the network computes. Give a recipe to `diffusionpose train`, a bundled model to --weights."""
 
 
@@ -29,7 +31,7 @@ class Row:
         parameters: in millions; None where there is no model.
         multiply_adds: in billions, of one person: one pass, one diffusion step, no flip test.
         own_parameters, own_multiply_adds: what the method's own publication states, and ``own_counting``
-            how it counts (``diffusionpose.models.publications``).
+            how it counts (``diffusionpose.models.costs``).
         paper_parameters, paper_multiply_adds: what Table 2 prints, in the same units.
     """
 
@@ -66,8 +68,6 @@ class ModelsCommand:
             say("models: --json and --markdown are two forms of the list; give one of them")
             return 2
         if self.markdown:
-            from diffusionpose.app.tables import markdown
-
             print("\n".join(markdown()).rstrip())
             return 0
         if self.json:
@@ -85,7 +85,7 @@ class ModelsCommand:
 
 def rows() -> Iterator[Row]:
     """Recipes, rows of the paper without one, models with their default options, bundled models."""
-    from diffusionpose.models.weights import bundled_models, load_model
+    from diffusionpose.models.checkpoints import bundled_models, load_model
     from diffusionpose.models.zoo import MODELS
     from diffusionpose.training.recipes import RECIPES
 
@@ -103,7 +103,7 @@ def rows() -> Iterator[Row]:
 
 def _not_yet() -> Iterator[Row]:
     """Rows of the paper that nothing here trains."""
-    from diffusionpose.training.recipes.tables import TABLES
+    from diffusionpose.training.recipes import TABLES
 
     skeletons = {2: COCO, 3: CROWDPOSE, 4: AIC}
     for number, table in TABLES.items():
@@ -123,8 +123,8 @@ def _not_yet() -> Iterator[Row]:
 
 
 def _row(kind: str, name: str, model: str, skeleton: Skeleton, options: dict[str, Any]) -> Row:
-    from diffusionpose.models.publications import publication_of
-    from diffusionpose.training.recipes.tables import row_of
+    from diffusionpose.models.costs import publication_of
+    from diffusionpose.training.recipes import row_of
 
     width, height = options["input_size"]
     # limbs, sigmas and the geometry of crops and targets cost nothing: rows that differ so share an answer
@@ -176,3 +176,55 @@ def _cost_text(parameters: float | None, multiply_adds: float | None, digits: in
         return f"{parameters:.{digits}f} M{'-':>9}  "
     more = 1 if multiply_adds < 1 else 0
     return f"{parameters:.{digits}f} M{multiply_adds:9.{digits + more}f} G"
+
+
+# Tables 2, 3 and 4 of the paper in Markdown, its numbers beside ours: what docs/tables.md holds
+
+TITLES = {
+    2: "Table 2: COCO val2017, person boxes of the 56.4 AP detector",
+    3: "Table 3: CrowdPose, true boxes",
+    4: "Table 4: AI Challenger validation, true boxes",
+}
+NOT_MEASURED = "not measured"
+
+
+def markdown() -> Iterator[str]:
+    """The lines of the three tables."""
+    costs = {row.name: row for row in takewhile(lambda row: row.kind == "recipe", rows())}
+    for number, table in TABLES.items():
+        names = list(max(table, key=lambda row: len(row.accuracy)).accuracy)
+        costly = number == 2
+        heads = ["method", "backbone", "input", "parameters, M", "multiply-adds, G"]
+        heads += [f"{name}, paper" for name in names] + ["AP, ours", "recipe"]
+        yield from (f"## {TITLES[number]}", "")
+        yield _line_tables(heads)
+        yield _line_tables(["---"] * len(heads))
+        for row in table:
+            yield _line_tables(_cells(row, names, costs.get(row.recipe or ""), costly))
+        yield ""
+
+
+def _cells(row: TableRow, names: list[str], cost: Row | None, costly: bool) -> list[str]:
+    """The cells of a row; ``costly`` where the paper's table has costs."""
+    width, height = row.input_size
+    cells = [row.method, row.backbone, f"{height}x{width}"]
+    if cost is None:
+        ours: tuple[float | None, ...] = (None, None)
+        own: tuple[float | None, ...] = (None, None)
+    else:
+        ours = (cost.parameters, cost.multiply_adds)
+        own = (cost.own_parameters, cost.own_multiply_adds)
+    paper = (row.parameters, row.multiply_adds)
+    for mine, theirs, printed in zip(ours, own, paper, strict=True):
+        parts = [_number(mine, ".1f"), _number(theirs, ".1f")] + ([_number(printed, "d")] if costly else [])
+        cells.append(" / ".join(parts))
+    cells += [_number(row.accuracy.get(name), ".1f") for name in names]
+    return [*cells, NOT_MEASURED if row.recipe else NOT_YET, f"`{row.recipe}`" if row.recipe else "-"]
+
+
+def _number(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)
+
+
+def _line_tables(cells: list[str]) -> str:
+    return f"| {' | '.join(cells)} |"

@@ -12,15 +12,24 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 import tyro
 
-from diffusionpose.app.options import BatchSize, Decode, Device, Flip, Output, Weights
-from diffusionpose.app.output import make_folder, say, show_progress, write_json
+from diffusionpose.app.options import (
+    BatchSize,
+    Decode,
+    Device,
+    Flip,
+    Output,
+    Weights,
+    make_folder,
+    say,
+    show_progress,
+    write_json,
+)
 from diffusionpose.errors import InputError
 
 if TYPE_CHECKING:
-    from diffusionpose.data.given_poses import GivenPose, PictureFinder
-    from diffusionpose.inference.estimator import PoseEstimator
-    from diffusionpose.inference.requests import Request
+    from diffusionpose.data.boxes import GivenPose, PictureFinder
     from diffusionpose.poses import Pose
+    from diffusionpose.runtime.estimator import PoseEstimator, Request
 
 ANNOTATIONS = (
     "COCO annotation file that tells the file name of each image_id. Without it: the entries' own file_name, "
@@ -67,8 +76,8 @@ class RefineCommand:
         output = self.output / "keypoints.json"
         if output.resolve() in {path.resolve() for path in (self.results, self.annotations) if path}:
             raise InputError(f"{output}: would be overwritten by the result; name another --output")
-        from diffusionpose.data.given_poses import PictureFinder, read_given_poses, read_listed_pictures
-        from diffusionpose.inference.estimator import PoseEstimator
+        from diffusionpose.data.boxes import PictureFinder, read_given_poses, read_listed_pictures
+        from diffusionpose.runtime.estimator import PoseEstimator
 
         listed = read_listed_pictures(self.annotations) if self.annotations else None
         finder = PictureFinder(self.images, listed)
@@ -119,8 +128,8 @@ class _Job:
 
     def _requests(self, pictures: dict[Path, list[GivenPose]]) -> Iterator[Request]:
         """Each picture with the entries that are of it; a message for what cannot be used."""
-        from diffusionpose.inference.detectors import usable_boxes
-        from diffusionpose.inference.requests import Request
+        from diffusionpose.runtime.estimator import Request
+        from diffusionpose.runtime.people import usable_boxes
 
         for path, poses in pictures.items():
             try:

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 from tyro.conf import FlagCreatePairsOff, Positional
 
-from diffusionpose.app.output import say
+from diffusionpose.app.options import say
 from diffusionpose.errors import InputError
 from diffusionpose.training.settings import ImageSet, Machine
 from diffusionpose.training.studies import BUDGETS, STUDIES, Budget
 
 if TYPE_CHECKING:
-    from diffusionpose.training.reproduction.reproduce import Request
+    from diffusionpose.training.reproduce import Request
 
 StudyName = Literal["table5", "table6", "table7", "figure4", "figure5", "heads"]
 FROM_FILE = "(default: that of the training annotations)"
@@ -89,7 +89,7 @@ class ReproduceCommand:
             if number is not None and number < 1:
                 raise InputError(f"--{name} is {number}; it must be 1 or more")
 
-        from diffusionpose.training.reproduction.reproduce import reproduce
+        from diffusionpose.training.reproduce import reproduce
 
         outcome = reproduce(self._request(), lambda line: print(line, flush=True))
         print(*outcome.files, sep="\n")
@@ -98,8 +98,7 @@ class ReproduceCommand:
         return 1 if outcome.failures else 0
 
     def _request(self) -> Request:
-        from diffusionpose.training.reproduction.job import Data
-        from diffusionpose.training.reproduction.reproduce import Request
+        from diffusionpose.training.reproduce import Data, Request
 
         parallel, threads = self._shares()
         sets = tuple(ImageSet(*pair) for pair in zip(self.images, self.annotations, strict=True))

@@ -151,7 +151,7 @@ class TrainCommand:
         shares = self.shares or (1.0,) * len(self.images)
         sets = [ImageSet(*each) for each in zip(self.images, self.annotations, shares, strict=True)]
 
-        from diffusionpose.training.run import train
+        from diffusionpose.training.loop import train
 
         summary = train(
             settings,

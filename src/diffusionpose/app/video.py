@@ -13,20 +13,31 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 from tqdm import tqdm
 
-from diffusionpose.app.identity import ends_digest, file_digest, fingerprint, weights_digest
-from diffusionpose.app.options import BatchSize, BoxScore, Decode, Detector, Device, Flip, Steps, Weights
-from diffusionpose.app.output import make_folder, say
+from diffusionpose.app.options import (
+    BatchSize,
+    BoxScore,
+    Decode,
+    Detector,
+    Device,
+    Flip,
+    Steps,
+    Weights,
+    ends_digest,
+    file_digest,
+    fingerprint,
+    make_folder,
+    say,
+    weights_digest,
+)
 from diffusionpose.app.predict import BY_DETECTOR
 from diffusionpose.errors import InputError
 from diffusionpose.journal import Journal
 
 if TYPE_CHECKING:
-    from diffusionpose.inference.detectors import BoxesFromFile
-    from diffusionpose.inference.estimator import PoseEstimator
-    from diffusionpose.inference.video.cameras import Camera
-    from diffusionpose.inference.video.following import Person
-    from diffusionpose.inference.video.frames import Frame
-    from diffusionpose.inference.video.reading import VideoFile
+    from diffusionpose.runtime.estimator import PoseEstimator
+    from diffusionpose.runtime.people import BoxesFromFile
+    from diffusionpose.runtime.video.following import Person
+    from diffusionpose.runtime.video.reading import Camera, Frame, VideoFile
 
 
 @dataclass(frozen=True)
@@ -71,8 +82,8 @@ class VideoCommand:
     def run(self) -> int:
         """Find, follow, draw, write; 0 if the whole video could be used."""
         self._check()
-        from diffusionpose.app.engines import EstimatorOptions
-        from diffusionpose.inference.detectors import BoxesFromFile
+        from diffusionpose.app.options import EstimatorOptions
+        from diffusionpose.runtime.people import BoxesFromFile
 
         with ExitStack() as stack:
             source = self._open_source()
@@ -95,8 +106,7 @@ class VideoCommand:
         make_folder(self.output.parent)
 
     def _open_source(self) -> VideoFile | Camera:
-        from diffusionpose.inference.video.cameras import Camera, is_camera
-        from diffusionpose.inference.video.reading import VideoFile
+        from diffusionpose.runtime.video.reading import Camera, VideoFile, is_camera
 
         if is_camera(self.source) and not Path(self.source).is_file():
             return Camera(self.source, self.max_frames)
@@ -105,7 +115,7 @@ class VideoCommand:
     def identity(self, estimator: PoseEstimator) -> dict[str, Any]:
         """All that decides what is found in a frame, for the journal."""
         from diffusionpose import __version__
-        from diffusionpose.models.weights import find_weights
+        from diffusionpose.models.checkpoints import find_weights
 
         options = ("detect_every", "smooth", "from_last", "max_frames", "steps", "decode", "flip")
         return {
@@ -158,9 +168,9 @@ class _Job:
 
     def _written(self) -> Generator[tuple[Frame, list[Person]]]:
         """Each frame and its persons, once they are on the disk; after the last, the files are finished."""
-        from diffusionpose.inference.detectors import WholeImage
-        from diffusionpose.inference.video.copying import draw_video
-        from diffusionpose.inference.video.posing import VideoPoses
+        from diffusionpose.runtime.people import WholeImage
+        from diffusionpose.runtime.video.posing import VideoPoses
+        from diffusionpose.runtime.video.writing import draw_video
 
         command = self.command
         poses = VideoPoses(

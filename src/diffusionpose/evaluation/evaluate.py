@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -10,21 +11,338 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
 
-from diffusionpose.data.annotations import Annotations, annotations_in
-from diffusionpose.data.dataset import PersonDataset
-from diffusionpose.data.detections import read_boxes
+from diffusionpose.data.annotations import Annotations, Person, annotations_in
+from diffusionpose.data.boxes import read_boxes
+from diffusionpose.data.dataset import PersonDataset, crops_of
 from diffusionpose.errors import InputError
-from diffusionpose.evaluation.aic import aic_score
-from diffusionpose.evaluation.ap import Metrics, coco_metrics, crowdposetools_metrics
-from diffusionpose.evaluation.intervals import Interval, bootstrap_pck
-from diffusionpose.evaluation.mean_pose import learn_mean_pose, predict_mean_pose
-from diffusionpose.evaluation.nms import oks_nms, rescore
-from diffusionpose.evaluation.pck import JointCounts, count_pose_joints, has_torso
-from diffusionpose.evaluation.results import Inference, Row, predict_persons
-from diffusionpose.geometry.crops import Crop
+from diffusionpose.evaluation.compare import Interval, bootstrap_pck
+from diffusionpose.evaluation.metrics import (
+    JointCounts,
+    Metrics,
+    aic_score,
+    coco_metrics,
+    count_pose_joints,
+    crowdposetools_metrics,
+    has_torso,
+    oks_nms,
+    rescore,
+)
+from diffusionpose.geometry import DECODE_METHODS, Crop
 from diffusionpose.models.pose_model import PoseModel
-from diffusionpose.skeletons import AIC, CROWDPOSE, Skeleton
+from diffusionpose.poses import Pose
+from diffusionpose.skeletons import AIC, CROWDPOSE, LOWER_BODY, Skeleton
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Inference:
+    """How poses are made and how the work is done; only the first three change the poses.
+
+    Attributes:
+        decode: how heatmaps become coordinates, one of ``DECODE_METHODS``.
+        flip: average with the mirrored picture.
+        steps: diffusion steps; None for the model's own number.
+        batch_size: persons per pass through the network.
+        workers: processes that read pictures; 0 reads in this one.
+        device: the model is moved there; None leaves it where it is.
+        progress: called after every batch with the persons done and the persons in all.
+
+    Raises:
+        InputError: an unknown decoder or a number below its least.
+    """
+
+    decode: str = "dark"
+    flip: bool = True
+    steps: int | None = None
+    batch_size: int = 32
+    workers: int = 0
+    device: str | torch.device | None = None
+    progress: Callable[[int, int], None] | None = None
+
+    def __post_init__(self) -> None:
+        if self.decode not in DECODE_METHODS:
+            raise InputError(f"decode: {self.decode!r} is not one of {', '.join(DECODE_METHODS)}")
+        for name, number, least in (
+            ("steps", self.steps, 0),
+            ("batch_size", self.batch_size, 1),
+            ("workers", self.workers, 0),
+        ):
+            if number is not None and number < least:
+                raise InputError(f"{name}: {number} must be {least} or more")
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Keyword arguments of :meth:`PoseModel.estimate`."""
+        steps = {} if self.steps is None else {"steps": self.steps}
+        return {"decode": self.decode, "flip": self.flip, **steps}
+
+
+def predict_dataset(model: PoseModel, dataset: PersonDataset, **options: Any) -> tuple[list[Row], list[str]]:
+    """COCO keypoint results of a data set's persons, in their order, and a message for every failure.
+
+    A picture that is missing or cannot be read, and heatmaps that are not finite, cost the persons
+    concerned; the rest is done.
+
+    Args:
+        model: with the skeleton, input size and geometry of ``dataset``.
+        dataset: without augmentation.
+        options: of :class:`Inference`.
+
+    Returns:
+        Rows as of :func:`result_row` with the box's score, and failures.
+    """
+    rows, failures = predict_persons(model, dataset, Inference(**options))
+    return [row for row in rows if row is not None], failures
+
+
+def predict_persons(
+    model: PoseModel, dataset: PersonDataset, how: Inference
+) -> tuple[list[Row | None], list[str]]:
+    """As :func:`predict_dataset`, with None in the place of every person of ``dataset`` that failed."""
+    if how.device is not None:
+        model.to(how.device)
+    rows: list[Row | None] = [None] * len(dataset)
+    failures = list(dataset.failures)
+    loader = DataLoader(dataset, how.batch_size, num_workers=how.workers)
+    training = model.training
+    model.eval()
+    try:
+        done = 0
+        for batch in loader:
+            for index, answer in _answers(model, dataset, batch, how):
+                if isinstance(answer, str):
+                    failures.append(answer)
+                else:
+                    rows[index] = answer
+            done += len(batch["index"])
+            if how.progress is not None:
+                how.progress(done, len(dataset))
+    finally:
+        model.train(training)
+    # the persons of one picture fail alike
+    return rows, list(dict.fromkeys(failures))
+
+
+def result_row(annotations: Annotations, person: Person, keypoints: np.ndarray, scores: np.ndarray) -> Row:
+    """A pose as an entry of a COCO keypoint results file, with ``box`` and ``file_name`` added.
+
+    ``box`` is x0, y0, x1, y1. There is no ``bbox``: evaluators would take the area of an unmatched
+    pose from it, and AP_M and AP_L would differ from those of COCO results.
+
+    Args:
+        annotations: names the joints and the picture.
+        person: whose box.
+        keypoints: (J, 2) image pixels.
+        scores: (J,).
+
+    Raises:
+        InputError: a number that is not finite.
+    """
+    pose = Pose(annotations.skeleton, keypoints, scores, person.box, person.score)
+    return {
+        **pose.to_coco_result(person.image_id),
+        "box": [round(number, 2) for number in person.box.tolist()],
+        "file_name": annotations.images[person.image_id].file_name,
+    }
+
+
+def _answers(
+    model: PoseModel, dataset: PersonDataset, batch: dict[str, Tensor], how: Inference
+) -> Iterator[tuple[int, Row | str]]:
+    """Index and row, or index and message, of every person of a batch."""
+    broken = batch["broken"] > 0
+    for index in batch["index"][broken].tolist():
+        yield index, dataset.failure(index) or f"{_picture(dataset, index)}: could not be read"
+    if broken.all():
+        return
+    batch = {key: values[~broken] for key, values in batch.items()}
+    indices = batch["index"].tolist()
+    try:
+        yield from zip(indices, _estimate(model, dataset, batch, how), strict=True)
+    except InputError as error:
+        if len(indices) == 1:
+            yield indices[0], f"{_picture(dataset, indices[0])}: {error}"
+        else:  # a number that is not finite in the heatmaps of at least one person: find out whose
+            for position in range(len(indices)):
+                one = {key: values[position : position + 1] for key, values in batch.items()}
+                yield from _answers(model, dataset, one, how)
+
+
+def _estimate(
+    model: PoseModel, dataset: PersonDataset, batch: dict[str, Tensor], how: Inference
+) -> list[Row]:
+    crops = crops_of(batch, dataset.input_size, dataset.unbiased).to(model.device)
+    keypoints, scores = model.estimate(batch["image"].to(model.device), crops, **how.options)
+    return [
+        result_row(dataset.annotations, dataset.persons[index], points, sure)
+        for index, points, sure in zip(
+            batch["index"].tolist(),
+            keypoints.float().cpu().numpy(),
+            scores.float().cpu().numpy(),
+            strict=True,
+        )
+    ]
+
+
+def _picture(dataset: PersonDataset, index: int) -> Path:
+    return dataset.images / dataset.annotations.images[dataset.persons[index].image_id].file_name
+
+
+# The mean pose: the same keypoints in every box, what a model must at least beat
+
+
+def learn_mean_pose(annotations: Annotations) -> np.ndarray:
+    """Mean position of every joint relative to the box, over the labelled joints of ``annotations``.
+
+    Args:
+        annotations: a training set.
+
+    Returns:
+        (J, 2): x / box width and y / box height from the box's upper left corner. A joint that is
+        never labelled stands in the middle of the box.
+
+    Raises:
+        InputError: no person has a labelled joint.
+    """
+    persons = annotations.labelled().persons
+    if not persons:
+        raise InputError(f"{annotations.path}: no person with a labelled joint to learn a mean pose from")
+    boxes = np.stack([person.box for person in persons]).astype(np.float64)[:, None]
+    keypoints = np.stack([person.keypoints for person in persons])
+    labelled = (np.stack([person.visible for person in persons]) > 0)[..., None]
+    relative = (keypoints - boxes[..., :2]) / (boxes[..., 2:] - boxes[..., :2])
+    count = labelled.sum(0)
+    total: np.ndarray = np.where(labelled, relative, 0).sum(0)
+    return np.where(count > 0, total / np.maximum(count, 1), 0.5)
+
+
+def predict_mean_pose(mean_pose: np.ndarray, annotations: Annotations) -> list[dict[str, Any]]:
+    """The mean pose in the box of every person.
+
+    Args:
+        mean_pose: (J, 2) of :func:`learn_mean_pose`.
+        annotations: persons with boxes; J joints.
+
+    Returns:
+        COCO keypoint results in the order of the persons; keypoint scores 1, ``score`` the box's.
+
+    Raises:
+        InputError: another number of joints.
+    """
+    if mean_pose.shape != (annotations.skeleton.num_joints, 2):
+        raise InputError(
+            f"a mean pose of shape {mean_pose.shape} does not fit {annotations.path}, "
+            f"whose skeleton has {annotations.skeleton.num_joints} joints"
+        )
+    rows = []
+    for person in annotations.persons:
+        corner, size = person.box[:2], person.box[2:] - person.box[:2]
+        keypoints = corner + mean_pose * size
+        rows.append(result_row(annotations, person, keypoints, np.ones(len(keypoints))))
+    return rows
+
+
+# Errors as pose estimators make them, put on true poses: what a refinement is measured on
+
+KINDS = ("good", "jitter", "miss", "inversion")
+GOOD, JITTER, MISS, NEVER = 1.0, 0.85, 0.5, 0.1  # ks at which each kind begins, and where the last ends
+HEAD = ("nose", "eye", "ear", "head")
+TRIES = 500  # places drawn for an error; where none of them fits, the joint is good
+
+# (most labelled joints for which the row holds, rates by part): PoseFix's rates
+JITTER_RATES = (
+    (10, {"calm": 0.15, "hip": 0.25, "other": 0.20}),
+    (math.inf, {"calm": 0.10, "hip": 0.20, "other": 0.15}),
+)
+MISS_RATES = (
+    (5, {"head": 0.15, "end": 0.20, "other": 0.25}),
+    (10, {"head": 0.10, "end": 0.13, "other": 0.15}),
+    (math.inf, {"head": 0.02, "end": 0.05, "other": 0.10}),
+)
+INVERSION_RATES = {"head": 0.01, "lower": 0.06, "other": 0.03}
+
+
+def with_errors(
+    keypoints: np.ndarray, given: np.ndarray, area: float, skeleton: Skeleton, generator: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """A pose as an estimator might have given it.
+
+    Args:
+        keypoints: (J, 2) true ones, image pixels.
+        given: (J,) bool, which are known; the others stay as they are.
+        area: of the person, square pixels, as OKS takes it.
+        skeleton: names, pairs and sigmas of the joints.
+        generator: of the randomness; the same seed gives the same errors.
+
+    Returns:
+        keypoints (J, 2) and the index in ``KINDS`` of what was done to each joint, (J,).
+    """
+    changed, kinds = keypoints.astype(np.float64), np.zeros(len(keypoints), np.int64)
+    for joint in np.flatnonzero(given):
+        mirror = skeleton.flip_order[joint]
+        paired = mirror != joint and bool(given[mirror])
+        rates = error_rates(skeleton.joints[joint], int(given.sum()))
+        if not paired:
+            rates[KINDS.index("inversion")] = 0
+        kind = int(generator.choice(len(KINDS), p=rates / rates.sum()))
+        reach = _distances(skeleton.sigmas[joint], area)
+        away = keypoints[mirror] if paired else None
+        place = _place(KINDS[kind], keypoints[joint], away, reach, generator)
+        if place is None:
+            kind = KINDS.index("good")
+            place = _place("good", keypoints[joint], None, reach, generator)
+        changed[joint], kinds[joint] = place, kind
+    return changed, kinds
+
+
+def error_rates(joint: str, labelled: int) -> np.ndarray:
+    """(4,) rates of ``KINDS`` for a joint of a person with so many labelled joints."""
+    words = joint.split("_")
+    head = any(word in HEAD for word in words)
+    lower = any(word in LOWER_BODY for word in words)
+    calm = "nose" in words or (lower and "hip" not in words)
+    end = "shoulder" in words or "ankle" in words
+    jitter = _row(JITTER_RATES, labelled)["calm" if calm else "hip" if "hip" in words else "other"]
+    miss = _row(MISS_RATES, labelled)["head" if head else "end" if end else "other"]
+    inversion = INVERSION_RATES["head" if head else "lower" if lower else "other"]
+    return np.array([1 - jitter - miss - inversion, jitter, miss, inversion])
+
+
+def _row(rows: tuple[tuple[float, dict[str, float]], ...], labelled: int) -> dict[str, float]:
+    return next(rates for most, rates in rows if labelled <= most)
+
+
+def _distances(sigma: float, area: float) -> Callable[[float], float]:
+    """The distance in pixels at which a joint has a keypoint similarity."""
+    return lambda ks: math.sqrt(-2 * area * (2 * sigma) ** 2 * math.log(ks))
+
+
+def _place(
+    kind: str,
+    truth: np.ndarray,
+    mirror: np.ndarray | None,
+    reach: Callable[[float], float],
+    generator: np.random.Generator,
+) -> np.ndarray | None:
+    """(2,) where an error of that kind lies, nearer to its own joint than to the mirror one; or None."""
+    near, far = {
+        "good": (GOOD, JITTER), "jitter": (JITTER, MISS), "miss": (MISS, NEVER), "inversion": (GOOD, MISS)
+    }[kind]  # fmt: skip
+    middle, other = (mirror, truth) if kind == "inversion" else (truth, mirror)
+    angles = generator.uniform(0, 2 * math.pi, TRIES)
+    radii = generator.uniform(reach(near), reach(far), TRIES)
+    places = middle + radii[:, None] * np.column_stack([np.cos(angles), np.sin(angles)])
+    if other is not None:
+        least = np.full(TRIES, reach(MISS)) if kind == "miss" else radii
+        places = places[np.hypot(*(places - other).T) > least]
+    return places[0] if len(places) else None
+
+
+# A model measured on a data set, with true or with detected boxes
 
 CROWDPOSETOOLS_KEYS = ("AP", "AP50", "AP75", "AR", "AP_easy", "AP_medium", "AP_hard")
 

@@ -6,19 +6,357 @@ Symbols are the paper's: x image, x_fea feature, x_c condition, y keypoints, hm 
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from diffusionpose.diffusion import NoiseSchedule, diffuse_keypoints
-from diffusionpose.geometry.codec import HeatmapCodec
-from diffusionpose.geometry.start import Start
+from diffusionpose.geometry import HeatmapCodec, Start, keypoint_mask, skeleton_mask
 from diffusionpose.models.encoders import Encoder
-from diffusionpose.models.heatmap_model import coarse_head
-from diffusionpose.models.pose_model import PoseModel, heatmap_loss
+from diffusionpose.models.pose_model import PoseModel, coarse_head, heatmap_loss, nearly_zero
 from diffusionpose.skeletons import Skeleton
+
+
+class NoiseSchedule(nn.Module):
+    """alpha_t and gamma_t for t = 1..T (Eq. 1 and 2).
+
+    ``gamma_t`` falls from nearly 1 to nearly 0 along a squared cosine (Chen et al. 2022, "A
+    Generalist Framework for Panoptic Segmentation"; the paper leaves the schedule open).
+
+    Attributes:
+        gamma: (T + 1,) with gamma[0] = 1 (no noise), gamma[t] = alpha_1 * .. * alpha_t (Eq. 2).
+        alpha: (T + 1,) with alpha[0] = 1, alpha[t] = gamma[t] / gamma[t - 1] (Eq. 1).
+    """
+
+    gamma: Tensor
+    alpha: Tensor
+
+    def __init__(self, timesteps: int = 1000) -> None:
+        super().__init__()
+        share = torch.arange(timesteps + 1, dtype=torch.float64) / timesteps
+        # offsets keep every alpha_t inside (0, 1): gamma_1 below 1, gamma_T above 0
+        gamma = torch.cos((share + 2e-4) / (1 + 2.5e-4) * math.pi / 2).square()
+        gamma[0] = 1.0
+        alpha = torch.cat([gamma[:1], gamma[1:] / gamma[:-1]])
+        self.timesteps = timesteps
+        # constants, made anew from T: not part of a checkpoint
+        self.register_buffer("gamma", gamma.float(), persistent=False)
+        self.register_buffer("alpha", alpha.float(), persistent=False)
+
+
+def diffuse_keypoints(y_0: Tensor, gamma_t: Tensor, epsilon: Tensor, zeta: float) -> Tensor:
+    """y_t = sqrt(gamma_t) (zeta y_0) + sqrt(1 - gamma_t) epsilon (Eq. 4), back in the unit of y_0.
+
+    The sum is divided by zeta, so that the noise on a keypoint is sqrt(1 - gamma_t) / zeta: with
+    y_0 in heatmap pixels from the crop's centre, zeta = 0.05 means up to 20 pixels, zeta = 1 up to
+    one. With zeta = 1 this is Eq. 3.
+
+    Args:
+        y_0: (b, j, 2) keypoints, heatmap pixels from the centre of the crop.
+        gamma_t: (b,) from ``NoiseSchedule.gamma``.
+        epsilon: (b, j, 2) standard normal noise.
+        zeta: signal scale, above 0.
+
+    Returns:
+        (b, j, 2), in the unit and from the origin of ``y_0``.
+    """
+    signal = gamma_t.sqrt()[:, None, None] * (zeta * y_0)
+    noise = (1 - gamma_t).sqrt()[:, None, None] * epsilon
+    return (signal + noise) / zeta
+
+
+# SC-CA: spatial-channel cross-attention (Eq. 8), A(Q, K, V) = A_c(Q, K, V) + A_s(Q, K, V)
+
+WINDOW = 7  # positions along each side of a window (DaViT)
+GROUP_CHANNELS = 32  # channels of a head, and of a channel group (DaViT)
+
+
+class CrossAttention(nn.Module):
+    """Projections around an attention: what the two kinds below share."""
+
+    def __init__(self, channels: int, groups: int) -> None:
+        super().__init__()
+        if channels % groups:
+            raise ValueError(f"{channels} channels cannot be split into {groups} equal groups")
+        self.groups = groups
+        self.query = nn.Linear(channels, channels)
+        self.key = nn.Linear(channels, channels)
+        self.value = nn.Linear(channels, channels)
+        self.out = nn.Linear(channels, channels)
+
+    def _split(self, tokens: Tensor) -> Tensor:
+        """(b, n, c) -> (b, groups, n, c / groups)."""
+        return tokens.unflatten(2, (self.groups, -1)).transpose(1, 2)
+
+    def forward(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """(b, n, c) tokens each -> (b, n, c)."""
+        q, k, v = self._split(self.query(query)), self._split(self.key(key)), self._split(self.value(value))
+        return self.out(self.attend(q, k, v).transpose(1, 2).flatten(2))
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """(b, groups, n, d) each -> (b, groups, n, d)."""
+        raise NotImplementedError
+
+
+class ChannelGroupAttention(CrossAttention):
+    """A_c: every channel attends to the channels of its group, over all positions of the picture."""
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Weights between the channels of a group, (b, groups, d, d)."""
+        # the products sum over positions, so their number sets the scale: resolution then does not
+        weights = (q.mT @ k * q.shape[2] ** -0.5).softmax(dim=-1)
+        return (weights @ v.mT).mT
+
+
+class WindowAttention(CrossAttention):
+    """A_s: every position attends to the positions of its window (multi-head)."""
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Weights between the positions of a window, (b, heads, n, n)."""
+        # written out: windows of 49 positions are too small for fused kernels to pay, on CPU least
+        weights = (q @ k.mT * q.shape[3] ** -0.5).softmax(dim=-1)
+        return weights @ v
+
+
+class SpatialChannelCrossAttention(nn.Module):
+    """A = A_c + A_s (Eq. 8).
+
+    Args:
+        channels: of the feature maps.
+        window: side of A_s's windows, positions. Maps that are no multiple of it are filled with
+            zeros, which is what positions off the skeleton hold anyway.
+    """
+
+    def __init__(self, channels: int, window: int = WINDOW) -> None:
+        super().__init__()
+        groups = max(1, channels // GROUP_CHANNELS)
+        while channels % groups:
+            groups -= 1
+        self.window = window
+        self.channel = ChannelGroupAttention(channels, groups)
+        self.spatial = WindowAttention(channels, groups)
+
+    def forward(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """(b, c, h, w) each -> (b, c, h, w)."""
+        height, width = query.shape[2:]
+        tokens = [_tokens(feature) for feature in (query, key, value)]
+        a_c = _feature_map(self.channel(*tokens), height, width)
+        a_s = self._windowed(query, key, value)
+        return a_c + a_s
+
+    def _windowed(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        (height, width), side = query.shape[2:], self.window
+        fill = (0, -width % side, 0, -height % side)
+        padded = [F.pad(feature, fill) for feature in (query, key, value)]
+        rows, columns = padded[0].shape[2] // side, padded[0].shape[3] // side
+        windows = [_tokens(cut_windows(feature, side)) for feature in padded]
+        attended = _feature_map(self.spatial(*windows), side, side)
+        return join_windows(attended, rows, columns)[..., :height, :width]
+
+
+def _tokens(feature: Tensor) -> Tensor:
+    """(b, c, h, w) -> (b, h w, c)."""
+    return feature.flatten(2).mT
+
+
+def _feature_map(tokens: Tensor, height: int, width: int) -> Tensor:
+    """(b, h w, c) -> (b, c, h, w)."""
+    return tokens.mT.unflatten(2, (height, width))
+
+
+def cut_windows(feature: Tensor, side: int) -> Tensor:
+    """(b, c, rows side, columns side) -> (b rows columns, c, side, side)."""
+    split = feature.unflatten(3, (-1, side)).unflatten(2, (-1, side))
+    return split.permute(0, 2, 4, 1, 3, 5).flatten(0, 2)
+
+
+def join_windows(windows: Tensor, rows: int, columns: int) -> Tensor:
+    """The inverse of :func:`cut_windows`."""
+    split = windows.unflatten(0, (-1, rows, columns))
+    return split.permute(0, 3, 1, 4, 2, 5).flatten(4, 5).flatten(2, 3)
+
+
+# Conditions x_c of the decoder: Eq. 6 and 7, and the lesser ones of Table 5
+
+
+class Condition(nn.Module):
+    """What the conditions share: ``channels`` of x_c, and the arguments of ``forward``."""
+
+    channels: int
+
+    def forward(self, x_fea: Tensor, y: Tensor, visible: Tensor) -> Tensor:
+        """x_fea (b, c, h, w), y (b, j, 2) heatmap pixels, visible (b, j) -> (b, channels, h, w)."""
+        raise NotImplementedError
+
+
+class FeatureCondition(Condition):
+    """x_c = x_fea: the features only (Table 5, first row)."""
+
+    def __init__(self, feature_channels: int) -> None:
+        super().__init__()
+        self.channels = feature_channels
+
+    def forward(self, x_fea: Tensor, y: Tensor, visible: Tensor) -> Tensor:
+        """As :meth:`Condition.forward`."""
+        return x_fea
+
+
+class KeypointCondition(Condition):
+    """x_c = C(x_fea, x_kps): features and those around the keypoints (Table 5, second row)."""
+
+    def __init__(self, feature_channels: int, delta_kps: float) -> None:
+        super().__init__()
+        self.channels = 2 * feature_channels
+        self.delta_kps = delta_kps
+
+    def forward(self, x_fea: Tensor, y: Tensor, visible: Tensor) -> Tensor:
+        """As :meth:`Condition.forward`."""
+        x_kps = x_fea * keypoint_mask(y, _size(x_fea), self.delta_kps, visible)
+        return torch.cat([x_fea, x_kps], dim=1)
+
+
+class StructureCondition(Condition):
+    """x_c = C(x_kps + A(x_kps, x_ske, x_ske), x_fea) (Eq. 6 and 7; Table 5, third row).
+
+    Args:
+        feature_channels: of x_fea.
+        limbs: ``Skeleton.limbs``.
+        delta_kps: radius of the keypoint mask, heatmap pixels (Eq. 5).
+        delta_ske: half width of the skeleton mask, heatmap pixels (Eq. 5).
+    """
+
+    def __init__(
+        self, feature_channels: int, limbs: Sequence[tuple[int, int]], delta_kps: float, delta_ske: float
+    ) -> None:
+        super().__init__()
+        self.channels = 2 * feature_channels
+        self.limbs = tuple(limbs)
+        self.delta_kps = delta_kps
+        self.delta_ske = delta_ske
+        self.attention = SpatialChannelCrossAttention(feature_channels)
+
+    def forward(self, x_fea: Tensor, y: Tensor, visible: Tensor) -> Tensor:
+        """As :meth:`Condition.forward`."""
+        m_kps = keypoint_mask(y, _size(x_fea), self.delta_kps, visible)
+        m_ske = skeleton_mask(y, self.limbs, _size(x_fea), self.delta_ske, visible)
+        x_kps, x_ske = x_fea * m_kps, x_fea * m_ske  # Eq. 6
+        return torch.cat([x_kps + self.attention(x_kps, x_ske, x_ske), x_fea], dim=1)  # Eq. 7
+
+
+def _size(feature: Tensor) -> tuple[int, int]:
+    return feature.shape[-1], feature.shape[-2]
+
+
+# SGDD: the structure-guided diffusion decoder D(hm_t, x_c) (Eq. 9, Fig. 3, Table 1)
+
+STAGE_WIDTHS = (1, 2, 2, 2)  # channels of the stages in units of C (Table 1)
+BLOCKS = 2  # residual blocks a stage (Table 1)
+
+
+def _norm(channels: int) -> nn.GroupNorm:
+    # Groups, not batches: the decoder sees noised truth in training and coarse heatmaps at
+    # inference, so batch statistics of the one would be wrong for the other.
+    return nn.GroupNorm(math.gcd(channels, 32) if channels >= 128 else math.gcd(channels, 8), channels)
+
+
+class ResidualBlock(nn.Module):
+    """Two 3x3 convolutions beside a shortcut (He et al. 2016); starts as the identity."""
+
+    def __init__(self, in_channels: int, channels: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(in_channels, channels, 3, padding=1, bias=False)
+        self.norm1 = _norm(channels)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.norm2 = _norm(channels)
+        nn.init.zeros_(self.norm2.weight)
+        same = in_channels == channels
+        self.shortcut = nn.Identity() if same else nn.Conv2d(in_channels, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(b, in_channels, h, w) -> (b, channels, h, w)."""
+        y = F.relu(self.norm1(self.conv1(x)))
+        y = self.norm2(self.conv2(y))
+        return F.relu(y + self.shortcut(x))
+
+
+class StructureGuidedDecoder(nn.Module):
+    """A U-Net from noised heatmaps and their condition to heatmaps.
+
+    Args:
+        joints: J, channels of the heatmaps.
+        condition_channels: of x_c.
+        width: the paper's C.
+        time_input: let D see t as an embedding added to its first feature. The paper's D does not
+            (Eq. 9).
+    """
+
+    def __init__(
+        self, joints: int, condition_channels: int, width: int = 128, time_input: bool = False
+    ) -> None:
+        super().__init__()
+        channels = [width * factor for factor in STAGE_WIDTHS]
+        self.stem = nn.Conv2d(joints + condition_channels, channels[0], 3, padding=1)
+        self.time = TimeEmbedding(channels[0]) if time_input else None
+        self.stages = nn.ModuleList()
+        self.downs = nn.ModuleList()
+        self.ups = nn.ModuleList()
+        for i, width_i in enumerate(channels):
+            before = channels[max(i - 1, 0)]
+            blocks = [ResidualBlock(before if k == 0 else width_i, width_i) for k in range(BLOCKS)]
+            self.stages.append(nn.Sequential(*blocks))
+            if i > 0:
+                self.downs.append(nn.Conv2d(before, before, 3, stride=2, padding=1))
+                self.ups.append(nn.Conv2d(width_i, before, 3, padding=1))
+        self.out = nearly_zero(nn.Conv2d(channels[0], joints, 3, padding=1))
+
+    def forward(self, hm_t: Tensor, x_c: Tensor, t: Tensor | None = None) -> Tensor:
+        """Estimated heatmaps (Eq. 9).
+
+        Args:
+            hm_t: (b, j, h, w) noised heatmaps.
+            x_c: (b, condition_channels, h, w).
+            t: (b,) noise level t / T in [0, 1], only with ``time_input``.
+
+        Returns:
+            (b, j, h, w).
+        """
+        x = self.stem(torch.cat([hm_t, x_c], dim=1))
+        if self.time is not None:
+            if t is None:
+                raise ValueError("this decoder was made with time_input: give it t")
+            x = x + self.time(t)[:, :, None, None]
+
+        skips = []
+        for i, stage in enumerate(self.stages):
+            x = stage(x if i == 0 else self.downs[i - 1](x))
+            skips.append(x)
+        x = skips.pop()
+        for up in reversed(self.ups):
+            skip = skips.pop()
+            x = up(F.interpolate(x, size=skip.shape[2:], mode="nearest")) + skip
+        return self.out(x)
+
+
+class TimeEmbedding(nn.Module):
+    """Sinusoids of t / T through a small network (Ho et al. 2020)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.waves = channels // 2
+        self.net = nn.Sequential(nn.Linear(channels, channels), nn.SiLU(), nn.Linear(channels, channels))
+
+    def forward(self, t: Tensor) -> Tensor:
+        """(b,) in [0, 1] -> (b, channels)."""
+        waves = self.waves
+        frequencies = torch.exp(torch.arange(waves, device=t.device) * (-math.log(1e4) / waves))
+        angles = 1000 * t[:, None] * frequencies
+        return self.net(torch.cat([angles.sin(), angles.cos()], dim=1))
+
+
+# DiffusionPose: the paper's model. ``loss`` is Algorithm 1, ``denoise`` is Algorithm 2
 
 NOISE_STRIDE = 4  # y_0 of Eq. 4 is in pixels of a heatmap of this stride, whatever s is
 
@@ -28,7 +366,7 @@ class DiffusionPose(PoseModel):
 
     Args:
         encoder: E; its feature is resized to the heatmap where its stride is another.
-        condition: makes x_c (``models/condition.py``).
+        condition: makes x_c (``models/diffusion_pose.py``).
         decoder: D, of hm_t, x_c and t / T (which the paper's D does not look at).
         skeleton: J joints.
         codec: sizes and geometry of the heatmaps; its stride is the paper's s.

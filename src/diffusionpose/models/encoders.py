@@ -13,11 +13,129 @@ from pathlib import Path
 from typing import Any
 
 import timm
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from diffusionpose.errors import InputError
-from diffusionpose.models.movenet import HEAD_CHANNELS, MobileNetPyramid, Separable
+
+# (channels, blocks, stride) of each stage (MobileNetV2, Table 2)
+STAGES = ((16, 1, 1), (24, 2, 2), (32, 3, 2), (64, 4, 2), (96, 3, 1), (160, 3, 2), (320, 1, 1))
+EXPANSION = 6
+LATERAL_BLOCKS = (2, 5, 9)  # the last blocks of strides 4, 8 and 16 that the pyramid reads
+LATERAL_CHANNELS = (24, 32, 64, 64)
+SMOOTH_CHANNELS = (32, 24, 24)
+PYRAMID_CHANNELS = 24
+HEAD_CHANNELS = 96
+
+
+class MobileNetPyramid(nn.Module):
+    """MobileNetV2 and its pyramid: (b, 3, H, W) -> (b, 24, H / 4, W / 4).
+
+    Args:
+        width: multiplier of MobileNetV2's channels; MoveNet Thunder has 1.75, MultiPose 1.5.
+        frozen: the stem and so many of the 17 blocks are not trained: their weights stay, and no gradient
+            is computed through them.
+    """
+
+    def __init__(self, width: float, frozen: int = 0) -> None:
+        super().__init__()
+        if not 0 <= frozen <= sum(count for _, count, _ in STAGES):
+            raise ValueError(f"frozen {frozen}: MobileNetV2 has 17 blocks")
+        self.frozen = frozen
+        channels = _rounded(32 * width)
+        self.stem = Convolution(3, channels, 3, stride=2)
+        self.blocks = nn.ModuleList()
+        outputs = []
+        for stage, (base, count, stride) in enumerate(STAGES):
+            for block in range(count):
+                expansion = 1 if stage == 0 else EXPANSION
+                self.blocks.append(
+                    InvertedResidual(channels, _rounded(base * width), stride if block == 0 else 1, expansion)
+                )
+                channels = _rounded(base * width)
+                outputs.append(channels)
+        self.top = Convolution(channels, 1280)
+        sources = [outputs[i] for i in LATERAL_BLOCKS] + [1280]
+        self.lateral = nn.ModuleList(
+            Convolution(source, target) for source, target in zip(sources, LATERAL_CHANNELS, strict=True)
+        )
+        inputs = (LATERAL_CHANNELS[3], *SMOOTH_CHANNELS[:-1])
+        self.smooth = nn.ModuleList(
+            Separable(source, target) for source, target in zip(inputs, SMOOTH_CHANNELS, strict=True)
+        )
+        for parameter in (p for part in (self.stem, *self.blocks[:frozen]) for p in part.parameters()):
+            parameter.requires_grad_(frozen == 0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Images scaled to [-1, 1], sides in multiples of 32 -> features of stride 4."""
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.frozen == 0):
+            x = F.relu6(self.stem(x))
+        pyramid = []
+        for number, block in enumerate(self.blocks):
+            with torch.set_grad_enabled(torch.is_grad_enabled() and number >= self.frozen):
+                x = block(x)
+            if number in LATERAL_BLOCKS:
+                pyramid.append(x)
+        pyramid.append(F.relu6(self.top(x)))
+        *finer, y = [lateral(feature) for lateral, feature in zip(self.lateral, pyramid, strict=True)]
+        for smooth, feature in zip(self.smooth, reversed(finer), strict=True):
+            y = F.interpolate(y, size=feature.shape[2:], mode="bilinear", align_corners=False)
+            y = smooth(y + feature)
+        return y
+
+
+class InvertedResidual(nn.Module):
+    """MobileNetV2's block: expand 1x1, depthwise 3x3, project 1x1, added to its input where sizes allow."""
+
+    def __init__(self, channels: int, output: int, stride: int, expansion: int) -> None:
+        super().__init__()
+        inner = channels * expansion
+        self.expand = Convolution(channels, inner) if expansion > 1 else None
+        self.depthwise = Convolution(inner, inner, 3, stride, groups=inner)
+        self.project = Convolution(inner, output)
+        self.residual = stride == 1 and channels == output
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(b, channels, h, w) -> (b, output, h / stride, w / stride)."""
+        y = x if self.expand is None else F.relu6(self.expand(x))
+        y = self.project(F.relu6(self.depthwise(y)))
+        return x + y if self.residual else y
+
+
+class Separable(nn.Module):
+    """Depthwise 3x3 without bias or activation, pointwise 1x1, ReLU."""
+
+    def __init__(self, channels: int, output: int) -> None:
+        super().__init__()
+        self.depthwise = Convolution(channels, channels, 3, groups=channels, bias=False)
+        self.pointwise = Convolution(channels, output)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(b, channels, h, w) -> (b, output, h, w)."""
+        return F.relu(self.pointwise(self.depthwise(x)))
+
+
+class Convolution(nn.Module):
+    """A convolution with TensorFlow's "SAME" padding, for even sides where the stride is 2."""
+
+    def __init__(
+        self, channels: int, output: int, kernel: int = 1, stride: int = 1, groups: int = 1, bias: bool = True
+    ) -> None:
+        super().__init__()
+        same = (kernel - 1) // 2 if stride == 1 else 0
+        self.conv = nn.Conv2d(channels, output, kernel, stride, padding=same, groups=groups, bias=bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(b, channels, h, w) -> (b, output, h / stride, w / stride)."""
+        return self.conv(F.pad(x, (0, 1, 0, 1)) if self.conv.stride[0] == 2 else x)
+
+
+def _rounded(channels: float) -> int:
+    return max(8, int(channels + 4) // 8 * 8)
+
+
+# Encoders: a timm backbone that gives one feature map (the paper's E, x_fea = E(x))
 
 IMPORT = "files of other projects become such files by `diffusionpose import-weights`"
 
@@ -147,7 +265,7 @@ class PyramidEncoder(Encoder):
 
 
 class MoveNetEncoder(Encoder):
-    """MoveNet's pyramid with the features of its heatmap head, 96 channels at stride 4 (``models/movenet.py``).
+    """MoveNet's pyramid with the features of its heatmap head, 96 channels at stride 4 (``models/encoders.py``).
 
     The paper's conv (Eq. 10) on this feature stands where MoveNet's own last convolution did.
 
@@ -236,3 +354,33 @@ def _smooth(channels: int) -> nn.Sequential:
     return nn.Sequential(
         nn.Conv2d(channels, channels, 3, padding=1, bias=False), nn.GroupNorm(8, channels), nn.ReLU()
     )
+
+
+# HRNet cut after its third stage: what TransPose-H and TokenPose-L put their transformers on
+
+
+class HRNetStage3Encoder(Encoder):
+    """HRNet's high-resolution branch after stage 3 of 4: stride 4, 32 or 48 channels.
+
+    Stage 4, the transition before it and the fusions that make the coarser branches at the end of
+    stage 3 do not exist, so every parameter gets a gradient.
+
+    Args:
+        name: of a timm HRNet.
+        pretrained: let timm download its ImageNet weights.
+    """
+
+    def __init__(self, name: str = "hrnet_w48", pretrained: bool = False) -> None:
+        backbone: Any = timm.create_model(
+            name, pretrained=pretrained, features_only=True, feature_location="", out_indices=(1,)
+        )
+        last = backbone.stage3[-1]
+        last.fuse_layers = last.fuse_layers[:1]
+        # an identity as the only transition hands on branch 0, one as stage 4 gives it back
+        backbone.transition3 = nn.ModuleList([nn.Identity()])
+        backbone.stage4 = nn.Identity()
+        super().__init__(backbone, last.num_in_chs[0], stride=4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(b, 3, H, W) normalised -> (b, c, H / 4, W / 4)."""
+        return self.backbone(x)[0]

@@ -14,12 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from diffusionpose.errors import InputError
-from diffusionpose.geometry.codec import HeatmapCodec
-from diffusionpose.geometry.crops import Crop
-from diffusionpose.geometry.flips import flip_heatmaps, flip_images
-from diffusionpose.geometry.start import Start
+from diffusionpose.geometry import Crop, HeatmapCodec, Start, flip_heatmaps, flip_images
 from diffusionpose.models.encoders import Encoder
-from diffusionpose.models.hub import push, save_folder
 from diffusionpose.skeletons import Skeleton
 
 
@@ -174,11 +170,15 @@ class PoseModel(nn.Module):
         return crop.to(y.device).heatmap_to_image(y, self.heatmap_size), scores
 
     def save_pretrained(self, folder: str | Path, **card: Any) -> None:
-        """Weights, config.json and model card in a folder: :func:`~diffusionpose.models.hub.save_folder`."""
+        """Weights, config.json and model card in a folder: :func:`~diffusionpose.models.checkpoints.save_folder`."""
+        from diffusionpose.models.checkpoints import save_folder
+
         save_folder(self, folder, **card)
 
     def push_to_hub(self, repository: str, **options: Any) -> str:
-        """The same in a hub repository: :func:`~diffusionpose.models.hub.push`; the commit's address."""
+        """The same in a hub repository: :func:`~diffusionpose.models.checkpoints.push`; the commit's address."""
+        from diffusionpose.models.checkpoints import push
+
         return push(self, repository, **options)
 
     @classmethod
@@ -186,12 +186,12 @@ class PoseModel(nn.Module):
         """A trained model: ``load_model`` of a folder, a file, a bundled model's name or a hub id.
 
         Args:
-            weights, options: as of :func:`~diffusionpose.models.weights.load_model`.
+            weights, options: as of :func:`~diffusionpose.models.checkpoints.load_model`.
 
         Raises:
             InputError: as there, or a model that is none of this class.
         """
-        from diffusionpose.models.weights import load_model  # which knows every model, this one included
+        from diffusionpose.models.checkpoints import load_model
 
         model = load_model(weights, **options)
         if not isinstance(model, cls):
@@ -202,3 +202,45 @@ class PoseModel(nn.Module):
 def heatmap_loss(estimated: Tensor, truth: Tensor, visible: Tensor) -> Tensor:
     """Mean squared error over (b, j, h, w); joints with visible (b, j) = 0 count as no error."""
     return ((estimated.float() - truth).square() * visible[:, :, None, None]).mean()
+
+
+# Heatmap models: an encoder and a head. HRNet and SimpleBaseline, the yardsticks, are such
+
+
+class HeatmapModel(PoseModel):
+    """head(E(x)) trained on Gaussian heatmaps (Xiao et al., ECCV 2018).
+
+    Args:
+        encoder: E.
+        head: from the encoder's feature to (b, j, h, w) heatmaps of the codec's size.
+        skeleton: J joints.
+        codec: sizes and geometry of the heatmaps.
+    """
+
+    def __init__(self, encoder: Encoder, head: nn.Module, skeleton: Skeleton, codec: HeatmapCodec) -> None:
+        super().__init__(encoder, skeleton, codec)
+        self.head = head
+
+    def forward(self, images: Tensor, **options: Any) -> Tensor:
+        """(b, 3, H, W) RGB uint8 crops -> (b, j, h, w) heatmaps. ``steps`` and the like mean nothing here."""
+        return self.head(self.encoder(self.normalise(images)))
+
+    def loss(
+        self, images: Tensor, keypoints: Tensor, visible: Tensor, noise: dict[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """As :meth:`PoseModel.loss`: one squared error."""
+        hm_0 = self.codec.draw(self.codec.to_heatmap(keypoints))
+        return {"loss": heatmap_loss(self(images), hm_0, visible)}
+
+
+def nearly_zero(conv: nn.Conv2d) -> nn.Conv2d:
+    """The same convolution, begun so that the first heatmaps are nearly empty, as the truth is."""
+    nn.init.normal_(conv.weight, std=1e-3)
+    if conv.bias is not None:
+        nn.init.zeros_(conv.bias)
+    return conv
+
+
+def coarse_head(channels: int, joints: int) -> nn.Conv2d:
+    """HRNet's head and the paper's conv (Eq. 10): a 1x1 convolution that begins near zero."""
+    return nearly_zero(nn.Conv2d(channels, joints, 1))

@@ -13,27 +13,34 @@ from typing import Any
 from torch import nn
 
 from diffusionpose.errors import InputError
-from diffusionpose.geometry.codec import HeatmapCodec
-from diffusionpose.models.baselines.hrformer import HRFormerEncoder
-from diffusionpose.models.baselines.simplebaseline import deconvolution_head
-from diffusionpose.models.baselines.tokenpose import TokenPoseHead
-from diffusionpose.models.baselines.transpose import TransPoseHead
-from diffusionpose.models.baselines.unet import UNetHead
-from diffusionpose.models.baselines.vitpose import SimpleDecoder, ViTEncoder
-from diffusionpose.models.condition import Condition, FeatureCondition, KeypointCondition, StructureCondition
-from diffusionpose.models.diffusion_pose import DiffusionPose
+from diffusionpose.geometry import HeatmapCodec
+from diffusionpose.models.diffusion_pose import (
+    Condition,
+    DiffusionPose,
+    FeatureCondition,
+    KeypointCondition,
+    StructureCondition,
+    StructureGuidedDecoder,
+)
 from diffusionpose.models.encoders import (
     Encoder,
     HRNetEncoder,
+    HRNetStage3Encoder,
     LastStageEncoder,
     MoveNetEncoder,
     PyramidEncoder,
     RaisedEncoder,
 )
-from diffusionpose.models.heatmap_model import HeatmapModel, coarse_head
-from diffusionpose.models.hrnet_stage3 import HRNetStage3Encoder
-from diffusionpose.models.pose_model import PoseModel
-from diffusionpose.models.sgdd import StructureGuidedDecoder
+from diffusionpose.models.heads import (
+    SimpleDecoder,
+    TokenPoseHead,
+    TransPoseHead,
+    UNetHead,
+    ViTEncoder,
+    deconvolution_head,
+)
+from diffusionpose.models.hrformer import HRFormerEncoder
+from diffusionpose.models.pose_model import HeatmapModel, PoseModel, coarse_head
 from diffusionpose.skeletons import CROWDPOSE, Skeleton, get_skeleton
 
 CONDITIONS = ("features", "keypoints", "full")  # the rows of Table 5

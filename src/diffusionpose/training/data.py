@@ -13,8 +13,7 @@ from torch import Tensor, distributed
 from torch.utils.data import DataLoader, Sampler
 
 from diffusionpose.data.annotations import Annotations, read_annotations
-from diffusionpose.data.augmentation import Augmentation
-from diffusionpose.data.dataset import JointDataset, PersonDataset, Sample
+from diffusionpose.data.dataset import Augmentation, JointDataset, PersonDataset, Sample
 from diffusionpose.errors import InputError
 from diffusionpose.skeletons import SKELETONS, Skeleton
 from diffusionpose.training.settings import ImageSet, Machine, TrainingSettings

@@ -41,7 +41,7 @@ class TrainingSettings:
         ema_decay: of the moving average of the weights, 0 for none. What is validated and saved as
             the model is the average.
         sync_batchnorm: BatchNorm statistics over all processes (GPU only).
-        augmentation: what differs from ``diffusionpose.data.augmentation.Augmentation`` (whose defaults are
+        augmentation: what differs from ``diffusionpose.data.dataset.Augmentation`` (whose defaults are
             the paper's), None for no augmentation at all.
         decode, flip, steps: of the validation: decoder, flip test, diffusion steps.
         val_every: validate after every so many epochs, and after the last.

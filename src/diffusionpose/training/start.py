@@ -10,13 +10,12 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from diffusionpose.errors import InputError
-from diffusionpose.models.baselines.vitpose import ViTEncoder
+from diffusionpose.models.checkpoints import load_model
 from diffusionpose.models.diffusion_pose import DiffusionPose
 from diffusionpose.models.encoders import RaisedEncoder
-from diffusionpose.models.exported_model import ExportedModel
-from diffusionpose.models.heatmap_model import HeatmapModel
-from diffusionpose.models.pose_model import PoseModel
-from diffusionpose.models.weights import load_model
+from diffusionpose.models.exported import ExportedModel
+from diffusionpose.models.heads import ViTEncoder
+from diffusionpose.models.pose_model import HeatmapModel, PoseModel
 from diffusionpose.models.zoo import create_model
 from diffusionpose.training.settings import TrainingSettings
 

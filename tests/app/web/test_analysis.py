@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from diffusionpose import PoseEstimator, create_model, load_model
-from diffusionpose.app.web.analysis import MOST_PERSONS, Options, analyse
+from diffusionpose.app.web.handlers import MOST_PERSONS, Options, analyse
 from diffusionpose.errors import InputError
 
 ONES = np.ones(2, np.float32)

@@ -9,9 +9,9 @@ from PIL import Image
 
 from diffusionpose import PoseEstimator, create_model
 from diffusionpose.app.web import clip as clips
-from diffusionpose.app.web.analysis import MOST_PERSONS, Options
 from diffusionpose.app.web.clip import Followed, Progress, Surest, follow
-from diffusionpose.app.web.upload import Limits
+from diffusionpose.app.web.files import Limits
+from diffusionpose.app.web.handlers import MOST_PERSONS, Options
 from diffusionpose.errors import InputError
 
 av = pytest.importorskip("av")
@@ -53,7 +53,7 @@ def lines_of(followed):
 
 def test_a_clip_comes_back_with_its_poses(clip, run, results, monkeypatch):
     monkeypatch.setattr(
-        "diffusionpose.inference.drawing.draw_poses", lambda image, poses, **_: np.full_like(image, 200)
+        "diffusionpose.runtime.drawing.draw_poses", lambda image, poses, **_: np.full_like(image, 200)
     )
     path = clip(7)
     *progress, followed = run(path)

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from diffusionpose import PoseEstimator, create_model
-from diffusionpose.app.web import clip_tab
+from diffusionpose.app.web import clip as clip_tab
 from diffusionpose.app.web.clip import Progress
+from diffusionpose.app.web.files import Limits
 from diffusionpose.app.web.handlers import Handlers
-from diffusionpose.app.web.upload import Limits
 
 gradio = pytest.importorskip("gradio")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from diffusionpose.app.web import server
-from diffusionpose.app.web.upload import Limits
+from diffusionpose.app.web.files import Limits
 from diffusionpose.errors import InputError
 
 

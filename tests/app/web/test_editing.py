@@ -3,10 +3,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from diffusionpose.app.web.analysis import MOST_PERSONS
-from diffusionpose.app.web.editing import LONGEST, Editor
+from diffusionpose.app.web.handlers import LONGEST, MOST_PERSONS, Editor
 from diffusionpose.errors import InputError
-from diffusionpose.inference.detectors import WholeImage
+from diffusionpose.runtime.people import WholeImage
 
 
 @pytest.fixture

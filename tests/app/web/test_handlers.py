@@ -5,9 +5,8 @@ import pytest
 import torch
 
 from diffusionpose import PoseEstimator, create_model
-from diffusionpose.app.web.editing import Editor
-from diffusionpose.app.web.handlers import ALL_JOINTS, Handlers
-from diffusionpose.app.web.upload import Limits
+from diffusionpose.app.web.files import Limits
+from diffusionpose.app.web.handlers import ALL_JOINTS, Editor, Handlers
 
 gradio = pytest.importorskip("gradio")
 

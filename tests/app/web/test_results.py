@@ -7,10 +7,10 @@ import pytest
 from PIL import Image
 
 from diffusionpose import load_model
-from diffusionpose.app.web.analysis import Options, analyse
-from diffusionpose.app.web.results import sweep, swept, write_results
-from diffusionpose.data.images import read_image
-from diffusionpose.inference.drawing import draw_poses
+from diffusionpose.app.web.files import sweep, swept, write_results
+from diffusionpose.app.web.handlers import Options, analyse
+from diffusionpose.runtime.drawing import draw_poses
+from diffusionpose.runtime.images import read_image
 
 
 @pytest.mark.parametrize("name", ["photo.png", "trip 0042.png"])
@@ -43,8 +43,8 @@ def test_only_what_is_old_is_swept_away(tmp_path):
 
 
 def test_sweeping_goes_on_by_itself(tmp_path, monkeypatch):
-    monkeypatch.setattr("diffusionpose.app.web.results.SWEPT_SECONDS", 0.01)
-    monkeypatch.setattr("diffusionpose.app.web.results.KEPT_SECONDS", 0.0)
+    monkeypatch.setattr("diffusionpose.app.web.files.SWEPT_SECONDS", 0.01)
+    monkeypatch.setattr("diffusionpose.app.web.files.KEPT_SECONDS", 0.0)
     (tmp_path / "file").write_text("x")
     with swept(tmp_path):
         until = time.monotonic() + 30

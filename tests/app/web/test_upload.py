@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from diffusionpose.app.web.upload import FORM_BYTES, BodyLimit, Limits, read_upload
+from diffusionpose.app.web.files import FORM_BYTES, BodyLimit, Limits, read_upload
 from diffusionpose.errors import InputError
 
 LIMITS = Limits(megabytes=2, megapixels=3)

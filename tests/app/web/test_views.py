@@ -2,9 +2,17 @@ import numpy as np
 import pytest
 import torch
 
-from diffusionpose.app.web.analysis import Options, analyse
-from diffusionpose.app.web.confidence import confidence_table
-from diffusionpose.app.web.views import GAP, heatmap_view, lay_heat, shrink, step_captions, step_view
+from diffusionpose.app.web.handlers import (
+    GAP,
+    Options,
+    analyse,
+    confidence_table,
+    heatmap_view,
+    lay_heat,
+    shrink,
+    step_captions,
+    step_view,
+)
 from diffusionpose.models.zoo import create_model
 from diffusionpose.poses import Pose
 from diffusionpose.skeletons import COCO, CROWDPOSE

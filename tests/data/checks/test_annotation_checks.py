@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from diffusionpose.data.annotations import read_annotations
-from diffusionpose.data.checks.check import CheckReport, SetToCheck, check_sets
+from diffusionpose.data.check import CheckReport, SetToCheck, check_sets
 from diffusionpose.errors import InputError
 from diffusionpose.skeletons import CROWDPOSE, Skeleton
 

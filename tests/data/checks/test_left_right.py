@@ -12,15 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from diffusionpose.data.annotations import read_listing
-from diffusionpose.data.checks.left_right import (
-    facing_camera,
-    file_exchanged,
-    find_exchanged,
-)
-from diffusionpose.data.faults import RefuseFaults
-from diffusionpose.data.listing import Listing
-from diffusionpose.data.persons import ImageRecord
+from diffusionpose.data.annotations import ImageRecord, Listing, read_listing
+from diffusionpose.data.check_annotations import facing_camera, file_exchanged, find_exchanged
+from diffusionpose.runtime.json_files import RefuseFaults
 from diffusionpose.skeletons import COCO, Skeleton
 
 # Standing, facing the camera: the left side is on the right of the picture.

@@ -12,13 +12,21 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from diffusionpose.data.checks.check import CheckReport, SetToCheck, check_sets
-from diffusionpose.data.checks.findings import Finding
-from diffusionpose.data.checks.picture_checks import NEAR, NEAR_MIRRORED
-from diffusionpose.data.checks.picture_facts import Request, facts_of, look_of, open_pictures
-from diffusionpose.data.images import read_image
+from diffusionpose.data.check import (
+    NEAR,
+    NEAR_MIRRORED,
+    CheckReport,
+    Request,
+    SetToCheck,
+    check_sets,
+    facts_of,
+    look_of,
+    open_pictures,
+)
+from diffusionpose.data.check_annotations import Finding
 from diffusionpose.data.synthetic import write_synthetic
 from diffusionpose.errors import InputError
+from diffusionpose.runtime.images import read_image
 
 
 @dataclass(frozen=True)

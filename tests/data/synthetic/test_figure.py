@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from diffusionpose.data.synthetic.figure import (
+from diffusionpose.data.synthetic.people import (
     FOREARM,
     SHIN,
     SHOULDER,

@@ -8,9 +8,9 @@ import pytest
 
 from diffusionpose.data.annotations import read_annotations
 from diffusionpose.data.dataset import PersonDataset
-from diffusionpose.data.images import read_image
 from diffusionpose.data.synthetic import draw_picture, write_synthetic
 from diffusionpose.errors import InputError
+from diffusionpose.runtime.images import read_image
 from diffusionpose.skeletons import AIC, COCO, CROWDPOSE, Skeleton
 
 

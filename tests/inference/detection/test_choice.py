@@ -6,13 +6,24 @@ from pathlib import Path
 import pytest
 
 from diffusionpose import InputError
-from diffusionpose.inference.detection import choice, torchvision_models, transformers_models
-from diffusionpose.inference.detection.choice import HUB, make_detector
-from diffusionpose.inference.detection.torchvision_models import TorchvisionDetector
-from diffusionpose.inference.detection.transformers_models import TransformersDetector
-from diffusionpose.inference.detection.zoom import PoseZoom
-from diffusionpose.inference.detectors import WholeImage
-from diffusionpose.models.weights import load_model
+from diffusionpose.models.checkpoints import load_model
+from diffusionpose.runtime import (
+    detectors as choice,
+)
+from diffusionpose.runtime import (
+    detectors as torchvision_models,
+)
+from diffusionpose.runtime import (
+    detectors as transformers_models,
+)
+from diffusionpose.runtime.detectors import (
+    HUB,
+    PoseZoom,
+    TorchvisionDetector,
+    TransformersDetector,
+    make_detector,
+)
+from diffusionpose.runtime.people import WholeImage
 
 Folder = Callable[..., Path]
 

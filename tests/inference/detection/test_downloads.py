@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from diffusionpose.inference.detection import downloads
-from diffusionpose.inference.detection.downloads import download, out_of_reach
+from diffusionpose.runtime import detectors as downloads
+from diffusionpose.runtime.detectors import download, out_of_reach
 
 CONTENT = b"weights" * 1000
 DIGEST = hashlib.sha256(CONTENT).hexdigest()

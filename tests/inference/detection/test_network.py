@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from diffusionpose.inference.detection.network import SAME_PERSON, NetworkDetector
-from diffusionpose.inference.detectors import PersonDetector, find_persons
+from diffusionpose.runtime.detectors import SAME_PERSON, NetworkDetector
+from diffusionpose.runtime.people import PersonDetector, find_persons
 
 
 class Fixed(NetworkDetector):

@@ -6,12 +6,12 @@ import torch
 from safetensors.torch import save_file
 
 from diffusionpose import InputError
-from diffusionpose.inference.detection.choice import make_detector
-from diffusionpose.inference.detection.torchvision_models import (
+from diffusionpose.runtime.detectors import (
     TorchvisionDetector,
     architecture_of,
     architectures,
     cached_weights,
+    make_detector,
 )
 
 SSDLITE = "ssdlite320_mobilenet_v3_large"

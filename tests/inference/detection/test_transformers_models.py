@@ -11,10 +11,9 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from diffusionpose import InputError, PoseEstimator
-from diffusionpose.app.identity import fingerprint
-from diffusionpose.data.images import read_image
-from diffusionpose.inference.detection.choice import make_detector
-from diffusionpose.inference.detection.transformers_models import TransformersDetector
+from diffusionpose.app.options import fingerprint
+from diffusionpose.runtime.detectors import TransformersDetector, make_detector
+from diffusionpose.runtime.images import read_image
 
 Folder = Callable[..., Path]
 KINDS = ("rtdetr", "rtdetr_v2", "dfine")

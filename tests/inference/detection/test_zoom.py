@@ -8,14 +8,13 @@ import torch
 
 from diffusionpose import PoseEstimator, create_model
 from diffusionpose.data.annotations import read_annotations
-from diffusionpose.data.images import read_image
 from diffusionpose.errors import InputError
-from diffusionpose.evaluation.pck import count_joints
-from diffusionpose.inference.detection import zoom
-from diffusionpose.inference.detection.choice import make_detector
-from diffusionpose.inference.detection.zoom import PoseZoom
-from diffusionpose.models.weights import load_model
+from diffusionpose.evaluation.metrics import count_joints
+from diffusionpose.models.checkpoints import load_model
 from diffusionpose.poses import Pose
+from diffusionpose.runtime import detectors as zoom
+from diffusionpose.runtime.detectors import PoseZoom, make_detector
+from diffusionpose.runtime.images import read_image
 from diffusionpose.skeletons import CROWDPOSE
 
 PERSONS = 60
@@ -113,7 +112,7 @@ def test_any_model_can_look(name: str) -> None:
 @pytest.mark.parametrize("flip", [False, True])
 def test_an_exported_model_can_look(tiny_weights: Path, tmp_path: Path, flip: bool) -> None:
     pytest.importorskip("onnxruntime")
-    from diffusionpose.inference.export import export_model
+    from diffusionpose.models.export import export_model
 
     export_model(load_model(tiny_weights), tmp_path / "tiny.onnx", flip=flip)
     estimator = PoseEstimator.from_pretrained(tmp_path / "tiny.onnx", device="cpu", detector="zoom")

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from diffusionpose.inference.requests import Request
 from diffusionpose.poses import Pose
+from diffusionpose.runtime.estimator import Request
 from diffusionpose.skeletons import get_skeleton
 
 av = pytest.importorskip("av")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from diffusionpose.errors import InputError
-from diffusionpose.inference.video.cameras import Camera, is_camera
+from diffusionpose.runtime.video.reading import Camera, is_camera
 
 from .conftest import squares
 

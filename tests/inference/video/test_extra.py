@@ -4,9 +4,8 @@ from pathlib import Path
 import pytest
 
 from diffusionpose.errors import InputError
-from diffusionpose.inference.video.extra import check_extra
-from diffusionpose.inference.video.reading import VideoFile
-from diffusionpose.inference.video.tracks import Tracks
+from diffusionpose.runtime.video.following import Tracks
+from diffusionpose.runtime.video.reading import VideoFile, check_extra
 
 
 def test_a_missing_package_is_one_line_with_the_cure(monkeypatch: pytest.MonkeyPatch) -> None:

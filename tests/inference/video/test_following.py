@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 pytest.importorskip("trackers")
-from diffusionpose.inference.video.following import Following, box_around
 from diffusionpose.poses import Pose
+from diffusionpose.runtime.video.following import Following, box_around
 from diffusionpose.skeletons import get_skeleton
 
 SKELETON = get_skeleton("crowdpose")

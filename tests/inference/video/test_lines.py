@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 
 from diffusionpose.errors import InputError
-from diffusionpose.inference.video.following import Person
-from diffusionpose.inference.video.frames import Frame
-from diffusionpose.inference.video.lines import FrameLines, frame_line
 from diffusionpose.poses import Pose
+from diffusionpose.runtime.video.following import Person
+from diffusionpose.runtime.video.reading import Frame
+from diffusionpose.runtime.video.writing import FrameLines, frame_line
 from diffusionpose.skeletons import get_skeleton
 
 SKELETON = get_skeleton("crowdpose")

@@ -8,13 +8,13 @@ import pytest
 
 pytest.importorskip("trackers")
 from diffusionpose.errors import InputError
-from diffusionpose.inference.detectors import BoxesFromFile
-from diffusionpose.inference.estimator import PoseEstimator
-from diffusionpose.inference.video.following import Person
-from diffusionpose.inference.video.frames import Frame
-from diffusionpose.inference.video.posing import VideoPoses
 from diffusionpose.journal import Journal
 from diffusionpose.models.zoo import create_model
+from diffusionpose.runtime.estimator import PoseEstimator
+from diffusionpose.runtime.people import BoxesFromFile
+from diffusionpose.runtime.video.following import Person
+from diffusionpose.runtime.video.posing import VideoPoses
+from diffusionpose.runtime.video.reading import Frame
 
 from .conftest import SquareFinder, squares
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from diffusionpose.errors import InputError
-from diffusionpose.inference.video.reading import VideoFile
+from diffusionpose.runtime.video.reading import VideoFile
 
 from .conftest import squares
 

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from diffusionpose.inference.video.smoothing import SPEED_CUTOFF, OneEuroFilter
+from diffusionpose.runtime.video.smoothing import SPEED_CUTOFF, OneEuroFilter
 
 TIMES = [0.0, 0.03, 0.07, 0.1, 0.16, 0.2, 0.25, 0.31]
 VALUES = [5.0, 6.0, 9.0, 8.0, 20.0, 21.0, 21.5, 21.0]

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 pytest.importorskip("trackers")
-from diffusionpose.inference.video.tracks import Tracks
+from diffusionpose.runtime.video.following import Tracks
 
 
 def box(x: float, y: float, width: float = 40, height: float = 100) -> list[float]:

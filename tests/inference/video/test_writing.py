@@ -11,10 +11,9 @@ import numpy as np
 import pytest
 
 from diffusionpose.errors import InputError
-from diffusionpose.inference.video import writing
-from diffusionpose.inference.video.frames import Facts
-from diffusionpose.inference.video.reading import VideoFile
-from diffusionpose.inference.video.writing import VideoWriter
+from diffusionpose.runtime.video import writing
+from diffusionpose.runtime.video.reading import Facts, VideoFile
+from diffusionpose.runtime.video.writing import VideoWriter
 
 from .conftest import squares
 

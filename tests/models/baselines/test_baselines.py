@@ -3,13 +3,12 @@
 import pytest
 import torch
 
-from diffusionpose.geometry.codec import HeatmapCodec
-from diffusionpose.models.baselines.hrformer import HRFormerEncoder
-from diffusionpose.models.baselines.tokenpose import TokenPoseHead
-from diffusionpose.models.baselines.transpose import TransPoseHead
+from diffusionpose.geometry import HeatmapCodec
 from diffusionpose.models.costs import count_as_published, count_multiply_adds, count_parameters
-from diffusionpose.models.heatmap_model import HeatmapModel, coarse_head
-from diffusionpose.models.hrnet_stage3 import HRNetStage3Encoder
+from diffusionpose.models.encoders import HRNetStage3Encoder
+from diffusionpose.models.heads import TokenPoseHead, TransPoseHead
+from diffusionpose.models.hrformer import HRFormerEncoder
+from diffusionpose.models.pose_model import HeatmapModel, coarse_head
 from diffusionpose.skeletons import COCO
 
 SMALL_HRNET = "hrnet_w18_small"  # 16 channels: quick

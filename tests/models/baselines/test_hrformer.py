@@ -6,7 +6,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from diffusionpose.errors import InputError
-from diffusionpose.models.baselines.hrformer import (
+from diffusionpose.models.hrformer import (
     Block,
     Fusion,
     HRFormer,

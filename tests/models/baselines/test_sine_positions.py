@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from diffusionpose.models.baselines.sine_positions import sine_positions
+from diffusionpose.models.heads import sine_positions
 
 
 def test_it_is_the_formula():

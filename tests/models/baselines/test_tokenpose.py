@@ -5,8 +5,7 @@ import torch
 from torch import nn
 
 from diffusionpose.errors import InputError
-from diffusionpose.models.baselines.sine_positions import sine_positions
-from diffusionpose.models.baselines.tokenpose import Layer, TokenPoseHead
+from diffusionpose.models.heads import Layer, TokenPoseHead, sine_positions
 
 
 class Recorder(nn.Module):

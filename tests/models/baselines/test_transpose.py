@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from diffusionpose.models.baselines.transpose import EncoderLayer, TransPoseHead
+from diffusionpose.models.heads import EncoderLayer, TransPoseHead
 
 
 def reference(layer: EncoderLayer, width: int, heads: int, feedforward: int) -> nn.TransformerEncoderLayer:

@@ -7,8 +7,8 @@ from timm import create_model as create_timm
 from torch.nn import functional as F
 
 from diffusionpose.errors import InputError
-from diffusionpose.models.baselines.vitpose import SimpleDecoder, ViTEncoder
 from diffusionpose.models.encoders import RaisedEncoder
+from diffusionpose.models.heads import SimpleDecoder, ViTEncoder
 from diffusionpose.models.zoo import create_model
 
 SHALLOW = {"depth": 2, "embed_dim": 48, "num_heads": 3}

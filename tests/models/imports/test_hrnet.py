@@ -7,9 +7,9 @@ from safetensors.torch import save_file
 from torch.nn import functional as F
 
 from diffusionpose.errors import InputError
+from diffusionpose.models.checkpoints import load_model, save_model
 from diffusionpose.models.imports.convert import ImportedModel, import_weights
-from diffusionpose.models.imports.encoder_weights import ImportedEncoder, save_encoder
-from diffusionpose.models.weights import load_model, save_model
+from diffusionpose.models.imports.layouts import ImportedEncoder, save_encoder
 from diffusionpose.models.zoo import create_model
 
 MEAN = torch.tensor([0.485, 0.456, 0.406])[:, None, None]

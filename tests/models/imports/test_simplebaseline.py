@@ -6,7 +6,7 @@ from torch.nn import functional as F
 from torchvision.models import resnet50
 
 from diffusionpose.models.imports.convert import import_weights
-from diffusionpose.models.imports.encoder_weights import ImportedEncoder
+from diffusionpose.models.imports.layouts import ImportedEncoder
 
 # what cv2.imread's blue, green, red were normalised by, as if they were red, green, blue
 MEAN = torch.tensor([0.485, 0.456, 0.406])[:, None, None]

@@ -9,7 +9,7 @@ from transformers import VitPoseBackboneConfig, VitPoseConfig, VitPoseForPoseEst
 
 from diffusionpose.errors import InputError
 from diffusionpose.models.imports.convert import import_weights
-from diffusionpose.models.imports.encoder_weights import save_encoder
+from diffusionpose.models.imports.layouts import save_encoder
 from diffusionpose.models.zoo import create_model
 
 MEAN = torch.tensor([0.485, 0.456, 0.406])[:, None, None]

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from diffusionpose.training.reproduction.job import Data
-from diffusionpose.training.reproduction.reproduce import Request
+from diffusionpose.training.reproduce import Data, Request
 from diffusionpose.training.settings import ImageSet, Machine, TrainingSettings
 from diffusionpose.training.studies import STUDIES, Budget
 

@@ -7,8 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-from diffusionpose.training.reproduction.job import Data
-from diffusionpose.training.reproduction.reproduce import Request, reproduce
+from diffusionpose.training.reproduce import Data, Request, reproduce
 from diffusionpose.training.settings import ImageSet, Machine, TrainingSettings
 from diffusionpose.training.studies import STUDIES, Budget
 

@@ -9,9 +9,7 @@ import pytest
 from PIL import Image
 
 from diffusionpose.skeletons import COCO
-from diffusionpose.training.reproduction.hard_pictures import hardest, person_errors
-from diffusionpose.training.reproduction.picture_plot import POWER, joint_colors, overlay
-from diffusionpose.training.reproduction.reproduce import reproduce
+from diffusionpose.training.reproduce import POWER, hardest, joint_colors, overlay, person_errors, reproduce
 from diffusionpose.training.studies import STUDIES
 
 

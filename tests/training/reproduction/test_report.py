@@ -3,7 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
-from diffusionpose.training.reproduction.report import differences
+from diffusionpose.training.reproduce import differences
 from diffusionpose.training.settings import Machine
 from diffusionpose.training.studies import BUDGETS
 

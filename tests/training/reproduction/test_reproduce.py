@@ -15,9 +15,8 @@ from PIL import Image
 
 from diffusionpose.errors import InputError
 from diffusionpose.evaluation.evaluate import evaluate, evaluate_mean_pose
-from diffusionpose.models.weights import load_model
-from diffusionpose.training.reproduction.job import Data
-from diffusionpose.training.reproduction.reproduce import reproduce
+from diffusionpose.models.checkpoints import load_model
+from diffusionpose.training.reproduce import Data, reproduce
 from diffusionpose.training.studies import STUDIES, Variant
 
 RUN = "runs/diffusionpose-seed0"

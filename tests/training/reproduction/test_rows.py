@@ -7,10 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from diffusionpose.training.reproduction.job import Data, Job
-from diffusionpose.training.reproduction.markdown import write_markdown
-from diffusionpose.training.reproduction.plots import plot_steps, plot_table
-from diffusionpose.training.reproduction.rows import gather
+from diffusionpose.training.reproduce import Data, Job, gather, plot_steps, plot_table, write_markdown
 from diffusionpose.training.settings import ImageSet
 from diffusionpose.training.studies import BUDGETS, STUDIES, plan
 

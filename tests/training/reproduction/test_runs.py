@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from diffusionpose.training.reproduction import runs
-from diffusionpose.training.reproduction.job import Data, Job
-from diffusionpose.training.reproduction.runs import Clock, do_all
+from diffusionpose.training import reproduce as runs
+from diffusionpose.training.reproduce import Clock, Data, Job, do_all
 from diffusionpose.training.settings import ImageSet, Machine
 
 

@@ -6,24 +6,471 @@ belongs to one visitor is in an :class:`Editor` and a :class:`Result`, which the
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from html import escape
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
+import torch
+from torch import Tensor
 
-from diffusionpose.app.web.analysis import Options, Person, analyse
-from diffusionpose.app.web.confidence import confidence_table
-from diffusionpose.app.web.editing import LONGEST, Editor
-from diffusionpose.app.web.results import write_results
-from diffusionpose.app.web.upload import Limits, read_upload
-from diffusionpose.app.web.views import draw_boxes, heatmap_view, shrink, step_captions, step_view
-from diffusionpose.app.web.wiring import Parts
+from diffusionpose.app.web.files import Limits, read_upload, write_results
+from diffusionpose.app.web.parts import Parts
 from diffusionpose.errors import InputError
-from diffusionpose.inference.drawing import draw_poses
-from diffusionpose.inference.estimator import PoseEstimator
+from diffusionpose.geometry import Crop, flip_images, heatmap_ratio
+from diffusionpose.models.diffusion_pose import DiffusionPose
+from diffusionpose.models.pose_model import PoseModel
+from diffusionpose.poses import Pose, pose_score
+from diffusionpose.runtime.drawing import COLORS, draw_poses, part_of
+from diffusionpose.runtime.estimator import PoseEstimator
+from diffusionpose.runtime.people import usable_boxes
+
+
+def confidence_table(pose: Pose, threshold: float) -> str:
+    """A row for each joint: its name, a bar in the colour it is drawn in, its score.
+
+    Args:
+        pose: of one person.
+        threshold: rows of joints with a score below, which are not drawn, are pale.
+    """
+    rows = "".join(
+        _row(joint, float(score), score >= threshold)
+        for joint, score in zip(pose.skeleton.joints, pose.scores, strict=True)
+    )
+    sure = int((pose.scores >= threshold).sum())
+    return (
+        f'<p class="summary">{sure} of {pose.skeleton.num_joints} joints drawn, '
+        f"score of the person {pose.score:.2f}</p>"
+        f'<table class="confidence"><tbody>{rows}</tbody></table>'
+    )
+
+
+def _row(joint: str, score: float, drawn: bool) -> str:
+    share = 100 * min(max(score, 0.0), 1.0)
+    pale = "" if drawn else ' class="pale"'
+    return (
+        f'<tr{pale}><th scope="row">{escape(joint.replace("_", " "))}</th>'
+        f'<td class="bar"><div style="width:{share:.1f}%;background:{COLORS[part_of(joint)]}"></div></td>'
+        f"<td>{score:.2f}</td></tr>"
+    )
+
+
+# The pictures the page shows, painted from the numbers of an analysis
+
+BOX, RIM = (255, 208, 64), (16, 16, 24)  # RGB, of a box and the rim that keeps it legible on any ground
+DIMMED = 0.45  # of a picture's brightness below a heatmap
+GAP = 6  # pixels between the two halves of a step
+
+
+def shrink(image: np.ndarray, longest: int) -> np.ndarray:
+    """The picture (H, W, 3) with its longer side at most ``longest`` pixels; a copy."""
+    scale = longest / max(image.shape[:2])
+    if scale >= 1:
+        return image.copy()
+    size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+
+
+def draw_boxes(image: np.ndarray, boxes: np.ndarray, frames: bool = True) -> np.ndarray:
+    """A copy of the picture with numbered boxes.
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        boxes: (n, 4) xyxy in its pixels; edges outside are drawn at the picture's own.
+        frames: draw the boxes too, not only their numbers, which count from 1.
+    """
+    drawn = image.copy()
+    height, width = image.shape[:2]
+    thick = max(2, round(max(image.shape[:2]) / 350))
+    for number, box in enumerate(boxes, start=1):
+        x0, y0, x1, y1 = (round(float(part)) for part in box.clip(0, [width - 1, height - 1] * 2))
+        for color, line in ((RIM, 2 * thick + 1), (BOX, thick)) if frames else ():
+            cv2.rectangle(drawn, (x0, y0), (x1, y1), color, line, cv2.LINE_AA)
+        _draw_number(drawn, number, (x0, y0), 0.3 * thick)
+    return drawn
+
+
+def draw_cross(image: np.ndarray, x: float, y: float) -> None:
+    """Mark a point of the picture (H, W, 3), in place."""
+    size = max(image.shape[:2]) // 25
+    for color, line in ((RIM, 7), (BOX, 3)):
+        cv2.drawMarker(image, (round(x), round(y)), color, cv2.MARKER_CROSS, size, line, cv2.LINE_AA)
+
+
+def _draw_number(image: np.ndarray, number: int, corner: tuple[int, int], size: float) -> None:
+    """A number on a tag inside the upper left corner of a box, in place."""
+    font, line = cv2.FONT_HERSHEY_SIMPLEX, max(1, round(2 * size))
+    (wide, high), _ = cv2.getTextSize(str(number), font, size, line)
+    x, y = corner
+    cv2.rectangle(image, (x, y), (x + wide + high, y + 2 * high), BOX, cv2.FILLED)
+    cv2.putText(image, str(number), (x + high // 2, y + high + high // 2), font, size, RIM, line, cv2.LINE_AA)
+
+
+def lay_heat(image: np.ndarray, heat: np.ndarray) -> np.ndarray:
+    """The picture (H, W, 3) dimmed, with a heatmap (H, W) of 0 to 1 glowing over it."""
+    glow = cv2.applyColorMap((heat * 255).clip(0, 255).astype(np.uint8), cv2.COLORMAP_INFERNO)[:, :, ::-1]
+    strength = np.sqrt(heat.clip(0, 1))[:, :, None]  # the outskirts of a peak are seen too
+    return ((1 - strength) * DIMMED * image + strength * glow).clip(0, 255).astype(np.uint8)
+
+
+def heat_of(person: Person, joint: int | None, step: int = -1) -> np.ndarray:
+    """(h, w) of 0 to 1: the heatmap of a joint, or (None) the highest of all joints at every pixel."""
+    maps = person.heatmaps[step]
+    heat = maps.max(axis=0) if joint is None else maps[joint]
+    return heat.astype(np.float32) / 255
+
+
+def heatmap_view(preview: np.ndarray, scale: float, person: Person, joint: int | None) -> np.ndarray:
+    """The heatmap of a joint where it lies in the picture.
+
+    Args:
+        preview: (h, w, 3) uint8 RGB, the picture at ``scale`` pixels per pixel of the original.
+        scale: of the preview.
+        person: whose heatmaps.
+        joint: its index; None for all joints.
+
+    Returns:
+        (h, w, 3) uint8 RGB.
+    """
+    heat = heat_of(person, joint)
+    corners, size = torch.tensor([[[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]]]), (heat.shape[1], heat.shape[0])
+    origin, right, down = person.crop.heatmap_to_image(corners, size)[0].double().numpy()
+    # pixel centres: the preview's pixel p shows the picture's (p + 0.5) / scale - 0.5
+    matrix = np.column_stack([right - origin, down - origin, origin + 0.5]) * scale
+    matrix[:, 2] -= 0.5
+    heat = cv2.warpAffine(heat, matrix, preview.shape[1::-1], flags=cv2.INTER_LINEAR)
+    return lay_heat(preview, heat)
+
+
+def step_view(person: Person, step: int, threshold: float) -> np.ndarray:
+    """What one step knew: on the left its highest heatmap, on the right the skeleton read out of it.
+
+    Returns:
+        (H, 2 W + ``GAP``, 3) uint8 RGB over two copies of ``person.view``.
+    """
+    view = person.view
+    size = (view.shape[1], view.shape[0])
+    left = lay_heat(view, _grown(heat_of(person, None, step), size, person.crop.unbiased))
+    right = draw_poses(view, [_in_view(person.steps[step], person.crop)], threshold)
+    return np.concatenate([left, np.full((size[1], GAP, 3), 255, np.uint8), right], axis=1)
+
+
+def step_captions(person: Person) -> list[str]:
+    """A line for each step: which it is, and how far the joints moved in it on average, image pixels."""
+    last = len(person.steps) - 1
+    if last == 0:
+        return ["Heatmaps and pose"]
+    captions = ["Coarse heatmaps"]
+    for step in range(1, last + 1):
+        before, after = person.steps[step - 1].keypoints, person.steps[step].keypoints
+        moved = float(np.linalg.norm(after - before, axis=1).mean())
+        captions.append(f"Step {step} of {last}: {moved:.1f} px moved")
+    return captions
+
+
+def _grown(heat: np.ndarray, size: tuple[int, int], unbiased: bool) -> np.ndarray:
+    """A heatmap (h, w) at the size (width, height) of the view, in the geometry of its crop."""
+    across, down = heatmap_ratio(size, (heat.shape[1], heat.shape[0]), unbiased)
+    matrix = np.array([[1 / across, 0, 0], [0, 1 / down, 0]])
+    return cv2.warpAffine(heat, matrix, size, flags=cv2.INTER_LINEAR)
+
+
+def _in_view(pose: Pose, crop: Crop) -> Pose:
+    """The pose in pixels of the view."""
+    points = torch.from_numpy(np.concatenate([pose.keypoints, pose.box.reshape(2, 2)]))
+    moved = crop.image_to_input(points[None])[0].numpy()
+    return Pose(pose.skeleton, moved[:-2], pose.scores, moved[-2:].ravel(), pose.score)
+
+
+# Poses with everything that led to them: the heatmaps and the poses of every diffusion step
+
+MOST_PERSONS = 12  # in one picture: bounds the time and the memory that a visitor can ask for
+MOST_STEPS = 5
+VIEW_ROWS = 384  # about the height in pixels of the crop that the steps are shown on
+
+
+@dataclass(frozen=True)
+class Options:
+    """How the network is run.
+
+    Attributes:
+        steps: diffusion steps; None for the model's own way, and for models without diffusion.
+        flip: average with the mirrored picture.
+        decode: "argmax", "quarter" or "dark".
+    """
+
+    steps: int | None = None
+    flip: bool = True
+    decode: str = "dark"
+
+
+@dataclass(frozen=True, eq=False)
+class Person:
+    """One person, and how the pose came about in S steps, the coarse heatmaps included.
+
+    Attributes:
+        steps: a pose for each of the S steps; the last one is the answer.
+        heatmaps: (S, J, h, w) uint8, 255 for 1; below 0 and above 1 is cut off.
+        crop: what the network saw, one crop in its geometry but larger.
+        view: (H, W, 3) uint8 RGB, the picture in that crop.
+    """
+
+    steps: tuple[Pose, ...]
+    heatmaps: np.ndarray
+    crop: Crop
+    view: np.ndarray
+
+    @property
+    def pose(self) -> Pose:
+        """The answer."""
+        return self.steps[-1]
+
+
+def analyse(
+    model: PoseModel,
+    image: np.ndarray,
+    boxes: np.ndarray,
+    scores: np.ndarray,
+    options: Options,
+    batch: int = 8,
+) -> list[Person]:
+    """Find the poses in one picture, and keep what led to them.
+
+    Args:
+        model: in evaluation mode, on its device.
+        image: (H, W, 3) uint8 RGB.
+        boxes: (n, 4) xyxy, image pixels; they may reach over the edge.
+        scores: (n,) of the boxes.
+        options: of the network.
+        batch: persons per pass through the network.
+
+    Returns:
+        One person for each box, in their order.
+
+    Raises:
+        InputError: no box, more than ``MOST_PERSONS``, a box that is outside or has no area, or options that
+            the model cannot take.
+    """
+    _check(model, image, boxes, options)
+    persons: list[Person] = []
+    for start in range(0, len(boxes), batch):
+        part = slice(start, start + batch)
+        persons += _persons(model, image, boxes[part].astype(np.float32), scores[part], options)
+    return persons
+
+
+def _check(model: PoseModel, image: np.ndarray, boxes: np.ndarray, options: Options) -> None:
+    """InputError where boxes or options cannot be used."""
+    if len(boxes) == 0:
+        raise InputError(
+            "No person is marked: tap two opposite corners around one, or take the whole picture."
+        )
+    if len(boxes) > MOST_PERSONS:
+        raise InputError(f"{len(boxes)} boxes are marked; at most {MOST_PERSONS} at a time, please.")
+    if options.steps is not None and options.steps > MOST_STEPS:
+        raise InputError(f"steps: {options.steps} is more than {MOST_STEPS}")
+    model.check_options(options.flip, options.steps)
+    check_boxes(boxes, (image.shape[1], image.shape[0]))
+
+
+def check_boxes(boxes: np.ndarray, size: tuple[int, int]) -> None:
+    """See that every box holds a part of the picture.
+
+    Args:
+        boxes: (n, 4) xyxy, image pixels.
+        size: (width, height) of the picture.
+
+    Raises:
+        InputError: a box is outside or has no area; it is numbered from 1.
+    """
+    for number, box in enumerate(boxes, start=1):
+        for problem in usable_boxes(box, *size)[2]:
+            raise InputError(problem.replace("box 0", f"Box {number}", 1))
+
+
+@torch.no_grad()
+def _persons(
+    model: PoseModel, image: np.ndarray, boxes: np.ndarray, scores: np.ndarray, options: Options
+) -> Iterator[Person]:
+    """One pass through the network."""
+    corners = torch.from_numpy(boxes)
+    crops = Crop.from_boxes(corners, model.input_size, unbiased=model.unbiased)
+    inputs = np.stack([crops.cut(image, index) for index in range(len(boxes))])
+    images = torch.from_numpy(inputs).permute(0, 3, 1, 2).to(model.device)
+    maps, poses = [], []
+    for heatmaps in heatmap_steps(model, images, options):
+        y, sure = model.codec.decode(heatmaps, options.decode)
+        keypoints = crops.to(y.device).heatmap_to_image(y, model.heatmap_size)
+        maps.append((heatmaps * 255).round().clamp(0, 255).to(torch.uint8).cpu().numpy())
+        poses.append((keypoints.float().cpu().numpy(), sure.float().cpu().numpy()))
+    (width, height), zoom = model.input_size, max(1, round(VIEW_ROWS / model.input_size[1]))
+    views = Crop.from_boxes(corners, (width * zoom, height * zoom), unbiased=model.unbiased)
+    for index, box in enumerate(boxes):
+        steps = tuple(
+            Pose(model.skeleton, points[index], sure[index], box, pose_score(scores[index], sure[index]))
+            for points, sure in poses
+        )
+        yield Person(steps, np.stack([part[index] for part in maps]), views[index], views.cut(image, index))
+
+
+def heatmap_steps(model: PoseModel, images: Tensor, options: Options) -> list[Tensor]:
+    """The heatmaps of every step, (b, j, h, w) each, with the flip test; one alone without diffusion.
+
+    Args:
+        model: any pose model.
+        images: (b, 3, H, W) RGB uint8 crops.
+        options: of the network.
+    """
+    steps: dict[str, Any] = {} if options.steps is None else {"steps": options.steps}
+    if not isinstance(model, DiffusionPose):
+        return [model.heatmaps(images, options.flip, **steps)]
+    both = torch.cat([images, flip_images(images)]) if options.flip else images
+    maps = [heatmaps.float() for heatmaps in model.denoise(both, **steps)]
+    return [model.mean_of_mirrored(heatmaps) for heatmaps in maps] if options.flip else maps
+
+
+# The picture a visitor works on, and the boxes around the persons in it: every change gives a new one
+
+LONGEST = 1024  # pixels of the longer side of what is shown
+LEAST = 0.01  # the smaller side of a box drawn by hand, in shares of the picture's longer side
+
+
+@dataclass(frozen=True, eq=False)
+class Editor:
+    """One visitor's picture.
+
+    Attributes:
+        path: of the file.
+        size: (width, height) of the picture.
+        preview: (h, w, 3) uint8 RGB, the picture at the size it is shown at.
+        boxes: (n, 4) float32 xyxy, image pixels.
+        scores: (n,) of the boxes; 1 for those drawn by hand.
+        corner: (x, y) of a box of which only one corner is drawn, image pixels.
+        guessed: whether the boxes are only there because nobody has looked for persons yet.
+        mistyped: what is wrong with the table of boxes as it stands on the page; empty where nothing is.
+    """
+
+    path: Path
+    size: tuple[int, int]
+    preview: np.ndarray
+    boxes: np.ndarray
+    scores: np.ndarray
+    corner: tuple[float, float] | None = None
+    guessed: bool = False
+    mistyped: str = ""
+
+    @classmethod
+    def of(cls, path: Path, image: np.ndarray, boxes: np.ndarray, scores: np.ndarray) -> Editor:
+        """A picture (H, W, 3) as it was loaded, with its first boxes."""
+        size = (image.shape[1], image.shape[0])
+        boxes = np.asarray(boxes, np.float32).reshape(-1, 4)[:MOST_PERSONS]
+        guessed = len(boxes) == 1 and bool((boxes[0] == (0, 0, *size)).all())
+        return cls(path, size, shrink(image, LONGEST), boxes, scores[: len(boxes)], guessed=guessed)
+
+    @property
+    def scale(self) -> float:
+        """Pixels of the preview per pixel of the picture."""
+        return self.preview.shape[1] / self.size[0]
+
+    def tapped(self, x: float, y: float) -> Editor:
+        """The visitor pointed at a pixel of the preview: the first corner of a box, or its opposite.
+
+        The second corner takes the place of a box that was only guessed.
+
+        Raises:
+            InputError: the box would be tiny, or one too many.
+        """
+        point = ((x + 0.5) / self.scale, (y + 0.5) / self.scale)
+        if self.corner is None:
+            return replace(self, corner=point)
+        ends = np.array([self.corner, point], np.float32)
+        box = np.concatenate([ends.min(axis=0), ends.max(axis=0)])
+        if (box[2:] - box[:2]).min() < LEAST * max(self.size):
+            raise InputError(
+                "These two corners are too close together: tap the opposite corner of the person."
+            )
+        kept = self._without(0) if self.guessed else self
+        return kept._with(box)
+
+    def whole(self) -> Editor:
+        """With the whole picture as the only box."""
+        return self._changed(np.array([[0, 0, *self.size]], np.float32), np.ones(1, np.float32))
+
+    def undone(self) -> Editor:
+        """Without the last thing drawn: a first corner, else the last box."""
+        return replace(self, corner=None) if self.corner else self._without(max(len(self.boxes) - 1, 0))
+
+    def emptied(self) -> Editor:
+        """Without any box."""
+        return self._changed(self.boxes[:0], self.scores[:0])
+
+    def tabled(self, rows: Sequence[Sequence[Any]]) -> Editor:
+        """With the boxes of a table of x0, y0, x1, y1; rows without any entry are left out.
+
+        Raises:
+            InputError: a row that is not four numbers, too many rows, or a box that is outside the picture or
+                has no area.
+        """
+        boxes, scores = [], []
+        known = {tuple(map(_shown, box)): index for index, box in enumerate(self.boxes)}
+        for number, row in enumerate(rows, start=1):
+            if all(_empty(cell) for cell in row):
+                continue
+            try:
+                box = np.array([float(cell) for cell in row], np.float32)
+            except (TypeError, ValueError) as error:
+                raise InputError(f"Box {number}: fill in four numbers x0, y0, x1, y1.") from error
+            if len(box) != 4 or not np.isfinite(box).all():
+                raise InputError(f"Box {number}: fill in four numbers x0, y0, x1, y1.")
+            index = known.get(tuple(map(_shown, box)))  # untouched rows keep their decimals and their score
+            boxes.append(box if index is None else self.boxes[index])
+            scores.append(1.0 if index is None else float(self.scores[index]))
+        _check_count(len(boxes))
+        changed = self._changed(np.array(boxes, np.float32).reshape(-1, 4), np.array(scores, np.float32))
+        check_boxes(changed.boxes, self.size)
+        return changed
+
+    def table(self) -> list[list[float]]:
+        """The boxes as rows of whole pixels."""
+        return [[_shown(number) for number in box] for box in self.boxes]
+
+    def picture(self) -> np.ndarray:
+        """The preview with its boxes, numbered from 1, and the corner drawn so far."""
+        drawn = draw_boxes(self.preview, self.boxes * self.scale)
+        if self.corner:
+            draw_cross(drawn, *(part * self.scale for part in self.corner))
+        return drawn
+
+    def _with(self, box: np.ndarray) -> Editor:
+        _check_count(len(self.boxes) + 1)
+        return self._changed(np.vstack([self.boxes, box]), np.append(self.scores, np.float32(1)))
+
+    def _without(self, index: int) -> Editor:
+        return self._changed(
+            np.delete(self.boxes, slice(index, index + 1), 0), np.delete(self.scores, slice(index, index + 1))
+        )
+
+    def _changed(self, boxes: np.ndarray, scores: np.ndarray) -> Editor:
+        return replace(self, boxes=boxes, scores=scores, corner=None, guessed=False)
+
+
+def _check_count(count: int) -> None:
+    if count > MOST_PERSONS:
+        raise InputError(f"At most {MOST_PERSONS} persons at a time, please: delete a box first.")
+
+
+def _shown(number: float) -> float:
+    return float(round(float(number)))
+
+
+def _empty(cell: Any) -> bool:
+    return cell is None or cell == "" or (isinstance(cell, float) and np.isnan(cell))
+
+
+# What happens when a visitor does something: from what the page holds to what it shows next
 
 WELCOME = "Drop a picture of people above, or try an example."
 GUESSED = (

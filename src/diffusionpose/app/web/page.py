@@ -4,18 +4,52 @@ Annotations are evaluated here, unlike elsewhere: gradio reads them to see which
 that was tapped.
 """
 
+from __future__ import annotations
+
+import secrets
+from pathlib import Path
 from typing import Any
 
-from diffusionpose.app.web import examples
-from diffusionpose.app.web.analysis import MOST_STEPS
-from diffusionpose.app.web.clip_tab import clip_tab
-from diffusionpose.app.web.editing import Editor
-from diffusionpose.app.web.handlers import ALL_JOINTS, WELCOME, Handlers, notice
-from diffusionpose.app.web.results import KEPT_SECONDS, SWEPT_SECONDS
-from diffusionpose.app.web.wiring import ONE_AT_A_TIME, QUICK, SCROLL, Parts, named, on
-from diffusionpose.evaluation.nms import VISIBLE_SCORE
+import cv2
+import numpy as np
+
+from diffusionpose.app.demo import BOX
+from diffusionpose.app.web.clip import clip_tab
+from diffusionpose.app.web.files import KEPT_SECONDS, SWEPT_SECONDS
+from diffusionpose.app.web.handlers import ALL_JOINTS, MOST_STEPS, WELCOME, Editor, Handlers, notice
+from diffusionpose.app.web.parts import ONE_AT_A_TIME, QUICK, SCROLL, Parts, named, on
 from diffusionpose.models.diffusion_pose import DiffusionPose
 from diffusionpose.models.pose_model import PoseModel
+from diffusionpose.poses import VISIBLE_SCORE
+
+SEED, NUMBERS = 7, (7, 2, 6)  # drawn people who are seen from head to foot
+SIZE = (640, 480)
+
+
+def portrait() -> tuple[Path, np.ndarray]:
+    """A photograph of Grace Hopper, which comes with matplotlib, and her (1, 4) box."""
+    from matplotlib import get_data_path
+
+    return Path(get_data_path()) / "sample_data" / "grace_hopper.jpg", np.array([BOX], np.float32)
+
+
+def drawn_people(folder: Path, turn: int) -> tuple[Path, np.ndarray]:
+    """A picture of synthetic people below ``folder``, another one at every turn, and their (n, 4) boxes."""
+    from diffusionpose.data.synthetic import draw_picture
+    from diffusionpose.skeletons import COCO
+
+    number = NUMBERS[turn % len(NUMBERS)]
+    picture, people = draw_picture(SEED, number, COCO, SIZE, most_people=2)
+    place = folder / secrets.token_urlsafe(12)
+    place.mkdir(parents=True)
+    path = place / f"people_{number}.png"
+    cv2.imwrite(str(path), picture[:, :, ::-1])
+    boxes = np.array([person["bbox"] for person in people], np.float32)
+    boxes[:, 2:] += boxes[:, :2]
+    return path, boxes
+
+
+# The page: its parts, how they are laid out, and which handler answers what
 
 TITLE = "DiffusionPose"
 SENTENCE = "Find the poses of people in a picture or a clip, and watch diffusion refine them step by step."
@@ -154,12 +188,12 @@ def _wire_editing(parts: Parts, handlers: Handlers) -> None:
     def whole(before: Editor | None) -> Parts:
         return handlers.change(before, Editor.whole)
 
-    def portrait() -> Parts:
-        path, boxes = examples.portrait()
+    def show_portrait() -> Parts:
+        path, boxes = portrait()
         return handlers.load(str(path), boxes)
 
     def people(turn: int | None) -> Parts:
-        path, boxes = examples.drawn_people(handlers.folder, turn or 0)
+        path, boxes = drawn_people(handlers.folder, turn or 0)
         return {**handlers.load(str(path), boxes), "turn": (turn or 0) + 1}
 
     picture = parts["picture"]
@@ -170,7 +204,7 @@ def _wire_editing(parts: Parts, handlers: Handlers) -> None:
         on(parts, parts[name].click, answer, editor, EDITED, **QUICK)
     table = [*editor, parts["table"]]
     on(parts, parts["table"].input, handlers.type_boxes, table, EDITED, **QUICK)
-    on(parts, parts["portrait"].click, portrait, [], LOADED, api_name="portrait", **ONE_AT_A_TIME)
+    on(parts, parts["portrait"].click, show_portrait, [], LOADED, api_name="portrait", **ONE_AT_A_TIME)
     turn = [parts["turn"]]
     on(parts, parts["people"].click, people, turn, (*LOADED, "turn"), api_name="people", **ONE_AT_A_TIME)
 

@@ -8,15 +8,17 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from diffusionpose.app.web.results import swept
-from diffusionpose.app.web.style import CSS, FONTS, MONOSPACE
-from diffusionpose.app.web.upload import BodyLimit, Limits
-from diffusionpose.errors import InputError
-from diffusionpose.extras import needs_extra
+from tyro.conf import arg
+
+from diffusionpose.app.options import BoxScore, Decode, Detector, Device, Weights, say
+from diffusionpose.app.web.files import BodyLimit, Limits, swept
+from diffusionpose.app.web.parts import CSS, FONTS, MONOSPACE
+from diffusionpose.errors import InputError, needs_extra
 
 SESSIONS = 64  # visitors whose pictures are kept in memory; the longest idle one goes first
 
@@ -99,3 +101,65 @@ def is_private(host: str) -> bool:
         return ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+# ``diffusionpose web``: the page
+
+
+@dataclass(frozen=True)
+class WebCommand:
+    """Serve a page in which pictures and clips can be dropped, persons marked and poses looked at.
+
+    Shows the drawn poses, how sure each joint is, the heatmaps and every diffusion step; picture and
+    keypoints can be taken away. Only this machine can open the page unless --host says otherwise; nothing
+    is sent elsewhere, and all files are removed at the end. Ctrl-C ends it.
+    Needs the extra: pip install 'diffusionpose[web]'.
+    """
+
+    port: Annotated[
+        int | None, arg(metavar="N", help_behavior_hint="(default: the first free one from 7860 on)")
+    ] = None
+    """Port of the page."""
+    host: Annotated[str, arg(metavar="ADDRESS")] = "127.0.0.1"
+    """Address to listen at; 0.0.0.0 lets everybody in who can reach this machine."""
+    detector: Detector = "auto"
+    box_score: BoxScore = 0.3
+    weights: Weights = None
+    decode: Decode = "dark"
+    device: Device = "auto"
+    max_megabytes: Annotated[int, arg(metavar="N")] = 64
+    """Largest file that is taken, picture or clip; 20 s off a phone have 50."""
+    max_megapixels: Annotated[int, arg(metavar="N")] = 50
+    """Largest picture that is taken; frames of a clip may have 9 at most."""
+
+    def run(self) -> int:
+        """Load the model, serve until told to stop; 0."""
+        from diffusionpose.app.options import EstimatorOptions
+        from diffusionpose.app.web.files import Limits
+
+        for name in ("max_megabytes", "max_megapixels"):
+            if getattr(self, name) < 1:
+                raise InputError(f"--{name.replace('_', '-')} {getattr(self, name)} must be 1 or more")
+        if self.port is not None and not 0 < self.port < 65536:
+            raise InputError(f"--port {self.port}: ports go from 1 to 65535")
+        limits = Limits(self.max_megabytes, self.max_megapixels)
+        with gradio_folder() as folder:
+            check_gradio()
+            from diffusionpose.app.web.handlers import Handlers
+            from diffusionpose.app.web.page import build_page
+
+            how = EstimatorOptions(
+                self.weights, self.device, {"decode": self.decode}, self.detector, self.box_score
+            )
+            estimator = how.make(say)
+            page = build_page(Handlers(estimator, limits, self.decode, folder / "results"))
+            if not is_private(self.host):
+                say(f"--host {self.host}: everybody who can reach this machine can use the page")
+            serve(
+                page,
+                self.host,
+                self.port,
+                limits,
+                lambda address: print(f"{address} (Ctrl-C ends it)", flush=True),
+            )
+        return 0

@@ -8,9 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from diffusionpose.data.synthetic.canvas import Canvas
-from diffusionpose.data.synthetic.grounds import paint_thing, random_ground
-from diffusionpose.data.synthetic.people import PARTS, Person, paint_person, parts_of_joint, random_person
+from diffusionpose.data.synthetic.canvas import Canvas, paint_thing, random_ground
+from diffusionpose.data.synthetic.people import (
+    PARTS,
+    Person,
+    paint_person,
+    parts_of_joint,
+    random_person,
+)
 from diffusionpose.errors import InputError
 from diffusionpose.skeletons import COCO, Skeleton
 

@@ -10,25 +10,34 @@ from typing import Any
 import torch
 
 from diffusionpose.errors import InputError
-from diffusionpose.models.imports import hrnet, simplebaseline, training_facts, vitpose
-from diffusionpose.models.imports.config_beside import vitpose_facts
-from diffusionpose.models.imports.encoder_weights import ImportedEncoder, import_encoder
-from diffusionpose.models.imports.joints import (
-    OFFSETS_UNSUPPORTED,
-    choose_skeleton,
-    count_outputs,
-    order_joints,
+from diffusionpose.models.imports import (
+    layouts as hrnet,
+)
+from diffusionpose.models.imports import (
+    layouts as simplebaseline,
+)
+from diffusionpose.models.imports import (
+    layouts as training_facts,
+)
+from diffusionpose.models.imports import (
+    layouts as vitpose,
 )
 from diffusionpose.models.imports.layouts import (
     DEFAULT_SIZE,
     IMAGENET_MEAN,
     IMAGENET_STD,
+    OFFSETS_UNSUPPORTED,
+    ImportedEncoder,
     Layout,
     Placed,
+    choose_skeleton,
+    count_outputs,
     fit,
+    import_encoder,
+    order_joints,
     place,
 )
-from diffusionpose.models.imports.reading import Checkpoint, read_checkpoint
+from diffusionpose.models.imports.reading import Checkpoint, read_checkpoint, vitpose_facts
 from diffusionpose.models.pose_model import PoseModel
 from diffusionpose.models.zoo import MODELS, create_model
 from diffusionpose.skeletons import Skeleton

@@ -1,1 +1,0 @@
-"""Finds what is wrong with a data set before a long training does."""

@@ -1,1 +1,0 @@
-"""Pure functions on tensors: crops, heatmaps, masks, flips. Batched; any device; no state."""

@@ -1,0 +1,315 @@
+"""What is written at persons in a picture: boxes, numbers, scores (by supervision) and names of joints."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import supervision
+from supervision import Color, ColorPalette
+
+from diffusionpose.errors import InputError
+from diffusionpose.poses import VISIBLE_SCORE, Pose
+from diffusionpose.skeletons import Skeleton
+
+# Of persons with a number, in turn; legible below black text. From Okabe and Ito's colour-blind-safe set.
+PERSON_COLORS = ("#56B4E9", "#E69F00", "#F0E442", "#CC79A7", "#00C795", "#FF8A5C", "#A9C7FF", "#D9D9D9")
+PLAIN = "#FFFFFF"  # of persons without a number
+INK = "#101018"
+FONT = cv2.FONT_HERSHEY_SIMPLEX
+FONT_HEIGHT = 22.0  # pixels of a capital letter at scale 1
+
+
+def draw_boxes(image: np.ndarray, poses: Sequence[Pose], ids: Sequence[int | None]) -> None:
+    """Draw the person boxes into a picture (H, W, 3) uint8 RGB, in place."""
+    if not poses:
+        return
+    thickness = max(1, round(max(image.shape[:2]) / 400))
+    frame = supervision.BoxAnnotator(_palette(ids), thickness, supervision.ColorLookup.INDEX)
+    frame.annotate(image, _detections([pose.box for pose in poses], image))
+
+
+def draw_labels(
+    image: np.ndarray,
+    poses: Sequence[Pose],
+    ids: Sequence[int | None],
+    *,
+    at_boxes: bool,
+    scores: bool,
+    min_score: float,
+) -> None:
+    """Write number and score of each person into a picture (H, W, 3) uint8 RGB, in place.
+
+    Args:
+        image: the picture.
+        poses: of the persons.
+        ids: their numbers, None for a person without.
+        at_boxes: at the corners of the boxes; else above the joints that are shown.
+        scores: write the scores of the poses.
+        min_score: joints with a score below are not shown.
+    """
+    words, places, owners = [], [], []
+    for pose, number in zip(poses, ids, strict=True):
+        shown = pose.keypoints[pose.scores >= min_score]
+        parts = ([] if number is None else [str(number)]) + ([f"{pose.score:.2f}"] if scores else [])
+        if not parts or not (at_boxes or len(shown)):
+            continue
+        words.append("  ".join(parts))
+        places.append(pose.box if at_boxes else np.concatenate([shown.min(axis=0), shown.max(axis=0)]))
+        owners.append(number)
+    if not words:
+        return
+    _annotator(max(0.35, max(image.shape[:2]) / 1600), _palette(owners), at_boxes).annotate(
+        image, _detections(places, image), words
+    )
+
+
+def _annotator(scale: float, colors: ColorPalette, at_boxes: bool) -> supervision.LabelAnnotator:
+    """Writes labels of letters ``FONT_HEIGHT * scale`` pixels high at boxes, or above them."""
+    return supervision.LabelAnnotator(
+        colors,
+        supervision.ColorLookup.INDEX,
+        _color(INK),
+        text_scale=scale,
+        text_thickness=max(1, round(1.6 * scale)),
+        text_padding=max(2, round(7 * scale)),
+        text_position=supervision.Position.TOP_LEFT if at_boxes else supervision.Position.TOP_CENTER,
+        text_offset=(0, 0) if at_boxes else (0, -round(FONT_HEIGHT * scale)),
+        smart_position=True,  # keeps labels inside the picture
+    )
+
+
+def draw_names(image: np.ndarray, pose: Pose, min_score: float, width: float) -> None:
+    """Write the names of the joints shown beside them, in place.
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        pose: whose joints.
+        min_score: joints with a score below are not shown.
+        width: of the pose's limbs, in pixels; letters are in proportion.
+    """
+    scale = max(0.3, 1.7 * width / FONT_HEIGHT)
+    thickness, rim = max(1, round(1.6 * scale)), max(1, round(1.2 * scale))
+    looks = [(INK, x, y) for x in (-rim, rim) for y in (-rim, rim)] + [(PLAIN, 0, 0)]
+    for name, point, score in zip(pose.skeleton.joints, pose.keypoints, pose.scores, strict=True):
+        if score < min_score:
+            continue
+        place = np.round(point + (1.6 * width, FONT_HEIGHT * scale / 2)).astype(int)
+        if (np.abs(place) > 2**15).any():  # OpenCV's text has 16 bits for a place; this one is far outside
+            continue
+        for color, x, y in looks:
+            at = (int(place[0]) + x, int(place[1]) + y)
+            ink = _color(color).as_bgr()
+            cv2.putText(image, name.replace("_", " "), at, FONT, scale, ink, thickness, cv2.LINE_AA)
+
+
+def _palette(ids: Sequence[int | None]) -> ColorPalette:
+    """The colour of each person, by its number."""
+    colors = [PLAIN if number is None else PERSON_COLORS[number % len(PERSON_COLORS)] for number in ids]
+    return ColorPalette([_color(color) for color in colors])
+
+
+def _color(color: str) -> Color:
+    """A colour for supervision, which takes pictures for BGR, while ours are RGB."""
+    red, green, blue = Color.from_hex(color).as_rgb()
+    return Color(blue, green, red)
+
+
+def _detections(places: Sequence[np.ndarray], image: np.ndarray) -> supervision.Detections:
+    """Boxes for supervision, cut where they leave the picture by more than a frame's thickness."""
+    height, width = image.shape[:2]
+    limits = np.array([width, height, width, height], np.float32)
+    return supervision.Detections(xyxy=np.clip(np.stack(places), -limits, 2 * limits).astype(np.float32))
+
+
+# Drawing poses on a picture: what one pose looks like, and in which order persons come
+
+SURE_SCORE = 0.5  # joints above are drawn at full strength
+FAINTEST = 0.55  # opacity of a joint at VISIBLE_SCORE
+SHADOW = 0.6  # opacity of the dark rim that keeps limbs legible on any ground
+FACE_WEIGHT = 0.65  # finer lines where joints are close together
+STRIP = 256  # rows that are painted at a time, which bounds the memory; 64 to 512 are as fast (measured)
+SHIFT = 4  # OpenCV takes coordinates in 2^-SHIFT pixels
+EDGE = 0.7  # OpenCV's smooth edges reach this many pixels over the outline (measured: 0.6 to 0.75)
+CIRCLE = np.array([(np.cos(angle), np.sin(angle)) for angle in np.linspace(0, 2 * np.pi, 24, endpoint=False)])
+
+# Sides stay apart for the colour-blind, too: the nearest two of left, right and middle differ by 29 in
+# CIE Lab as seen with protanopia, deuteranopia or tritanopia (Machado et al. 2009; test_drawing.py).
+COLORS = {
+    "left arm": "#F2600C",
+    "left leg": "#FFC400",
+    "right arm": "#2A6BFF",
+    "right leg": "#12B8EE",
+    "middle": "#FFFFFF",
+    "head": "#B8F2A8",
+}
+WHITE = "#FFFFFF"
+DARK = "#101018"
+FACE = {"nose", "eye", "ear"}
+HEAD = {"head", *FACE}
+LEG = {"hip", "knee", "ankle", "foot", "heel", "toe"}
+
+
+def draw_poses(
+    image: np.ndarray,
+    poses: Sequence[Pose],
+    min_score: float = VISIBLE_SCORE,
+    *,
+    boxes: bool = False,
+    ids: Sequence[int | None] | None = None,
+    scores: bool = False,
+    names: bool = False,
+) -> np.ndarray:
+    """A copy of the picture with the poses drawn on it.
+
+    A joint that the model is less sure of is fainter. Who stands lower in the picture, mostly nearer, is
+    drawn above the others.
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        poses: of persons in that picture.
+        min_score: joints with a score below, and their limbs, are left out.
+        boxes: draw the person boxes too.
+        ids: a number for each pose or None; it is written at the person, and colours box and label.
+        scores, names: write the score of each pose at the person, and the names of the joints.
+
+    Raises:
+        InputError: another number of ids than of poses.
+    """
+    if ids is not None and len(ids) != len(poses):
+        raise InputError(f"{len(poses)} poses but {len(ids)} ids; give one for each, None for none")
+    drawn = np.array(image, order="C")
+    numbers = [None] * len(poses) if ids is None else list(ids)
+    if boxes:
+        draw_boxes(drawn, poses, numbers)
+    for pose in sorted(poses, key=lambda pose: float(pose.box[3])):
+        _draw_pose(drawn, pose, min_score)
+    for pose in poses if names else ():
+        draw_names(drawn, pose, min_score, limb_width(drawn, pose))
+    if ids is not None or scores:
+        draw_labels(drawn, poses, numbers, at_boxes=boxes, scores=scores, min_score=min_score)
+    return drawn
+
+
+def part_of(*joints: str) -> str:
+    """Which part of the body, a key of ``COLORS``, a joint or a limb between joints belongs to, by name."""
+    words = {word for joint in joints for word in joint.split("_")}
+    trunk = "shoulder" in words and len(joints) == 2
+    if words & HEAD and not trunk:
+        return "head"
+    sides = words & {"left", "right"}
+    if len(sides) != 1 or any("_" not in joint for joint in joints) or (trunk and words & {*LEG, *HEAD}):
+        return "middle"
+    return f"{sides.pop()} {'leg' if words & LEG else 'arm'}"
+
+
+def limb_width(image: np.ndarray, pose: Pose) -> float:
+    """Width of a limb in pixels: in proportion to the person, but visible and never clumsy."""
+    person = float(np.hypot(*(pose.box[2:] - pose.box[:2])))
+    picture = max(image.shape[:2])
+    return max(1.5, float(np.clip(person / 75, picture / 700, picture / 100)))
+
+
+@dataclass(frozen=True)
+class _Stroke:
+    """A limb (two joints) or a joint (one), in the colour of its part of the body.
+
+    ``points`` are (n, 2) x and y in pixels of the picture, ``ink`` red, green, blue and opacity, 0 to 255,
+    the colour times the opacity.
+    """
+
+    points: np.ndarray
+    ink: tuple[int, int, int, int]
+    radius: float
+
+    def rows(self) -> tuple[float, float]:
+        """First and last row that it may touch."""
+        reach = self.radius + 2 * EDGE
+        return float(self.points[:, 1].min() - reach), float(self.points[:, 1].max() + reach)
+
+    def paint(self, layer: np.ndarray, corner: tuple[int, int]) -> None:
+        """Paint it on a layer (h, w, 4) uint8 whose first pixel is ``corner``, x and y, of the picture."""
+        points = self.points - corner
+        radius = max(self.radius - EDGE, 0.25)
+        if len(points) == 1:
+            outline = points + radius * CIRCLE
+        else:
+            along = points[1] - points[0]
+            across = along[::-1] * (-radius, radius) / max(float(np.hypot(*along)), 1e-6)
+            outline = np.concatenate([points + across, points[::-1] - across])
+        fixed = np.round(outline * 2**SHIFT).astype(np.int32)
+        cv2.fillConvexPoly(layer, fixed, self.ink, cv2.LINE_AA, SHIFT)
+
+
+def _draw_pose(image: np.ndarray, pose: Pose, min_score: float) -> None:
+    """Draw one pose into the picture, in place, strip by strip."""
+    shown = pose.scores >= min_score
+    if not shown.any():
+        return
+    width = limb_width(image, pose)
+    strokes = _strokes(pose, shown, width)
+    low = np.floor(pose.keypoints[shown].min(axis=0) - 2 * width).astype(int)
+    high = np.ceil(pose.keypoints[shown].max(axis=0) + 2 * width).astype(int) + 1
+    (x0, y0), (x1, y1) = np.maximum(low, 0).tolist(), np.minimum(high, image.shape[1::-1]).tolist()
+    if x1 <= x0 or y1 <= y0:
+        return
+    rows = [stroke.rows() for stroke in strokes]
+    sheet = np.empty((STRIP, x1 - x0, 4), np.uint8)
+    for top in range(y0, y1, STRIP):
+        region = image[top : min(top + STRIP, y1), x0:x1]
+        inside = [
+            s for s, (first, last) in zip(strokes, rows, strict=True) if first < top + STRIP and last > top
+        ]
+        layer = sheet[: len(region)]
+        layer[:] = 0
+        for stroke in inside:
+            stroke.paint(layer, (x0, top))
+        _lay_over(region, layer)
+
+
+def _strokes(pose: Pose, shown: np.ndarray, width: float) -> list[_Stroke]:
+    """What a pose is painted of, in order: dark rims, limbs (the least sure first), joints, their cores."""
+    skeleton = pose.skeleton
+    opacity = _opacity(pose.scores)
+    parts = [*skeleton.limbs, *((joint,) for joint in range(skeleton.num_joints))]
+    parts = [joints for joints in parts if shown[list(joints)].all()]
+    parts.sort(key=lambda joints: (-len(joints), opacity[list(joints)].min()))
+    rims, limbs, cores = [], [], []
+    for joints in parts:
+        points, strength = pose.keypoints[list(joints)], float(opacity[list(joints)].min())
+        color, fine = _look(skeleton, joints)
+        limb = len(joints) == 2
+        rims.append(_Stroke(points, _ink(DARK, strength * SHADOW), fine * width * (0.85 if limb else 1.25)))
+        limbs.append(_Stroke(points, _ink(color, strength), fine * width * (0.5 if limb else 0.9)))
+        if not limb:
+            core = DARK if color == WHITE else WHITE
+            cores.append(_Stroke(points, _ink(core, strength), fine * width * 0.45))
+    return [*rims, *limbs, *cores]
+
+
+def _look(skeleton: Skeleton, joints: tuple[int, ...]) -> tuple[str, float]:
+    """Colour and weight of a limb or joint."""
+    names = [skeleton.joints[joint] for joint in joints]
+    face = all(FACE & set(name.split("_")) for name in names)
+    return COLORS[part_of(*names)], FACE_WEIGHT if face else 1.0
+
+
+def _opacity(scores: np.ndarray) -> np.ndarray:
+    """How strong joints of such scores are drawn: FAINTEST at VISIBLE_SCORE, 1 from SURE_SCORE on."""
+    strength = FAINTEST + (1 - FAINTEST) * (scores - VISIBLE_SCORE) / (SURE_SCORE - VISIBLE_SCORE)
+    return np.clip(strength, FAINTEST, 1.0)
+
+
+def _ink(color: str, opacity: float) -> tuple[int, int, int, int]:
+    red, green, blue = (round(int(color[i : i + 2], 16) * opacity) for i in (1, 3, 5))
+    return red, green, blue, round(255 * opacity)
+
+
+def _lay_over(region: np.ndarray, layer: np.ndarray) -> None:
+    """Blend a layer (h, w, 4) into a region (h, w, 3) RGB of the picture, in place."""
+    clear = cv2.bitwise_not(layer[:, :, 3])
+    rest = cv2.multiply(region, cv2.merge([clear, clear, clear]), scale=1 / 255)
+    cv2.add(rest, layer[:, :, :3], dst=rest)
+    region[:] = rest

@@ -1,1 +1,0 @@
-"""Does what ``training.studies`` describes: trains what is missing, measures, reports, draws."""
