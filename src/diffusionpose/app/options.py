@@ -104,19 +104,6 @@ def ends_digest(path: Path) -> dict[str, Any]:
     return {"size": size, "sha256": hashlib.sha256(ends).hexdigest()}
 
 
-def fingerprint(detector: object) -> str:
-    """Which detector it is: its class, and SHA-256 of the weights of its networks."""
-    import torch
-
-    digest = hashlib.sha256()
-    for network in vars(detector).values():
-        if isinstance(network, torch.nn.Module):
-            for name, values in network.state_dict().items():
-                digest.update(name.encode())
-                digest.update(values.detach().cpu().contiguous().numpy().tobytes())
-    return f"{type(detector).__name__} {digest.hexdigest()}"
-
-
 # Writing what a command leaves behind: whole files or none, and an error that names the cure
 
 
@@ -225,9 +212,8 @@ def write_detections(detector: PersonDetector, truth: Annotations, folder: Path,
         InputError: the file cannot be written.
     """
     from diffusionpose.runtime.images import read_recorded_image
-    from diffusionpose.runtime.people import find_persons
 
-    records, size = list(truth.images.values()), getattr(detector, "batch_size", 1)
+    records, size = list(truth.images.values()), detector.batch_size
     entries: list[dict[str, Any]] = []
     failures: list[str] = []
     with tqdm(total=len(records), unit=" pictures", desc="detector", disable=None, file=sys.stderr) as bar:
@@ -239,7 +225,7 @@ def write_detections(detector: PersonDetector, truth: Annotations, folder: Path,
                     read.append((record, image))
                 except InputError as error:
                     failures.append(str(error))
-            found = find_persons(detector, [image for _, image in read])
+            found = detector.detect([image for _, image in read])
             for (record, _), (boxes, scores) in zip(read, found, strict=True):
                 for (x0, y0, x1, y1), score in zip(boxes.tolist(), scores.tolist(), strict=True):
                     box = [round(number, 2) for number in (x0, y0, x1 - x0, y1 - y0)]
@@ -318,7 +304,7 @@ class EstimatorOptions:
             detector = make_detector(
                 self.detector, self.device, min_score=self.box_score, tell=tell, model=model
             )
-            if self.same_as not in (None, fingerprint(detector)):
+            if self.same_as not in (None, detector.identity()):
                 raise InputError(
                     f"--detector {self.detector}: is another one in a worker than here; "
                     "name one whose weights all machines have"
@@ -333,7 +319,7 @@ def local_engine(how: EstimatorOptions, finish: Finish) -> Ready:
 
     estimator = how.make(say)
     engine, model = LocalEngine(estimator, finish), estimator.model
-    detector = None if how.detector is None else fingerprint(estimator.detector)
+    detector = None if how.detector is None else estimator.detector.identity()
     return Ready(engine, model.skeleton, model.device.type, estimator.batch_size, detector)
 
 
@@ -359,7 +345,7 @@ def ray_engine(
         )
     import_ray()
     here = replace(how, device="cpu").make(say)  # faults come to light before Ray starts
-    detector = None if how.detector is None else fingerprint(here.detector)
+    detector = None if how.detector is None else here.detector.identity()
     fallbacks = {WholeImage: WHOLE, PoseZoom: ZOOM}  # what "auto" took here is taken everywhere
     name = fallbacks.get(type(here.detector), how.detector) if detector else how.detector
     if name not in (AUTO, *fallbacks.values()):  # which stand for themselves, whatever files are called so

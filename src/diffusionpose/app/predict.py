@@ -40,7 +40,7 @@ from diffusionpose.journal import Journal
 
 if TYPE_CHECKING:
     from diffusionpose.poses import Pose
-    from diffusionpose.runtime.people import BoxesFromFile
+    from diffusionpose.runtime.boxes import BoxesFromFile
 
 
 @dataclass(frozen=True)
@@ -293,8 +293,8 @@ def _digest(pictures: Sequence[Picture]) -> str:
 
 if TYPE_CHECKING:
     from diffusionpose.poses import Pose
+    from diffusionpose.runtime.boxes import BoxesFromFile
     from diffusionpose.runtime.estimator import Answer, Engine, PictureTask, Request
-    from diffusionpose.runtime.people import BoxesFromFile
 
 BAR = "{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} pictures, {rate_noinv_fmt}, {remaining} left"
 
@@ -461,7 +461,7 @@ class PictureJob:
 
 if TYPE_CHECKING:
     from diffusionpose.app.options import Ready
-    from diffusionpose.runtime.people import BoxesFromFile
+    from diffusionpose.runtime.boxes import BoxesFromFile
 
 BY_DETECTOR = "(default: the detector looks for persons)"
 EACH_CORE = "(default: one for each GPU, or core where there is none)"
@@ -527,7 +527,7 @@ class PredictCommand:
         if self.engine == "local" and (self.workers is not None or self.ray_address is not None):
             say("predict: --workers and --ray-address go with --engine ray")
             return 2
-        from diffusionpose.runtime.people import BoxesFromFile
+        from diffusionpose.runtime.boxes import BoxesFromFile
 
         boxes = None if self.boxes is None else BoxesFromFile(self.boxes)
         pictures, problems = find_pictures(self.images, boxes.image_id if boxes else lambda path: None)

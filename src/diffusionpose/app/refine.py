@@ -128,8 +128,8 @@ class _Job:
 
     def _requests(self, pictures: dict[Path, list[GivenPose]]) -> Iterator[Request]:
         """Each picture with the entries that are of it; a message for what cannot be used."""
+        from diffusionpose.runtime.boxes import usable_boxes
         from diffusionpose.runtime.estimator import Request
-        from diffusionpose.runtime.people import usable_boxes
 
         for path, poses in pictures.items():
             try:

@@ -24,7 +24,6 @@ from diffusionpose.app.options import (
     Weights,
     ends_digest,
     file_digest,
-    fingerprint,
     make_folder,
     say,
     weights_digest,
@@ -34,8 +33,8 @@ from diffusionpose.errors import InputError
 from diffusionpose.journal import Journal
 
 if TYPE_CHECKING:
+    from diffusionpose.runtime.boxes import BoxesFromFile
     from diffusionpose.runtime.estimator import PoseEstimator
-    from diffusionpose.runtime.people import BoxesFromFile
     from diffusionpose.runtime.video.following import Person
     from diffusionpose.runtime.video.reading import Camera, Frame, VideoFile
 
@@ -83,7 +82,7 @@ class VideoCommand:
         """Find, follow, draw, write; 0 if the whole video could be used."""
         self._check()
         from diffusionpose.app.options import EstimatorOptions
-        from diffusionpose.runtime.people import BoxesFromFile
+        from diffusionpose.runtime.boxes import BoxesFromFile
 
         with ExitStack() as stack:
             source = self._open_source()
@@ -124,7 +123,7 @@ class VideoCommand:
             "weights": weights_digest(find_weights(self.weights)),
             "boxes": file_digest(self.boxes)
             if self.boxes
-            else [fingerprint(estimator.detector), self.box_score],
+            else [estimator.detector.identity(), self.box_score],
             "batch_size": estimator.batch_size,
             **{name: getattr(self, name) for name in options},
         }

@@ -8,7 +8,7 @@ import os
 import threading
 import urllib.error
 import urllib.request
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -22,9 +22,10 @@ from torchvision.ops import nms
 from diffusionpose.errors import InputError, atomically, install, needs_extra
 from diffusionpose.models.pose_model import PoseModel
 from diffusionpose.poses import Pose, box_around
+from diffusionpose.runtime.boxes import Boxes
 from diffusionpose.runtime.estimator import PoseEstimator
 from diffusionpose.runtime.networks import find_device
-from diffusionpose.runtime.people import Boxes, PersonDetector, WholeImage
+from diffusionpose.runtime.people import PersonDetector, WholeImage
 
 REACH_SECONDS = 4.0  # a server that takes longer for a first answer counts as out of reach
 STALL_SECONDS = 15.0  # and a download that brings nothing for so long as broken
@@ -92,26 +93,22 @@ SAME_PERSON = 0.8
 LEAST_SIDE = 1.0  # pixels; a box any thinner holds no body
 
 
-class NetworkDetector(ABC):
+class NetworkDetector(PersonDetector):
     """A network that finds persons.
 
     Attributes:
-        batch_size: pictures that :meth:`many` passes through the network together.
+        batch_size: pictures that :meth:`detect` passes through the network together.
         min_score: boxes with a lower score are left out.
         max_persons: of the others, so many with the highest scores are kept.
     """
 
-    batch_size: int = 1
+    _model: Any
 
     def __init__(self, min_score: float = MIN_SCORE, max_persons: int = MAX_PERSONS) -> None:
         self.min_score = min_score
         self.max_persons = max_persons
 
-    def __call__(self, image: np.ndarray) -> Boxes:
-        """Persons of a picture (H, W, 3) uint8 RGB: boxes (n, 4) xyxy float32, scores (n,), highest first."""
-        return self.many([image])[0]
-
-    def many(self, images: Sequence[np.ndarray]) -> list[Boxes]:
+    def detect(self, images: Sequence[np.ndarray]) -> list[Boxes]:
         """Persons of each picture, as of each alone; ``batch_size`` pictures at a time."""
         answers: list[Boxes] = []
         for first in range(0, len(images), self.batch_size):
@@ -123,6 +120,14 @@ class NetworkDetector(ABC):
                 for boxes, image in zip(found, batch, strict=True)
             ]
         return answers
+
+    def identity(self) -> str:
+        """Its class, and SHA-256 of its network's weights."""
+        digest = hashlib.sha256()
+        for name, values in self._model.state_dict().items():
+            digest.update(name.encode())
+            digest.update(values.detach().cpu().contiguous().numpy().tobytes())
+        return f"{type(self).__name__} {digest.hexdigest()}"
 
     @abstractmethod
     def _find(self, images: Sequence[np.ndarray]) -> list[tuple[torch.Tensor, torch.Tensor]]:
@@ -428,7 +433,7 @@ MARGIN = 0.12  # of the joints' longer extent, on every side
 STARTS = (1.0, 0.6)  # first looks, centred, as shares of the picture; the better one counts
 
 
-class PoseZoom:
+class PoseZoom(PersonDetector):
     """Finds one person by their pose: in the whole picture first, then ever closer.
 
     A pose model expects a person who fills the box. Of one who takes up a tenth of the picture it finds
@@ -440,27 +445,21 @@ class PoseZoom:
         device: as of :class:`~diffusionpose.runtime.estimator.PoseEstimator`.
 
     Attributes:
-        batch_size: pictures that :meth:`many` looks at together.
-        detect_every: in a video it looks at every tenth frame, since it takes as long as six poses,
-        finds_one: and not at all while that one person is surely followed.
+        batch_size: pictures that :meth:`detect` looks at together.
+        detect_every: in a video it looks at every tenth frame, since it takes as long as six poses.
 
     Raises:
         InputError: a device that is not there.
     """
 
     detect_every = 10
-    finds_one = True
 
     def __init__(self, model: PoseModel, device: str = "auto") -> None:
         self._estimator = PoseEstimator(model, device=device, **_quickest(model))
         self.batch_size = self._estimator.batch_size
 
-    def __call__(self, image: np.ndarray) -> Boxes:
-        """The box of the person, (1, 4) xyxy, or the whole picture; score 1."""
-        return self.many([image])[0]
-
-    def many(self, images: Sequence[np.ndarray]) -> list[Boxes]:
-        """That of each picture; they go through the network together."""
+    def detect(self, images: Sequence[np.ndarray]) -> list[Boxes]:
+        """The box of the person in each picture, (1, 4) xyxy, or the whole picture; score 1."""
         wholes = [WholeImage()(image)[0][0] for image in images]
         searches = [self._search(images, wholes, share) for share in STARTS]
         ends = [max(found, key=lambda end: end[0]) for found in zip(*searches, strict=True)]

@@ -20,9 +20,10 @@ from diffusionpose.geometry import DECODE_METHODS, Crop, Start
 from diffusionpose.models.checkpoints import load_model
 from diffusionpose.models.pose_model import PoseModel
 from diffusionpose.poses import Pose, box_around, pose_score
+from diffusionpose.runtime.boxes import Boxes, usable_boxes
 from diffusionpose.runtime.images import read_image, to_rgb
 from diffusionpose.runtime.networks import good_batch_size, place
-from diffusionpose.runtime.people import Boxes, PersonDetector, WholeImage, find_persons, usable_boxes
+from diffusionpose.runtime.people import FunctionDetector, PersonDetector, WholeImage
 from diffusionpose.skeletons import Skeleton
 
 
@@ -210,7 +211,7 @@ class PoseEstimator:
         model: PoseModel,
         *,
         device: str = "auto",
-        detector: PersonDetector | str | None = None,
+        detector: PersonDetector | Callable[[np.ndarray], Boxes] | str | None = None,
         steps: int | None = None,
         decode: str = "dark",
         flip: bool = True,
@@ -340,25 +341,27 @@ class PoseEstimator:
         self, images: Sequence[ImageLike], boxes: Sequence[Any], starts: Sequence[Any]
     ) -> Iterator[Request]:
         """The pictures of a call, read, with their persons; the detector gets full batches."""
-        size = getattr(self.detector, "batch_size", 1)
+        size = self.detector.batch_size
         for first in range(0, len(images), size):
             batch = [
                 given_picture(index, images[index], boxes[index], starts[index], self.model.skeleton)
                 for index in range(first, min(first + size, len(images)))
             ]
-            found = iter(
-                find_persons(self.detector, [given.pixels for given in batch if given.persons is None])
-            )
+            found = iter(self.detector.detect([given.pixels for given in batch if given.persons is None]))
             for given in batch:
                 yield given.request(next(found) if given.persons is None else given.persons)
 
 
-def _detector(detector: PersonDetector | str | None, device: str, model: PoseModel) -> PersonDetector:
+def _detector(
+    detector: PersonDetector | Callable[[np.ndarray], Boxes] | str | None, device: str, model: PoseModel
+) -> PersonDetector:
     if isinstance(detector, str):
         from diffusionpose.runtime.detectors import make_detector
 
         return make_detector(detector, device, model=model)
-    return detector or WholeImage()
+    if detector is None:
+        return WholeImage()
+    return detector if isinstance(detector, PersonDetector) else FunctionDetector(detector)
 
 
 # Many pictures: what is asked for, what comes back, and the engine that works in this process

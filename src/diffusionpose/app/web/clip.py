@@ -6,7 +6,7 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from html import escape
@@ -20,8 +20,9 @@ from diffusionpose.app.web.handlers import MOST_PERSONS, MOST_STEPS, Handlers, O
 from diffusionpose.app.web.parts import ONE_AT_A_TIME, QUICK, SCROLL, Parts, named, on
 from diffusionpose.errors import InputError
 from diffusionpose.models.diffusion_pose import DiffusionPose
+from diffusionpose.runtime.boxes import Boxes
 from diffusionpose.runtime.estimator import PoseEstimator
-from diffusionpose.runtime.people import Boxes, PersonDetector, WholeImage
+from diffusionpose.runtime.people import PersonDetector, WholeImage
 from diffusionpose.runtime.video.posing import VideoPoses
 from diffusionpose.runtime.video.reading import Frame, VideoFile, check_extra
 from diffusionpose.runtime.video.writing import draw_video
@@ -99,7 +100,7 @@ class Beginning:
         self._file.close()
 
 
-class Surest:
+class Surest(PersonDetector):
     """A detector that finds at most ``MOST_PERSONS``, those with the highest scores.
 
     Attributes:
@@ -108,13 +109,14 @@ class Surest:
 
     def __init__(self, detector: PersonDetector) -> None:
         self.detector = detector
-        self.detect_every = getattr(detector, "detect_every", 1)
-        self.finds_one = getattr(detector, "finds_one", False)
+        self.detect_every = detector.detect_every
         self.left_out = False
 
-    def __call__(self, image: np.ndarray) -> Boxes:
-        """Boxes (n, 4) and scores (n,), in the detector's order."""
-        boxes, scores = self.detector(image)
+    def detect(self, images: Sequence[np.ndarray]) -> list[Boxes]:
+        """Boxes (n, 4) and scores (n,) of each picture, in the detector's order."""
+        return [self._surest(*found) for found in self.detector.detect(images)]
+
+    def _surest(self, boxes: np.ndarray, scores: np.ndarray) -> Boxes:
         if len(boxes) <= MOST_PERSONS:
             return boxes, scores
         self.left_out = True

@@ -24,9 +24,9 @@ from diffusionpose.geometry import Crop, flip_images, heatmap_ratio
 from diffusionpose.models.diffusion_pose import DiffusionPose
 from diffusionpose.models.pose_model import PoseModel
 from diffusionpose.poses import Pose, pose_score
+from diffusionpose.runtime.boxes import usable_boxes
 from diffusionpose.runtime.drawing import COLORS, draw_poses, part_of
 from diffusionpose.runtime.estimator import PoseEstimator
-from diffusionpose.runtime.people import usable_boxes
 
 
 def confidence_table(pose: Pose, threshold: float) -> str:

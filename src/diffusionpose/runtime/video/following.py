@@ -10,7 +10,7 @@ import numpy as np
 import supervision
 
 from diffusionpose.poses import VISIBLE_SCORE, Pose
-from diffusionpose.runtime.people import Boxes, usable_boxes
+from diffusionpose.runtime.boxes import Boxes, usable_boxes
 from diffusionpose.runtime.video.reading import import_extra
 from diffusionpose.runtime.video.smoothing import OneEuroFilter
 
@@ -188,10 +188,6 @@ class Following:
             number: follow for number, follow in self._filters.items() if time - follow.time <= follow.gap
         }
         return persons
-
-    def surest(self) -> float:
-        """The highest score of a pose in the frame before; 0 where there was nobody."""
-        return max((pose.score for pose, _ in self._last.values()), default=0.0)
 
     def _expected(self) -> Boxes:
         """Boxes around the last frame's poses, with the scores of the boxes they were found in."""

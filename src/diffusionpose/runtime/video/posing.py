@@ -12,13 +12,12 @@ import numpy as np
 from diffusionpose.errors import InputError
 from diffusionpose.journal import Journal
 from diffusionpose.poses import VISIBLE_SCORE, Pose, pose_score
+from diffusionpose.runtime.boxes import Boxes, BoxesFromFile
 from diffusionpose.runtime.estimator import PoseEstimator, Request
-from diffusionpose.runtime.people import Boxes, BoxesFromFile
 from diffusionpose.runtime.video.following import Following, Person, Place
 from diffusionpose.runtime.video.reading import Frame
 
 LEAST_SCORE = 0.1  # detected boxes with a lower score are not even used to go on with a person (ByteTrack)
-SURE = 0.5  # score of a pose with which a person is followed past a detector that finds no other
 HELD_BYTES = 200_000_000  # frames that go through the network together take at most about this much memory
 
 Row = dict[str, Any]
@@ -31,8 +30,7 @@ class VideoPoses:
         estimator: finds the poses; its detector finds the persons.
         rate: frames per second, about.
         detect_every: the detector looks at every n-th frame; in those between, persons are followed by
-            their poses. None for the detector's own ``detect_every``, where it has one, else 1. A
-            detector that ``finds_one`` person does not look while one is surely followed.
+            their poses. None for the detector's own ``detect_every``, where it has one, else 1.
         boxes: the persons of some frames, by the number of the frame as its name ("17", or image_id 17);
             they take the place of the detector, and all other frames are those between.
         smooth: smooth the keypoints over time.
@@ -56,12 +54,11 @@ class VideoPoses:
         if from_last:
             estimator.model.check_options(start=True)
         if detect_every is None:
-            detect_every = 1 if boxes else getattr(estimator.detector, "detect_every", 1)
+            detect_every = 1 if boxes else estimator.detector.detect_every
         if detect_every < 1:
             raise InputError(f"detect every: {detect_every} must be 1 (each frame) or more")
         self.estimator = estimator
         self.detect_every = detect_every
-        self._finds_one = boxes is None and getattr(estimator.detector, "finds_one", False)
         self.boxes = boxes
         self.from_last = from_last
         self._following = Following(rate, (detect_every - 1) / rate, smooth)
@@ -94,7 +91,7 @@ class VideoPoses:
 
     def _frames_together(self, size: int) -> int:
         """How many frames, each of ``size`` bytes, share a pass; one where each needs the one before."""
-        if self.detect_every > 1 or self.boxes or self.from_last or self._finds_one:
+        if self.detect_every > 1 or self.boxes or self.from_last:
             return 1
         return max(1, min(self.estimator.batch_size, HELD_BYTES // size))
 
@@ -120,8 +117,6 @@ class VideoPoses:
         """x0, y0, x1, y1, score of each person detected; None where the detector does not look."""
         name = Path(str(frame.index))
         if self.boxes.key(name) is None if self.boxes else frame.index % self.detect_every:
-            return None
-        if self._finds_one and self._following.surest() >= SURE:
             return None
         boxes, scores = self.boxes.of(name) if self.boxes else self.estimator.detector(frame.image)
         rows = np.column_stack([np.reshape(boxes, (-1, 4)), scores]).astype(np.float64).round(4)

@@ -10,8 +10,8 @@ pytest.importorskip("trackers")
 from diffusionpose.errors import InputError
 from diffusionpose.journal import Journal
 from diffusionpose.models.zoo import create_model
+from diffusionpose.runtime.boxes import BoxesFromFile
 from diffusionpose.runtime.estimator import PoseEstimator
-from diffusionpose.runtime.people import BoxesFromFile
 from diffusionpose.runtime.video.following import Person
 from diffusionpose.runtime.video.posing import VideoPoses
 from diffusionpose.runtime.video.reading import Frame
@@ -55,39 +55,13 @@ def test_persons_are_found_and_keep_their_ids(every: int) -> None:
             assert centre == pytest.approx((x + dx * frame.index, y + dy * frame.index), abs=1)
 
 
-def saying(finder: SquareFinder, **says: Any) -> SquareFinder:
-    """The finder, with a detector that has attributes."""
-    counted = finder.detector
-
-    class Says:
-        def __call__(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-            return counted(image)
-
-    finder.detector = Says()  # type: ignore[method-assign]
-    vars(finder.detector).update(says)
-    return finder
-
-
-@pytest.mark.parametrize(("own", "asked", "looks"), [(None, None, 40), (5, None, 8), (5, 2, 20)])
-def test_a_detector_may_say_how_often_it_looks(own: int | None, asked: int | None, looks: int) -> None:
-    finder = saying(SquareFinder(around), **({"detect_every": own} if own else {}))
+@pytest.mark.parametrize(("own", "asked", "looks"), [(1, None, 40), (5, None, 8), (5, 2, 20)])
+def test_a_detector_may_say_how_often_it_looks(own: int, asked: int | None, looks: int) -> None:
+    finder = SquareFinder(around)
+    finder.detector.detect_every = own
     found = list(VideoPoses(finder, 25, detect_every=asked)(frames()))
     assert finder.looks == looks
     assert len({person.id for _, persons in found for person in persons}) == 2
-
-
-@pytest.mark.parametrize(("score", "every", "looks"), [(0.9, 1, 1), (0.9, 10, 1), (0.4, 1, 40), (0.4, 10, 4)])
-def test_who_is_surely_followed_is_not_looked_for(
-    score: float, every: int, looks: int, tmp_path: Path
-) -> None:
-    def run(finder: SquareFinder) -> list[Any]:
-        with Journal(tmp_path / "journal.jsonl", {"every": every}) as journal:
-            return numbers(list(VideoPoses(finder, 25, detect_every=every)(frames(), journal)))
-
-    finders = [saying(SquareFinder(around, score), finds_one=True) for _ in range(2)]
-    first, again = [run(finder) for finder in finders]
-    assert [finder.looks for finder in finders] == [looks, 0], "what the journal knows is not looked for"
-    assert first == again
 
 
 def test_persons_of_several_frames_go_through_the_network_together() -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from diffusionpose.poses import Pose
 from diffusionpose.runtime.estimator import Request
+from diffusionpose.runtime.people import FunctionDetector
 from diffusionpose.skeletons import get_skeleton
 
 av = pytest.importorskip("av")
@@ -86,9 +87,10 @@ class SquareFinder:
         self.boxes = boxes
         self.score = score
         self.looks = 0  # at how many frames the detector looked
+        self.detector = FunctionDetector(self._detected)
         self.seen: list[Request] = []  # all that went through the network
 
-    def detector(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _detected(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         self.looks += 1
         boxes = np.asarray(self.boxes(image), np.float32).reshape(-1, 4)
         return boxes, np.ones(len(boxes), np.float32)

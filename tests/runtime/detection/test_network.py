@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from diffusionpose.runtime.detectors import SAME_PERSON, NetworkDetector
-from diffusionpose.runtime.people import PersonDetector, find_persons
+from diffusionpose.runtime.people import FunctionDetector, PersonDetector
 
 
 class Fixed(NetworkDetector):
@@ -59,7 +59,7 @@ def test_pictures_go_in_batches_and_come_back_in_order() -> None:
     detector: PersonDetector = Fixed([[0, 0, 20, 20]], [0.9])
     detector.batch_size = 2
     images = [np.full((40, 60, 3), level, np.uint8) for level in range(5)]
-    found = find_persons(detector, images)
+    found = detector.detect(images)
     assert [boxes[0, 0] for boxes, _ in found] == [0, 1, 2, 3, 4]
     assert detector.batches == [2, 2, 1]
-    assert find_persons(lambda image: detector(image), images)[3][0].tolist() == found[3][0].tolist()
+    assert FunctionDetector(detector).detect(images)[3][0].tolist() == found[3][0].tolist()

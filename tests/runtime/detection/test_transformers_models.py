@@ -11,7 +11,6 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from diffusionpose import InputError, PoseEstimator
-from diffusionpose.app.options import fingerprint
 from diffusionpose.runtime.detectors import TransformersDetector, make_detector
 from diffusionpose.runtime.images import read_image
 
@@ -78,7 +77,7 @@ def test_weights_of_half_precision_are_computed_in_single(
     boxes, scores = halved(random_pictures()[0])
     assert len(scores) > 0
     assert np.allclose(boxes, exact(random_pictures()[0])[0], atol=1e-3)
-    assert fingerprint(halved) == fingerprint(exact)
+    assert halved.identity() == exact.identity()
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -88,7 +87,7 @@ def test_a_batch_is_found_as_its_pictures_alone(kind: str, detr_folder: Folder) 
     assert detector.batch_size == 1, "on a CPU"
     alone = [detector(image) for image in images]
     detector.batch_size = 3
-    for (boxes, scores), (boxes_alone, scores_alone) in zip(detector.many(images), alone, strict=True):
+    for (boxes, scores), (boxes_alone, scores_alone) in zip(detector.detect(images), alone, strict=True):
         assert len(scores) > 0
         assert np.allclose(scores, scores_alone, atol=1e-5)
         assert np.allclose(boxes, boxes_alone, atol=1e-2)

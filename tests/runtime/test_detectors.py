@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from diffusionpose import InputError
-from diffusionpose.runtime.people import BoxesFromFile, PersonDetector, WholeImage, usable_boxes
+from diffusionpose.runtime.boxes import BoxesFromFile, usable_boxes
+from diffusionpose.runtime.people import PersonDetector, WholeImage
 
 
 def boxes_file(folder: Path, content: object) -> BoxesFromFile:
