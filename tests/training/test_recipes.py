@@ -69,7 +69,7 @@ TRANSFORMERS = {
 
 @pytest.mark.parametrize("name", [*ROWS, *TRANSFORMERS])
 def test_a_row_of_the_tables(name):
-    model, input_size, skeleton, stride, unbiased, paper_ap = {**ROWS, **TRANSFORMERS}[name]
+    model, input_size, skeleton, stride, unbiased, _ = {**ROWS, **TRANSFORMERS}[name]
     settings = get_recipe(name)
     assert (settings.model, settings.input_size, settings.skeleton) == (model, input_size, skeleton)
     assert (settings.options.get("stride"), settings.unbiased) == (stride, unbiased)
@@ -77,7 +77,6 @@ def test_a_row_of_the_tables(name):
     assert settings.decode == ("dark" if modern else "quarter")
     heatmaps_of_old = not name.startswith("diffusionpose") and not modern
     assert settings.options.get("quantise", False) == heatmaps_of_old
-    assert f"{paper_ap} AP" in (RECIPES[name].__doc__ or "")
 
 
 def test_the_tables_name_these_recipes_and_no_others():
@@ -104,9 +103,8 @@ def test_the_schedule_of_section_4_1(name):
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_a_recipe_carries_its_name_and_its_command(name):
+def test_a_recipe_carries_its_name(name):
     assert get_recipe(name).recipe == name
-    assert f"diffusionpose train {name}" in " ".join((RECIPES[name].__doc__ or "").split())
     Augmentation(**(get_recipe(name).augmentation or {}))
 
 

@@ -12,7 +12,7 @@ from diffusionpose.training.settings import Machine, TrainingSettings
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_settings_survive_json(name):
-    settings = RECIPES[name]()
+    settings = RECIPES[name]
     assert TrainingSettings.from_dict(json.loads(json.dumps(settings.to_dict()))) == settings
 
 

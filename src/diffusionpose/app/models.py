@@ -90,9 +90,8 @@ def rows() -> Iterator[Row]:
     from diffusionpose.training.recipes import RECIPES
 
     for name, recipe in RECIPES.items():
-        made = recipe()
-        options = {**made.options, "unbiased": made.unbiased, "input_size": made.input_size}
-        yield _row("recipe", name, made.model, get_skeleton(made.skeleton), options)
+        options = {**recipe.options, "unbiased": recipe.unbiased, "input_size": recipe.input_size}
+        yield _row("recipe", name, recipe.model, get_skeleton(recipe.skeleton), options)
     yield from _not_yet()
     for name in MODELS:
         yield _row("model", name, name, COCO, {"input_size": (192, 256)})

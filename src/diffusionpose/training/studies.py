@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from diffusionpose.training import recipes
+from diffusionpose.training.recipes import get_recipe
 from diffusionpose.training.settings import TrainingSettings
 
 PAPER_HEIGHT = 256  # input pixels; section 4.4
@@ -54,7 +54,7 @@ def _tiny() -> TrainingSettings:
     The learning rate is the parent's; an average over about 100 steps instead of 500, for 720 in all.
     """
     return replace(
-        recipes.diffusionpose_mobilenetv2_128x96_crowdpose(),
+        get_recipe("diffusionpose_mobilenetv2_128x96_crowdpose"),
         input_size=(64, 96),
         options={"width": 32},
         epochs=3,
@@ -66,7 +66,8 @@ def _tiny() -> TrainingSettings:
 
 def _small() -> TrainingSettings:
     """The recipe as it is, validated at its end only."""
-    return replace(recipes.diffusionpose_mobilenetv2_128x96_crowdpose(), options={"width": 64}, val_every=18)
+    recipe = get_recipe("diffusionpose_mobilenetv2_128x96_crowdpose")
+    return replace(recipe, options={"width": 64}, val_every=18)
 
 
 def _short() -> TrainingSettings:
@@ -84,7 +85,7 @@ def _short() -> TrainingSettings:
 
 def _full() -> TrainingSettings:
     """The paper's recipe; validated every 10 epochs, since what is reported is the last model."""
-    return replace(recipes.diffusionpose_w32_256x192_coco(), options={"width": 128}, val_every=10)
+    return replace(get_recipe("diffusionpose_w32_256x192_coco"), options={"width": 128}, val_every=10)
 
 
 MOBILE = ("mobilenetv2", "mobilenetv2_unet")  # baseline and U-Net head
