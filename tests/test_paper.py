@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from diffusionpose.geometry import HeatmapCodec, Start, keypoint_mask, skeleton_mask
+from diffusionpose.geometry import HeatmapCodec, Start
 from diffusionpose.models.costs import count_multiply_adds, count_parameters
 from diffusionpose.models.diffusion_pose import (
     FeatureCondition,
@@ -15,6 +15,8 @@ from diffusionpose.models.diffusion_pose import (
     StructureCondition,
     StructureGuidedDecoder,
     diffuse_keypoints,
+    keypoint_mask,
+    skeleton_mask,
 )
 from diffusionpose.models.pose_model import heatmap_loss
 from diffusionpose.models.zoo import create_model
@@ -129,15 +131,11 @@ def test_equation_8_window_attention_stays_inside_its_window():
     assert difference.max() < 1e-6
 
 
-def test_equation_9_the_decoder_does_not_see_t_unless_asked():
-    torch.manual_seed(0)
-    blind, seeing = (StructureGuidedDecoder(14, 64, 16, time_input=flag) for flag in (False, True))
+def test_equation_9_the_decoder_sees_heatmaps_and_condition_alone():
+    decoder = StructureGuidedDecoder(14, 64, 16)
     hm_t, x_c = torch.rand(2, 14, 24, 16), torch.randn(2, 64, 24, 16)
-    early, late = torch.zeros(2), torch.ones(2)
-    assert torch.equal(blind(hm_t, x_c, early), blind(hm_t, x_c, late))
-    assert not torch.equal(seeing(hm_t, x_c, early), seeing(hm_t, x_c, late))
-    with pytest.raises(ValueError, match="give it t"):
-        seeing(hm_t, x_c)
+    assert decoder(hm_t, x_c).shape == hm_t.shape
+    assert decoder.stem.in_channels == 14 + 64
 
 
 def test_equation_11_is_the_sum_of_two_squared_errors_on_visible_joints(model):
@@ -186,12 +184,12 @@ def test_algorithm_2_calls_the_encoder_once_and_the_decoder_once_a_step(model, s
 
 def test_algorithm_2_starts_from_the_coarse_heatmaps_of_equation_10(model):
     images, *_ = batch()
-    x_fea = model.encode(images)
+    x_fea, _ = model.encode(images)
     coarse, first = model.denoise(images, 1)
     assert torch.equal(coarse, model.conv(x_fea))
     y, _ = model.codec.decode(coarse, "argmax")
     x_c = model.condition(x_fea, y, torch.ones(3, 14))
-    assert torch.allclose(first, model.decoder(coarse, x_c, torch.ones(3)), atol=1e-6)
+    assert torch.allclose(first, model.decoder(coarse, x_c), atol=1e-6)
 
 
 def test_algorithm_2_two_steps_are_one_step_and_another(model):
@@ -204,7 +202,7 @@ def test_algorithm_2_starts_from_given_keypoints_as_algorithm_1_from_noised_ones
     images, keypoints, _ = batch()
     scores = torch.ones(3, 14)
     scores[:, ::3] = 0  # these start from their coarse heatmaps
-    x_fea = model.encode(images)
+    x_fea, _ = model.encode(images)
     coarse = model.conv(x_fea)
     y_t, hm_t = model.codec.decode(coarse, "argmax")[0], coarse.clone()
     given = scores > 0
@@ -213,7 +211,7 @@ def test_algorithm_2_starts_from_given_keypoints_as_algorithm_1_from_noised_ones
     first, last = model.denoise(images, 1, Start(keypoints, scores))
     assert torch.allclose(first, hm_t, atol=1e-6)
     x_c = model.condition(x_fea, y_t, torch.ones(3, 14))
-    assert torch.allclose(last, model.decoder(hm_t, x_c, torch.ones(3)), atol=1e-6)
+    assert torch.allclose(last, model.decoder(hm_t, x_c), atol=1e-6)
     nothing_given = model.denoise(images, 1, Start(keypoints, torch.zeros(3, 14)))
     assert torch.allclose(nothing_given[1], model.denoise(images, 1)[1], atol=1e-6)
 

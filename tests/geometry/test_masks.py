@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from diffusionpose.geometry import keypoint_mask, skeleton_mask
+from diffusionpose.models.diffusion_pose import keypoint_mask, skeleton_mask
 
 SIZE = (24, 32)
 ALL = torch.ones(1, 2)

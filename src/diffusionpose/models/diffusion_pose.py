@@ -1,23 +1,38 @@
-"""DiffusionPose: the paper's model. ``loss`` is Algorithm 1, ``denoise`` is Algorithm 2.
+"""DiffusionPose: the method of the paper from top to bottom, in its order and its symbols.
 
-Symbols are the paper's: x image, x_fea feature, x_c condition, y keypoints, hm heatmaps; an index
-0 means truth, t noised.
+Qiu et al., "Learning Structure-Guided Diffusion Model for 2D Human Pose Estimation", arXiv 2306.17074.
+
+=============  ==============================================  ============================
+symbol         meaning                                         shape
+=============  ==============================================  ============================
+x, x_fea       image crop; its feature E(x)                    (b, 3, H, W), (b, c, h, w)
+y_0, y_t       keypoints, noised keypoints, heatmap pixels     (b, j, 2)
+hm_0, hm_t     Gaussian heatmaps phi(y_0), phi(y_t)            (b, j, h, w)
+M_kps, M_ske   keypoint mask, skeleton mask                    (b, 1, h, w)
+x_kps, x_ske   x_fea under the masks                           (b, c, h, w)
+x_c            condition of the decoder                        (b, c or 2 c, h, w)
+=============  ==============================================  ============================
+
+phi of Eq. 5 and the reading of keypoints from heatmaps are those of every heatmap model
+(``HeatmapCodec`` in ``geometry.py``). What the paper leaves open is decided in docs/open-points.md; what
+goes beyond it, such as starts from other keypoints, is in ``models/variants.py``.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from diffusionpose.geometry import HeatmapCodec, Start, keypoint_mask, skeleton_mask
+from diffusionpose.geometry import HeatmapCodec, Start, pixel_grid
 from diffusionpose.models.encoders import Encoder
 from diffusionpose.models.pose_model import PoseModel, coarse_head, heatmap_loss, nearly_zero
 from diffusionpose.skeletons import Skeleton
+
+# Forward diffusion process (section 3.2.1): Eq. 1 to 4
 
 
 class NoiseSchedule(nn.Module):
@@ -42,7 +57,7 @@ class NoiseSchedule(nn.Module):
         gamma[0] = 1.0
         alpha = torch.cat([gamma[:1], gamma[1:] / gamma[:-1]])
         self.timesteps = timesteps
-        # constants, made anew from T: not part of a checkpoint
+        # constants that follow from T: not part of a checkpoint
         self.register_buffer("gamma", gamma.float(), persistent=False)
         self.register_buffer("alpha", alpha.float(), persistent=False)
 
@@ -68,14 +83,72 @@ def diffuse_keypoints(y_0: Tensor, gamma_t: Tensor, epsilon: Tensor, zeta: float
     return (signal + noise) / zeta
 
 
-# SC-CA: spatial-channel cross-attention (Eq. 8), A(Q, K, V) = A_c(Q, K, V) + A_s(Q, K, V)
+# Masks varphi(y_t, delta_kps, delta_ske) = {M_kps, M_ske} (Eq. 5): 1 within delta of a keypoint or a limb,
+# 0 elsewhere; one of each for a person, the union over joints or limbs
+
+ROUNDING = 1e-3  # heatmap pixels
+
+
+def keypoint_mask(y: Tensor, size: tuple[int, int], delta: float, visible: Tensor) -> Tensor:
+    """M_kps of Eq. 5: discs of radius ``delta`` around the visible keypoints.
+
+    Args:
+        y: (b, j, 2) keypoints, heatmap pixels.
+        size: (width, height) of the mask.
+        delta: delta_kps, heatmap pixels.
+        visible: (b, j); joints that are 0 draw nothing.
+
+    Returns:
+        (b, 1, h, w) of zeros and ones.
+    """
+    columns, rows = pixel_grid(size, y)
+    x_0, y_0 = y[:, :, None, None, :].unbind(-1)
+    near = (columns - x_0).square() + (rows - y_0).square() <= delta**2
+    return (near & visible.bool()[:, :, None, None]).any(dim=1, keepdim=True).to(y.dtype)
+
+
+def skeleton_mask(
+    y: Tensor, limbs: Sequence[tuple[int, int]], size: tuple[int, int], delta: float, visible: Tensor
+) -> Tensor:
+    """M_ske of Eq. 5: bands of half width ``delta`` around the limbs whose two joints are visible.
+
+    Args:
+        y: (b, j, 2) keypoints, heatmap pixels.
+        limbs: ``Skeleton.limbs``.
+        size: (width, height) of the mask.
+        delta: delta_ske, heatmap pixels.
+        visible: (b, j).
+
+    Returns:
+        (b, 1, h, w) of zeros and ones.
+    """
+    if not limbs:
+        return y.new_zeros(y.shape[0], 1, size[1], size[0])
+    first, second = torch.as_tensor(limbs, device=y.device).unbind(1)
+    start, along = y[:, first], y[:, second] - y[:, first]
+    drawn = visible.bool()[:, first] & visible.bool()[:, second]
+
+    columns, rows = pixel_grid(size, y)
+    x_0, y_0 = start[:, :, None, None, :].unbind(-1)
+    dx, dy = along[:, :, None, None, :].unbind(-1)
+    # nearest point of the limb: its share of the way from start to end, clipped to the limb
+    length_squared = (dx.square() + dy.square()).clamp_min(1e-6)
+    share = (((columns - x_0) * dx + (rows - y_0) * dy) / length_squared).clamp(0, 1)
+    distance_squared = (columns - x_0 - share * dx).square() + (rows - y_0 - share * dy).square()
+    # pixels at exactly this distance are frequent: rounding, which differs between runtimes, must not decide
+    near = (distance_squared <= (delta + ROUNDING) ** 2) & drawn[:, :, None, None]
+    return near.any(dim=1, keepdim=True).to(y.dtype)
+
+
+# Spatial-channel cross-attention, SC-CA: A(Q, K, V) = A_c(Q, K, V) + A_s(Q, K, V) (Eq. 8), the two attentions
+# of DaViT (Ding et al., ECCV 2022)
 
 WINDOW = 7  # positions along each side of a window (DaViT)
 GROUP_CHANNELS = 32  # channels of a head, and of a channel group (DaViT)
 
 
 class CrossAttention(nn.Module):
-    """Projections around an attention: what the two kinds below share."""
+    """Projections around an attention: what A_c and A_s share."""
 
     def __init__(self, channels: int, groups: int) -> None:
         super().__init__()
@@ -87,13 +160,12 @@ class CrossAttention(nn.Module):
         self.value = nn.Linear(channels, channels)
         self.out = nn.Linear(channels, channels)
 
-    def _split(self, tokens: Tensor) -> Tensor:
-        """(b, n, c) -> (b, groups, n, c / groups)."""
-        return tokens.unflatten(2, (self.groups, -1)).transpose(1, 2)
-
     def forward(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """(b, n, c) tokens each -> (b, n, c)."""
-        q, k, v = self._split(self.query(query)), self._split(self.key(key)), self._split(self.value(value))
+        q, k, v = (
+            tokens.unflatten(2, (self.groups, -1)).transpose(1, 2)
+            for tokens in (self.query(query), self.key(key), self.value(value))
+        )
         return self.out(self.attend(q, k, v).transpose(1, 2).flatten(2))
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -102,7 +174,7 @@ class CrossAttention(nn.Module):
 
 
 class ChannelGroupAttention(CrossAttention):
-    """A_c: every channel attends to the channels of its group, over all positions of the picture."""
+    """A_c: every channel attends to the channels of its group, over all positions of the map."""
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Weights between the channels of a group, (b, groups, d, d)."""
@@ -142,29 +214,16 @@ class SpatialChannelCrossAttention(nn.Module):
     def forward(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """(b, c, h, w) each -> (b, c, h, w)."""
         height, width = query.shape[2:]
-        tokens = [_tokens(feature) for feature in (query, key, value)]
-        a_c = _feature_map(self.channel(*tokens), height, width)
-        a_s = self._windowed(query, key, value)
-        return a_c + a_s
+        a_c = self.channel(*(feature.flatten(2).mT for feature in (query, key, value)))
+        return a_c.mT.unflatten(2, (height, width)) + self._windowed(query, key, value)
 
     def _windowed(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         (height, width), side = query.shape[2:], self.window
         fill = (0, -width % side, 0, -height % side)
         padded = [F.pad(feature, fill) for feature in (query, key, value)]
         rows, columns = padded[0].shape[2] // side, padded[0].shape[3] // side
-        windows = [_tokens(cut_windows(feature, side)) for feature in padded]
-        attended = _feature_map(self.spatial(*windows), side, side)
-        return join_windows(attended, rows, columns)[..., :height, :width]
-
-
-def _tokens(feature: Tensor) -> Tensor:
-    """(b, c, h, w) -> (b, h w, c)."""
-    return feature.flatten(2).mT
-
-
-def _feature_map(tokens: Tensor, height: int, width: int) -> Tensor:
-    """(b, h w, c) -> (b, c, h, w)."""
-    return tokens.mT.unflatten(2, (height, width))
+        a_s = self.spatial(*(cut_windows(feature, side).flatten(2).mT for feature in padded))
+        return join_windows(a_s.mT.unflatten(2, (side, side)), rows, columns)[..., :height, :width]
 
 
 def cut_windows(feature: Tensor, side: int) -> Tensor:
@@ -179,7 +238,7 @@ def join_windows(windows: Tensor, rows: int, columns: int) -> Tensor:
     return split.permute(0, 3, 1, 4, 2, 5).flatten(4, 5).flatten(2, 3)
 
 
-# Conditions x_c of the decoder: Eq. 6 and 7, and the lesser ones of Table 5
+# Conditions x_c of the decoder: Eq. 6 and 7, and the simpler ones of Table 5
 
 
 class Condition(nn.Module):
@@ -214,7 +273,7 @@ class KeypointCondition(Condition):
 
     def forward(self, x_fea: Tensor, y: Tensor, visible: Tensor) -> Tensor:
         """As :meth:`Condition.forward`."""
-        x_kps = x_fea * keypoint_mask(y, _size(x_fea), self.delta_kps, visible)
+        x_kps = x_fea * keypoint_mask(y, (x_fea.shape[3], x_fea.shape[2]), self.delta_kps, visible)
         return torch.cat([x_fea, x_kps], dim=1)
 
 
@@ -240,14 +299,11 @@ class StructureCondition(Condition):
 
     def forward(self, x_fea: Tensor, y: Tensor, visible: Tensor) -> Tensor:
         """As :meth:`Condition.forward`."""
-        m_kps = keypoint_mask(y, _size(x_fea), self.delta_kps, visible)
-        m_ske = skeleton_mask(y, self.limbs, _size(x_fea), self.delta_ske, visible)
+        size = (x_fea.shape[3], x_fea.shape[2])
+        m_kps = keypoint_mask(y, size, self.delta_kps, visible)  # Eq. 5
+        m_ske = skeleton_mask(y, self.limbs, size, self.delta_ske, visible)
         x_kps, x_ske = x_fea * m_kps, x_fea * m_ske  # Eq. 6
         return torch.cat([x_kps + self.attention(x_kps, x_ske, x_ske), x_fea], dim=1)  # Eq. 7
-
-
-def _size(feature: Tensor) -> tuple[int, int]:
-    return feature.shape[-1], feature.shape[-2]
 
 
 # SGDD: the structure-guided diffusion decoder D(hm_t, x_c) (Eq. 9, Fig. 3, Table 1)
@@ -258,8 +314,9 @@ BLOCKS = 2  # residual blocks a stage (Table 1)
 
 def _norm(channels: int) -> nn.GroupNorm:
     # Groups, not batches: the decoder sees noised truth in training and coarse heatmaps at
-    # inference, so batch statistics of the one would be wrong for the other.
-    return nn.GroupNorm(math.gcd(channels, 32) if channels >= 128 else math.gcd(channels, 8), channels)
+    # inference, so batch statistics of the one would be wrong for the other. 32 groups as usual, 8 where
+    # that would leave a group fewer than four channels.
+    return nn.GroupNorm(math.gcd(channels, 32 if channels >= 128 else 8), channels)
 
 
 class ResidualBlock(nn.Module):
@@ -289,17 +346,12 @@ class StructureGuidedDecoder(nn.Module):
         joints: J, channels of the heatmaps.
         condition_channels: of x_c.
         width: the paper's C.
-        time_input: let D see t as an embedding added to its first feature. The paper's D does not
-            (Eq. 9).
     """
 
-    def __init__(
-        self, joints: int, condition_channels: int, width: int = 128, time_input: bool = False
-    ) -> None:
+    def __init__(self, joints: int, condition_channels: int, width: int = 128) -> None:
         super().__init__()
         channels = [width * factor for factor in STAGE_WIDTHS]
         self.stem = nn.Conv2d(joints + condition_channels, channels[0], 3, padding=1)
-        self.time = TimeEmbedding(channels[0]) if time_input else None
         self.stages = nn.ModuleList()
         self.downs = nn.ModuleList()
         self.ups = nn.ModuleList()
@@ -312,23 +364,20 @@ class StructureGuidedDecoder(nn.Module):
                 self.ups.append(nn.Conv2d(width_i, before, 3, padding=1))
         self.out = nearly_zero(nn.Conv2d(channels[0], joints, 3, padding=1))
 
-    def forward(self, hm_t: Tensor, x_c: Tensor, t: Tensor | None = None) -> Tensor:
+    def forward(self, hm_t: Tensor, x_c: Tensor) -> Tensor:
         """Estimated heatmaps (Eq. 9).
 
         Args:
             hm_t: (b, j, h, w) noised heatmaps.
             x_c: (b, condition_channels, h, w).
-            t: (b,) noise level t / T in [0, 1], only with ``time_input``.
 
         Returns:
             (b, j, h, w).
         """
-        x = self.stem(torch.cat([hm_t, x_c], dim=1))
-        if self.time is not None:
-            if t is None:
-                raise ValueError("this decoder was made with time_input: give it t")
-            x = x + self.time(t)[:, :, None, None]
+        return self.u_net(self.stem(torch.cat([hm_t, x_c], dim=1)))
 
+    def u_net(self, x: Tensor) -> Tensor:
+        """The stages down, and up with skips: (b, C, h, w) -> (b, j, h, w)."""
         skips = []
         for i, stage in enumerate(self.stages):
             x = stage(x if i == 0 else self.downs[i - 1](x))
@@ -340,41 +389,25 @@ class StructureGuidedDecoder(nn.Module):
         return self.out(x)
 
 
-class TimeEmbedding(nn.Module):
-    """Sinusoids of t / T through a small network (Ho et al. 2020)."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.waves = channels // 2
-        self.net = nn.Sequential(nn.Linear(channels, channels), nn.SiLU(), nn.Linear(channels, channels))
-
-    def forward(self, t: Tensor) -> Tensor:
-        """(b,) in [0, 1] -> (b, channels)."""
-        waves = self.waves
-        frequencies = torch.exp(torch.arange(waves, device=t.device) * (-math.log(1e4) / waves))
-        angles = 1000 * t[:, None] * frequencies
-        return self.net(torch.cat([angles.sin(), angles.cos()], dim=1))
-
-
-# DiffusionPose: the paper's model. ``loss`` is Algorithm 1, ``denoise`` is Algorithm 2
+# The model f_theta: Algorithm 1 trains it, Algorithm 2 uses it
 
 NOISE_STRIDE = 4  # y_0 of Eq. 4 is in pixels of a heatmap of this stride, whatever s is
 
 
 class DiffusionPose(PoseModel):
-    """Heatmaps generated from noised heatmaps under a condition (Qiu et al. 2023, Fig. 2).
+    """Heatmaps generated from noised heatmaps under a condition (Fig. 2).
 
     Args:
         encoder: E; its feature is resized to the heatmap where its stride is another.
-        condition: makes x_c (``models/diffusion_pose.py``).
-        decoder: D, of hm_t, x_c and t / T (which the paper's D does not look at).
+        condition: makes x_c.
+        decoder: D, of hm_t and x_c.
         skeleton: J joints.
         codec: sizes and geometry of the heatmaps; its stride is the paper's s.
         zeta: signal scale of Eq. 4.
         timesteps: T.
-        own_start: share of the training persons that start from the model's own coarse heatmaps in the
-            place of noised truth, as all do at inference. The paper has 0.
     """
+
+    default_steps: int = 1  # the paper's advice
 
     def __init__(
         self,
@@ -385,7 +418,6 @@ class DiffusionPose(PoseModel):
         codec: HeatmapCodec,
         zeta: float = 0.05,
         timesteps: int = 1000,
-        own_start: float = 0.0,
     ) -> None:
         super().__init__(encoder, skeleton, codec)
         self.conv = coarse_head(encoder.channels, skeleton.num_joints)
@@ -393,38 +425,39 @@ class DiffusionPose(PoseModel):
         self.decoder = decoder
         self.schedule = NoiseSchedule(timesteps)
         self.zeta = zeta
-        self.own_start = own_start
 
     def draw_noise(self, count: int, generator: torch.Generator) -> dict[str, Tensor]:
-        """t (count,) uniform in 1..T, epsilon (count, j, 2) standard normal and, with ``own_start``, who of
-        them starts from the own coarse heatmaps (count,).
-        """
+        """t (count,) uniform in 1..T and epsilon (count, j, 2) standard normal."""
         device, joints = generator.device, self.skeleton.num_joints
         t = torch.randint(1, self.schedule.timesteps + 1, (count,), generator=generator, device=device)
-        epsilon = torch.randn(count, joints, 2, generator=generator, device=device)
-        noise = {"t": t, "epsilon": epsilon}
-        if self.own_start > 0:
-            noise["own"] = torch.rand(count, generator=generator, device=device) < self.own_start
-        return noise
-
-    def encode(self, images: Tensor) -> Tensor:
-        """x_fea = E(x), at the size of the heatmaps (Fig. 3, High-Resolution SGDD)."""
-        x_fea = self.encoder(self.normalise(images))
-        height, width = self.heatmap_size[1], self.heatmap_size[0]
-        if x_fea.shape[2:] == (height, width):
-            return x_fea
-        return F.interpolate(x_fea, size=(height, width), mode="bilinear", align_corners=self.unbiased)
+        return {"t": t, "epsilon": torch.randn(count, joints, 2, generator=generator, device=device)}
 
     def diffuse(self, y_0: Tensor, t: Tensor, epsilon: Tensor, visible: Tensor) -> Tensor:
         """y_t = q(y_t | y_0, zeta) (Eq. 4), (b, j, 2) heatmap pixels.
 
-        The origin is the crop's centre, so that the farther t, the nearer y_t to noise around it.
+        The origin is the crop's centre, so that the larger t, the nearer y_t to noise around it.
         A joint without label has no y_0: it starts from the centre and is noise alone.
         """
         centre = (y_0.new_tensor(self.heatmap_size) - 1) / 2
         unit = NOISE_STRIDE / self.codec.stride
         y = torch.where(visible.bool()[..., None], (y_0 - centre) / unit, 0.0)
         return diffuse_keypoints(y, self.schedule.gamma[t], epsilon, self.zeta) * unit + centre
+
+    def encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """What does not depend on t.
+
+        Args:
+            images: (b, 3, H, W) RGB uint8 crops.
+
+        Returns:
+            x_fea = E(x) at the size of the heatmaps (Fig. 3, High-Resolution SGDD), (b, c, h, w), and the
+            coarse heatmaps hm_T = conv(x_fea) (Eq. 10), (b, j, h, w).
+        """
+        x_fea = self.encoder(self.normalise(images))
+        size = (self.heatmap_size[1], self.heatmap_size[0])
+        if x_fea.shape[2:] != size:
+            x_fea = F.interpolate(x_fea, size=size, mode="bilinear", align_corners=self.unbiased)
+        return x_fea, self.conv(x_fea)
 
     def loss(
         self, images: Tensor, keypoints: Tensor, visible: Tensor, noise: dict[str, Tensor]
@@ -435,69 +468,46 @@ class DiffusionPose(PoseModel):
             "loss" = "decoder" (L1, Eq. 9) + "coarse" (L2, Eq. 10).
         """
         y_0 = self.codec.to_heatmap(keypoints)
-        x_fea = self.encode(images)  # line 1
+        x_fea, coarse = self.encode(images)  # line 1, and the convolution of line 10
         t, epsilon = noise["t"], noise["epsilon"]  # line 3
         y_t = self.diffuse(y_0, t, epsilon, visible)  # line 4
         hm_t, hm_0 = self.codec.draw(y_t), self.codec.draw(y_0)  # line 5
-        coarse, shown = self.conv(x_fea), visible
-        if "own" in noise:
-            hm_t, y_t, shown = self.own_starts(coarse, hm_t, y_t, visible, noise["own"])
-        x_c = self.condition(x_fea, y_t, shown)  # lines 6 to 8
-        l_1 = heatmap_loss(self.decoder(hm_t, x_c, t / self.schedule.timesteps), hm_0, visible)  # line 9
+        x_c = self.condition(x_fea, y_t, visible)  # lines 6 to 8
+        l_1 = heatmap_loss(self.decoder(hm_t, x_c), hm_0, visible)  # line 9
         l_2 = heatmap_loss(coarse, hm_0, visible)  # line 10
         return {"loss": l_1 + l_2, "decoder": l_1, "coarse": l_2}  # line 11
 
-    def own_starts(
-        self, coarse: Tensor, hm_t: Tensor, y_t: Tensor, visible: Tensor, own: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """hm_t, y_t and the joints that masks show, of the first step of Algorithm 2 for the persons ``own``.
-
-        No gradient goes through them; the coarse heatmaps learn from their own loss (Eq. 10).
-        """
-        coarse = coarse.detach().float()
-        y_own, _ = self.codec.decode(coarse, "argmax")
-        return (
-            torch.where(own[:, None, None, None], coarse, hm_t),
-            torch.where(own[:, None, None], y_own, y_t),
-            visible.bool() | own[:, None],
-        )
-
-    def denoise(self, images: Tensor, steps: int = 1, start: Start | None = None) -> list[Tensor]:
+    def denoise(self, images: Tensor, steps: int = 1) -> list[Tensor]:
         """Algorithm 2: the heatmaps hm_T (coarse, Eq. 10), .., hm_0, ``steps`` + 1 in all.
 
         Args:
             images: (b, 3, H, W) RGB uint8 crops.
             steps: reverse steps; the paper advises 1. None (0) leaves the coarse heatmaps.
-            start: keypoints in input pixels that take the place of the coarse ones (:meth:`begin`).
         """
-        x_fea = self.encode(images)  # line 1, once for all steps
-        coarse, y_t = self.begin(x_fea, start)
-        hm = [coarse]  # line 2
-        for step in range(steps):  # line 3
-            if step > 0:
-                y_t, _ = self.codec.decode(hm[-1], "argmax")  # line 4
-            x_c = self.condition(x_fea, y_t, torch.ones_like(y_t[..., 0]))  # lines 5 to 7
-            t = x_fea.new_full(x_fea.shape[:1], 1 - step / steps)
-            hm.append(self.decoder(hm[-1], x_c, t))  # line 8
+        x_fea, hm_t = self.encode(images)  # lines 1 and 2
+        hm = [hm_t]
+        for _ in range(steps):  # line 3
+            y_t, _ = self.codec.decode(hm_t, "argmax")  # line 4
+            hm_t = self.step(x_fea, hm_t, y_t)  # lines 5 to 8
+            hm.append(hm_t)
         return hm
 
-    def begin(self, x_fea: Tensor, start: Start | None) -> tuple[Tensor, Tensor]:
-        """hm_T and y_T of Algorithm 2 (line 2, and line 4 of the first step).
+    def step(self, x_fea: Tensor, hm_t: Tensor, y_t: Tensor) -> Tensor:
+        """Lines 5 to 8 of Algorithm 2: the heatmaps of one reverse step.
 
-        A joint that ``start`` gives is drawn at its keypoint, as Algorithm 1 draws y_t (line 5). The others,
-        and all without ``start``, are coarse heatmaps (Eq. 10) and their maxima.
+        Args:
+            x_fea: (b, c, h, w) from :meth:`encode`.
+            hm_t: (b, j, h, w) heatmaps before the step.
+            y_t: (b, j, 2) their keypoints, heatmap pixels.
 
         Returns:
-            hm_T (b, j, h, w) and y_T (b, j, 2) heatmap pixels.
+            hm_{t-1}, (b, j, h, w).
         """
-        hm = self.conv(x_fea)
-        y_t, _ = self.codec.decode(hm, "argmax")
-        if start is None:
-            return hm, y_t
-        given = start.given[..., None]
-        y_t = torch.where(given, self.codec.to_heatmap(start.keypoints), y_t)
-        return torch.where(given[..., None], self.codec.draw(y_t), hm), y_t
+        x_c = self.condition(x_fea, y_t, torch.ones_like(y_t[..., 0]))  # lines 5 to 7
+        return self.decoder(hm_t, x_c)  # line 8
 
-    def forward(self, images: Tensor, steps: int = 1, start: Start | None = None, **options: Any) -> Tensor:
-        """Algorithm 2's last heatmaps: (b, 3, H, W) RGB uint8 crops -> (b, j, h, w)."""
-        return self.denoise(images, steps, start)[-1]
+    def trajectory(
+        self, images: Tensor, steps: int | None = None, start: Start | None = None
+    ) -> list[Tensor]:
+        """As :meth:`PoseModel.trajectory`: Algorithm 2."""
+        return self.denoise(images, self.default_steps if steps is None else steps)

@@ -265,7 +265,7 @@ class PyramidEncoder(Encoder):
 
 
 class MoveNetEncoder(Encoder):
-    """MoveNet's pyramid with the features of its heatmap head, 96 channels at stride 4 (``models/encoders.py``).
+    """MoveNet's pyramid with the features of its heatmap head, 96 channels at stride 4.
 
     The paper's conv (Eq. 10) on this feature stands where MoveNet's own last convolution did.
 

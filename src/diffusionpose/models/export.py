@@ -28,7 +28,6 @@ from torch import Tensor, nn
 import diffusionpose
 from diffusionpose.errors import InputError, atomically, needs_extra
 from diffusionpose.geometry import PADDING, flip_images
-from diffusionpose.models.diffusion_pose import DiffusionPose
 from diffusionpose.models.exported import (
     HEATMAPS,
     IMAGES,
@@ -43,6 +42,7 @@ from diffusionpose.models.exported import (
     save_openvino,
 )
 from diffusionpose.models.pose_model import PoseModel
+from diffusionpose.models.variants import DiffusionPoseVariant
 
 TOLERANCE = 1e-4  # of the heatmaps' height, which is their largest value
 LEAST_HEIGHT = 0.1  # targets are 1 high; of heatmaps lower than this a share says nothing
@@ -102,19 +102,16 @@ class ExportedGraph(nn.Module):
 
     def trajectory(self, images: Tensor) -> list[Tensor]:
         """The heatmaps of all steps."""
-        if isinstance(self.model, DiffusionPose) and self.steps is not None:
-            return self.model.denoise(self.batch(images), self.steps)
-        return [self.model(self.batch(images))]
+        return self.model.trajectory(self.batch(images), self.steps)
 
     def next_step(self, images: Tensor, hm: Tensor, step: int) -> Tensor:
         """Lines 4 to 8 of Algorithm 2 for step number ``step``, from the heatmaps ``hm`` before it."""
         model, steps = self.model, self.steps
-        assert isinstance(model, DiffusionPose)
+        assert isinstance(model, DiffusionPoseVariant)
         assert steps is not None
-        x_fea = model.encode(self.batch(images))
+        x_fea, _ = model.encode(self.batch(images))
         y_t, _ = model.codec.decode(hm, "argmax")
-        x_c = model.condition(x_fea, y_t, torch.ones_like(y_t[..., 0]))
-        return model.decoder(hm, x_c, hm.new_full(hm.shape[:1], 1 - step / steps))
+        return model.step(x_fea, hm, y_t, hm.new_full(hm.shape[:1], 1 - step / steps))
 
 
 def random_crops(count: int, size: tuple[int, int], seed: int = 0) -> np.ndarray:
@@ -219,7 +216,6 @@ def _difference(heatmaps: Tensor, expected: Tensor) -> float:
 
 OPSET = 18  # the exporter's own; others are converted from it
 OPSETS = (18, 23)  # what PyTorch's exporter converts to
-STEPS = 1  # the paper's advice
 LARGEST = 1_500_000_000  # bytes of weights from which the exporter writes a second file; ONNX ends at 2 GB
 DECODE = "dark"
 BATCH = "batch"  # name of the dimension
@@ -266,8 +262,7 @@ def export_model(
     if path.suffix == OPENVINO:
         import_openvino()
     _check(model, steps, opset)
-    if isinstance(model, DiffusionPose) and steps is None:
-        steps = STEPS
+    steps = model.default_steps if steps is None else steps
     graph = ExportedGraph(copy.deepcopy(model).cpu().eval().requires_grad_(False), steps, flip)
     facts, program = metadata(graph), _traced(graph, opset)
     _describe(program.model, facts)

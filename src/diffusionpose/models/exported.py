@@ -87,20 +87,22 @@ class ExportedModel(PoseModel):
                 "leave the flip test on, or export again without --flip"
             )
 
-    def forward(self, images: Tensor, **options: Any) -> Tensor:
+    def trajectory(
+        self, images: Tensor, steps: int | None = None, start: Start | None = None
+    ) -> list[Tensor]:
         """(b, 3, H, W) RGB uint8 crops -> (b, j, h, w) heatmaps; with the flip test if the file holds it."""
-        self.check_options(steps=options.get("steps"))
+        self.check_options(steps=steps)
         if images.device.type != self._placed:
             self._run, self._placed = self._open_run(self.path, images.device.type), images.device.type
         heatmaps = self._run(images.contiguous().cpu().numpy())[0]
-        return torch.from_numpy(np.asarray(heatmaps)).to(images.device)
+        return [torch.from_numpy(np.asarray(heatmaps)).to(images.device)]
 
     def heatmaps(
-        self, images: Tensor, flip: bool = True, start: Start | None = None, **options: Any
+        self, images: Tensor, flip: bool = True, start: Start | None = None, steps: int | None = None
     ) -> Tensor:
         """As :meth:`PoseModel.heatmaps`; the flip test is made once, inside the file or here."""
         self.check_options(flip, start=start is not None)
-        return super().heatmaps(images, flip and not self.flip_inside, **options)
+        return super().heatmaps(images, flip and not self.flip_inside, start, steps)
 
 
 def exported_model(

@@ -6,7 +6,6 @@ keypoints in image pixels, flip test included. Training, evaluation and inferenc
 
 from __future__ import annotations
 
-from inspect import signature
 from pathlib import Path
 from typing import Any, Self
 
@@ -14,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from diffusionpose.errors import InputError
-from diffusionpose.geometry import Crop, HeatmapCodec, Start, flip_heatmaps, flip_images
+from diffusionpose.geometry import Crop, HeatmapCodec, Start, flip_images
 from diffusionpose.models.encoders import Encoder
 from diffusionpose.skeletons import Skeleton
 
@@ -27,8 +26,12 @@ class PoseModel(nn.Module):
         skeleton: names the heatmaps.
         codec: how heatmaps stand for keypoints.
         config: name, skeleton and options by which ``create_model`` makes the model again.
+        default_steps: diffusion steps it makes unless told otherwise; None for a model that takes none.
+        takes_start: whether it can start from given keypoints.
     """
 
+    default_steps: int | None = None
+    takes_start: bool = False
     mean: Tensor
     std: Tensor
 
@@ -41,6 +44,11 @@ class PoseModel(nn.Module):
         # part of the checkpoint: weights only make sense with the normalisation they were trained on
         self.register_buffer("mean", 255 * torch.tensor(encoder.mean)[:, None, None])
         self.register_buffer("std", 255 * torch.tensor(encoder.std)[:, None, None])
+
+    @property
+    def takes_steps(self) -> bool:
+        """Whether it is a diffusion model."""
+        return self.default_steps is not None
 
     @property
     def input_size(self) -> tuple[int, int]:
@@ -86,12 +94,27 @@ class PoseModel(nn.Module):
         """
         raise NotImplementedError
 
-    def forward(self, images: Tensor, **options: Any) -> Tensor:
-        """(b, 3, H, W) RGB uint8 crops -> (b, j, h, w) heatmaps."""
+    def trajectory(
+        self, images: Tensor, steps: int | None = None, start: Start | None = None
+    ) -> list[Tensor]:
+        """The heatmaps of every step; of one that makes no steps, its answer alone.
+
+        Args:
+            images: (b, 3, H, W) RGB uint8 crops.
+            steps: diffusion steps; None for ``default_steps``, 0 for the coarse heatmaps alone.
+            start: keypoints in input pixels in the place of the coarse heatmaps; with ``takes_start``.
+
+        Returns:
+            hm_T (coarse), .., hm_0, the answer last; (b, j, h, w) each.
+        """
         raise NotImplementedError
 
+    def forward(self, images: Tensor, steps: int | None = None, start: Start | None = None) -> Tensor:
+        """The last heatmaps of :meth:`trajectory`."""
+        return self.trajectory(images, steps, start)[-1]
+
     def heatmaps(
-        self, images: Tensor, flip: bool = True, start: Start | None = None, **options: Any
+        self, images: Tensor, flip: bool = True, start: Start | None = None, steps: int | None = None
     ) -> Tensor:
         """Heatmaps, with ``flip`` the mean of the picture's and its mirror image's in one batch of 2 b.
 
@@ -99,18 +122,14 @@ class PoseModel(nn.Module):
         """
         if start is not None:
             self.check_options(start=True)
-            width = self.input_size[0]
-            options["start"] = start.with_mirrored(self.skeleton.flip_order, width) if flip else start
         if not flip:
-            return self(images, **options).float()
-        return self.mean_of_mirrored(self(torch.cat([images, flip_images(images)]), **options).float())
+            return self(images, steps, start).float()
+        mirrored = start and start.with_mirrored(self.skeleton.flip_order, self.input_size[0])
+        return self.mean_of_mirrored(self(torch.cat([images, flip_images(images)]), steps, mirrored).float())
 
     def mean_of_mirrored(self, both: Tensor) -> Tensor:
         """(2 b, j, h, w) heatmaps of pictures and then of their mirror images -> their mean, (b, j, h, w)."""
-        straight, mirrored = both.unflatten(0, (2, -1)).unbind(0)
-        # HRNet's one-pixel shift, for its geometry; at stride 1 the two maps already agree
-        shift = not self.unbiased and self.codec.stride > 1
-        return (straight + flip_heatmaps(mirrored, self.skeleton.flip_order, shift)) / 2
+        return self.codec.mean_of_mirrored(both, self.skeleton.flip_order)
 
     def check_options(self, flip: bool = True, steps: int | None = None, start: bool = False) -> None:
         """See before any work whether the model can run so.
@@ -123,15 +142,14 @@ class PoseModel(nn.Module):
         Raises:
             InputError: the model takes no steps or no start, or the number is negative.
         """
-        taken = signature(self.forward).parameters
-        if start and "start" not in taken:
+        if start and not self.takes_start:
             raise InputError(
                 f"start: {self.config['name']} is no diffusion model and cannot start from keypoints; "
                 "take a diffusion model"
             )
         if steps is None:
             return
-        if "steps" not in taken:
+        if not self.takes_steps:
             raise InputError(
                 f"steps: {self.config['name']} is no diffusion model and takes none; leave it out"
             )
@@ -146,7 +164,7 @@ class PoseModel(nn.Module):
         decode: str = "dark",
         flip: bool = True,
         start: Start | None = None,
-        **options: Any,
+        steps: int | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Keypoints of persons.
 
@@ -156,7 +174,7 @@ class PoseModel(nn.Module):
             decode: one of ``DECODE_METHODS``.
             flip: average with the mirror image.
             start: keypoints in image pixels to start from; only for diffusion models.
-            options: of :meth:`forward`, such as ``steps``.
+            steps: diffusion steps; None for the model's own number.
 
         Returns:
             keypoints (b, j, 2) in image pixels, scores (b, j).
@@ -166,7 +184,7 @@ class PoseModel(nn.Module):
         """
         if start is not None:
             start = start.to(images.device).in_crop(crop.to(images.device))
-        y, scores = self.codec.decode(self.heatmaps(images, flip, start, **options), decode)
+        y, scores = self.codec.decode(self.heatmaps(images, flip, start, steps), decode)
         return crop.to(y.device).heatmap_to_image(y, self.heatmap_size), scores
 
     def save_pretrained(self, folder: str | Path, **card: Any) -> None:
@@ -221,9 +239,11 @@ class HeatmapModel(PoseModel):
         super().__init__(encoder, skeleton, codec)
         self.head = head
 
-    def forward(self, images: Tensor, **options: Any) -> Tensor:
-        """(b, 3, H, W) RGB uint8 crops -> (b, j, h, w) heatmaps. ``steps`` and the like mean nothing here."""
-        return self.head(self.encoder(self.normalise(images)))
+    def trajectory(
+        self, images: Tensor, steps: int | None = None, start: Start | None = None
+    ) -> list[Tensor]:
+        """As :meth:`PoseModel.trajectory`: one entry."""
+        return [self.head(self.encoder(self.normalise(images)))]
 
     def loss(
         self, images: Tensor, keypoints: Tensor, visible: Tensor, noise: dict[str, Tensor]

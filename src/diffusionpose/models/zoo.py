@@ -16,7 +16,6 @@ from diffusionpose.errors import InputError
 from diffusionpose.geometry import HeatmapCodec
 from diffusionpose.models.diffusion_pose import (
     Condition,
-    DiffusionPose,
     FeatureCondition,
     KeypointCondition,
     StructureCondition,
@@ -41,6 +40,7 @@ from diffusionpose.models.heads import (
 )
 from diffusionpose.models.hrformer import HRFormerEncoder
 from diffusionpose.models.pose_model import HeatmapModel, PoseModel, coarse_head
+from diffusionpose.models.variants import DiffusionPoseVariant, TimedDecoder
 from diffusionpose.skeletons import CROWDPOSE, Skeleton, get_skeleton
 
 CONDITIONS = ("features", "keypoints", "full")  # the rows of Table 5
@@ -72,13 +72,13 @@ def _diffusion_pose(
     zeta: float = 0.05,
     conditions: str = "full",
     time_input: bool = False,
-    own_start: float = 0.0,
-) -> DiffusionPose:
+    **training: float,
+) -> DiffusionPoseVariant:
     condition = make_condition(conditions, encoder.channels, skeleton, codec.sigma)
-    decoder = StructureGuidedDecoder(skeleton.num_joints, condition.channels, width, time_input)
-    if not 0 <= own_start <= 1:
-        raise InputError(f"own_start {own_start}: it is a share of the training persons, from 0 to 1")
-    return DiffusionPose(encoder, condition, decoder, skeleton, codec, zeta, own_start=own_start)
+    decoder = (TimedDecoder if time_input else StructureGuidedDecoder)(
+        skeleton.num_joints, condition.channels, width
+    )
+    return DiffusionPoseVariant(encoder, condition, decoder, skeleton, codec, zeta, **training)
 
 
 def _heatmap_model(head: Callable[..., nn.Module]) -> Builder:
@@ -193,9 +193,9 @@ def create_model(
         options: of the heatmaps: ``input_size`` (width, height; 192x256), ``stride`` (the paper's s;
             4), ``unbiased`` (False), ``quantise`` (False). Of DiffusionPose: ``width`` (C; 128),
             ``zeta`` (0.05), ``conditions`` ("full", "keypoints", "features"), ``time_input`` (False),
-            ``own_start`` (0). Of U-Net heads: ``width``. Of the encoder: ``encoder``, a dict of what its
-            backbone takes (``{"drop_path_rate": 0.3}``). Of TokenPose and TransPose what their heads take,
-            such as ``patch`` and ``dropout``.
+            ``own_start`` (0), ``mistakes`` (0). Of U-Net heads: ``width``. Of the encoder: ``encoder``, a
+            dict of what its backbone takes (``{"drop_path_rate": 0.3}``). Of TokenPose and TransPose what
+            their heads take, such as ``patch`` and ``dropout``.
 
     Raises:
         InputError: an unknown name or option, or encoder weights that do not fit.

@@ -1,0 +1,245 @@
+"""DiffusionPose beyond the paper: starts from other keypoints, and other starts of training.
+
+Every diffusion model of the zoo is a :class:`DiffusionPoseVariant`. With its default options its training is
+the paper's ``loss`` and, without a start, its inference the paper's ``denoise`` (``models/diffusion_pose.py``).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from diffusionpose.errors import InputError
+from diffusionpose.geometry import HeatmapCodec, Start
+from diffusionpose.models.diffusion_pose import DiffusionPose, StructureGuidedDecoder
+from diffusionpose.models.encoders import Encoder
+from diffusionpose.models.pose_model import heatmap_loss
+from diffusionpose.skeletons import Skeleton
+
+
+class TimeEmbedding(nn.Module):
+    """Sinusoids of t / T through a small network (Ho et al. 2020)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.waves = channels // 2
+        self.net = nn.Sequential(nn.Linear(channels, channels), nn.SiLU(), nn.Linear(channels, channels))
+
+    def forward(self, t: Tensor) -> Tensor:
+        """(b,) in [0, 1] -> (b, channels)."""
+        waves = self.waves
+        frequencies = torch.exp(torch.arange(waves, device=t.device) * (-math.log(1e4) / waves))
+        angles = 1000 * t[:, None] * frequencies
+        return self.net(torch.cat([angles.sin(), angles.cos()], dim=1))
+
+
+class TimedDecoder(StructureGuidedDecoder):
+    """A decoder that sees t / T, as an embedding added to its first feature (the paper's does not, Eq. 9)."""
+
+    def __init__(self, joints: int, condition_channels: int, width: int = 128) -> None:
+        super().__init__(joints, condition_channels, width)
+        self.time = TimeEmbedding(width)
+
+    def forward(self, hm_t: Tensor, x_c: Tensor, t: Tensor | None = None) -> Tensor:
+        """As :meth:`StructureGuidedDecoder.forward`, with t / T (b,) in [0, 1]."""
+        if t is None:
+            raise ValueError("this decoder has time_input: give it t")
+        x = self.stem(torch.cat([hm_t, x_c], dim=1))
+        return self.u_net(x + self.time(t)[:, :, None, None])
+
+
+@dataclass(frozen=True)
+class PoseMistakes:
+    """The mistakes that pose estimators make, for training starts that look like a first stage's output.
+
+    The kinds are those of Ronchi and Perona ("Benchmarking and Error Diagnosis in Multi-Instance Pose
+    Estimation", ICCV 2017), from which PoseFix (Moon et al., CVPR 2019) synthesises its inputs: a joint is
+    good, jittered (near its place), missed (far from it), inverted (at its partner of the other side) or
+    swapped (at a neighbour's). How far off a joint is follows from its keypoint similarity exp(-d^2 / (2 s^2
+    k^2)), drawn evenly from the kind's range. A batch tells of no neighbours: another person of the batch,
+    moved aside, stands for one.
+
+    Attributes:
+        jitter, miss, inversion, swap: rates by joint; the rest is good. Of the order of what Ronchi and
+            Perona count for the best methods of COCO 2016.
+        side_step: how far aside the neighbour stands, in widths of the crop.
+    """
+
+    jitter: float = 0.14
+    miss: float = 0.08
+    inversion: float = 0.04
+    swap: float = 0.03
+    side_step: tuple[float, float] = (0.15, 0.5)
+
+    SIMILARITY = ((0.85, 1.0), (0.5, 0.85), (0.05, 0.5))  # of good, jittered and missed joints
+
+    def draw_noise(self, count: int, joints: int, generator: torch.Generator) -> dict[str, Tensor]:
+        """What :meth:`make` needs, uniform in [0, 1): (count, j, 3) and, for the persons, (count, 1)."""
+        device = generator.device
+        return {
+            "mistakes": torch.rand(count, joints, 3, generator=generator, device=device),
+            "neighbour": torch.rand(count, 1, generator=generator, device=device),
+        }
+
+    def make(
+        self, y_0: Tensor, visible: Tensor, noise: dict[str, Tensor], skeleton: Skeleton, codec: HeatmapCodec
+    ) -> Tensor:
+        """Keypoints with mistakes.
+
+        Args:
+            y_0: (b, j, 2) true keypoints, heatmap pixels.
+            visible: (b, j), 1 where a joint is labelled.
+            noise: from :meth:`draw_noise`.
+            skeleton: its sides and sigmas.
+            codec: of the heatmaps.
+
+        Returns:
+            (b, j, 2) heatmap pixels; those of joints without label do not count.
+        """
+        kind, similarity, direction = noise["mistakes"].unbind(-1)
+        inverted = kind < self.inversion
+        swapped = ~inverted & (kind < self.inversion + self.swap)
+        missed = ~inverted & ~swapped & (kind < self.inversion + self.swap + self.miss)
+        jittered = (kind < self.inversion + self.swap + self.miss + self.jitter) & ~(
+            inverted | swapped | missed
+        )
+
+        order = torch.as_tensor(skeleton.flip_order, device=y_0.device)
+        partner, has_partner = y_0[:, order], visible.bool()[:, order]
+        near, far = self.side_step
+        step = (noise["neighbour"] - 0.5).sign() * (near + (far - near) * (2 * noise["neighbour"] - 1).abs())
+        neighbour, there = y_0.roll(1, 0), visible.bool().roll(1, 0)
+        neighbour = neighbour + torch.stack([step, torch.zeros_like(step)], -1) * codec.size[0]
+        place = torch.where((inverted & has_partner)[..., None], partner, y_0)
+        place = torch.where((swapped & there)[..., None], neighbour, place)
+
+        index = jittered.long() + 2 * missed.long()
+        low, high = y_0.new_tensor(self.SIMILARITY)[index].unbind(-1)
+        similarity = low + (high - low) * similarity
+        distance = (-2 * similarity.log()).sqrt() * self._reach(y_0, skeleton, codec)
+        angle = 2 * math.pi * direction
+        return place + distance[..., None] * torch.stack([angle.cos(), angle.sin()], -1)
+
+    @staticmethod
+    def _reach(y_0: Tensor, skeleton: Skeleton, codec: HeatmapCodec) -> Tensor:
+        """s k of every joint, (j,) heatmap pixels: s^2 as the 0.53 of a box that fills its padded crop."""
+        width, height = codec.size
+        scale = math.sqrt(0.53 * width * height) / 1.25
+        return scale * 2 * y_0.new_tensor(skeleton.sigmas)
+
+
+class DiffusionPoseVariant(DiffusionPose):
+    """DiffusionPose that can start from given keypoints, and be trained in other ways.
+
+    Args:
+        encoder, condition, decoder, skeleton, codec, zeta: as of :class:`DiffusionPose`; a
+            :class:`TimedDecoder` sees t.
+        own_start: share of the training persons that start from the model's own coarse heatmaps in the
+            place of noised truth, as all do at inference. The paper has 0.
+        mistakes: share of the training persons that start from truth with :class:`PoseMistakes` in the place
+            of Gaussian noise (Eq. 4). The paper has 0.
+    """
+
+    takes_start = True
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        condition: nn.Module,
+        decoder: nn.Module,
+        skeleton: Skeleton,
+        codec: HeatmapCodec,
+        zeta: float = 0.05,
+        own_start: float = 0.0,
+        mistakes: float = 0.0,
+    ) -> None:
+        super().__init__(encoder, condition, decoder, skeleton, codec, zeta)
+        for name, share in (("own_start", own_start), ("mistakes", mistakes)):
+            if not 0 <= share <= 1:
+                raise InputError(f"{name} {share}: it is a share of the training persons, from 0 to 1")
+        self.own_start = own_start
+        self.mistakes = mistakes
+        self.pose_mistakes = PoseMistakes()
+        self.time_input = isinstance(decoder, TimedDecoder)
+
+    def draw_noise(self, count: int, generator: torch.Generator) -> dict[str, Tensor]:
+        """Beside the paper's, with the options: which persons start from their own heatmaps ("own") or from
+        truth with mistakes ("mistaken"), (count,) each, and what the mistakes need.
+        """
+        noise = super().draw_noise(count, generator)
+        device = generator.device
+        if self.own_start > 0:
+            noise["own"] = torch.rand(count, generator=generator, device=device) < self.own_start
+        if self.mistakes > 0:
+            noise["mistaken"] = torch.rand(count, generator=generator, device=device) < self.mistakes
+            noise |= self.pose_mistakes.draw_noise(count, self.skeleton.num_joints, generator)
+        return noise
+
+    def loss(
+        self, images: Tensor, keypoints: Tensor, visible: Tensor, noise: dict[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """Algorithm 1, its start and its decoder as the options say."""
+        if not (self.own_start or self.mistakes or self.time_input):
+            return super().loss(images, keypoints, visible, noise)
+        y_0 = self.codec.to_heatmap(keypoints)
+        x_fea, coarse = self.encode(images)
+        t, shown = noise["t"], visible
+        y_t = self.diffuse(y_0, t, noise["epsilon"], visible)
+        if "mistaken" in noise:
+            mistaken = self.pose_mistakes.make(y_0, visible, noise, self.skeleton, self.codec)
+            chosen = noise["mistaken"][:, None] & visible.bool()
+            y_t = torch.where(chosen[..., None], mistaken, y_t)
+        hm_t, hm_0 = self.codec.draw(y_t), self.codec.draw(y_0)
+        if "own" in noise:
+            # no gradient through the start: the coarse heatmaps learn from their own loss (Eq. 10)
+            own, start = noise["own"], coarse.detach().float()
+            y_own, _ = self.codec.decode(start, "argmax")
+            hm_t = torch.where(own[:, None, None, None], start, hm_t)
+            y_t = torch.where(own[:, None, None], y_own, y_t)
+            shown = visible.bool() | own[:, None]
+        x_c = self.condition(x_fea, y_t, shown)
+        share = (t / self.schedule.timesteps,) if self.time_input else ()
+        l_1 = heatmap_loss(self.decoder(hm_t, x_c, *share), hm_0, visible)
+        l_2 = heatmap_loss(coarse, hm_0, visible)
+        return {"loss": l_1 + l_2, "decoder": l_1, "coarse": l_2}
+
+    def step(self, x_fea: Tensor, hm_t: Tensor, y_t: Tensor, t: Tensor | None = None) -> Tensor:
+        """As :meth:`DiffusionPose.step`; with ``time_input`` it needs t / T (b,)."""
+        if not self.time_input:
+            return super().step(x_fea, hm_t, y_t)
+        x_c = self.condition(x_fea, y_t, torch.ones_like(y_t[..., 0]))
+        return self.decoder(hm_t, x_c, t)
+
+    def denoise(self, images: Tensor, steps: int = 1, start: Start | None = None) -> list[Tensor]:
+        """Algorithm 2, from the coarse heatmaps or from given keypoints.
+
+        A joint that ``start`` gives is drawn at its keypoint, as Algorithm 1 draws y_t (line 5). The others
+        start from their coarse heatmaps.
+
+        Args:
+            images, steps: as of :meth:`DiffusionPose.denoise`.
+            start: keypoints in input pixels.
+        """
+        if start is None and not self.time_input:
+            return super().denoise(images, steps)
+        x_fea, hm_t = self.encode(images)
+        if start is None:
+            y_t, _ = self.codec.decode(hm_t, "argmax")
+        else:
+            hm_t, y_t = self.codec.begin(hm_t, start)
+        hm = [hm_t]
+        for step in range(steps):
+            if step > 0:
+                y_t, _ = self.codec.decode(hm[-1], "argmax")
+            t = x_fea.new_full(x_fea.shape[:1], 1 - step / steps)
+            hm.append(self.step(x_fea, hm[-1], y_t, t))
+        return hm
+
+    def trajectory(
+        self, images: Tensor, steps: int | None = None, start: Start | None = None
+    ) -> list[Tensor]:
+        """As :meth:`PoseModel.trajectory`."""
+        return self.denoise(images, self.default_steps if steps is None else steps, start)
