@@ -1,7 +1,7 @@
 """DiffusionPose beyond the paper: starts from other keypoints, and other starts of training.
 
 Every diffusion model of the zoo is a :class:`DiffusionPoseVariant`. With its default options its training is
-the paper's ``loss`` and, without a start, its inference the paper's ``denoise`` (``models/diffusion_pose.py``).
+the paper's ``loss`` and, without a start, its inference the paper's ``denoise`` (``diffusion_pose.py``).
 """
 
 from __future__ import annotations
