@@ -33,7 +33,7 @@ from diffusionpose.skeletons import Skeleton, get_skeleton
 if TYPE_CHECKING:
     from diffusionpose.data.annotations import Annotations
     from diffusionpose.evaluation.evaluate import Report
-    from diffusionpose.models.pose_model import PoseModel
+    from diffusionpose.runtime.networks import Network
 
 MAX_WORKERS = 8
 OWN_BOXES = "(default: the annotated boxes)"
@@ -102,15 +102,14 @@ class EvaluateCommand:
     def _measure(self, skeleton: Skeleton | None) -> Report:
         from diffusionpose.data.annotations import read_annotations
         from diffusionpose.evaluation.evaluate import evaluate, evaluate_mean_pose
-        from diffusionpose.models.checkpoints import load_model
-        from diffusionpose.runtime.networks import good_batch_size, place
+        from diffusionpose.runtime.networks import load_network
 
         if self.mean_pose:
             return evaluate_mean_pose(self.mean_pose, self.annotations, skeleton)
         truth = read_annotations(self.annotations, skeleton)
         wanted = None if self.match_joints else truth.skeleton
-        model = place(load_model(self.weights, skeleton=wanted), self.device)
-        model.check_options(self.flip, self.steps)
+        model = load_network(self.weights, self.device, wanted)
+        model.check(self.flip, self.steps)
         boxes, failures = self._boxes(truth, model)
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         report = evaluate(
@@ -121,20 +120,20 @@ class EvaluateCommand:
             decode=self.decode,
             flip=self.flip,
             steps=self.steps,
-            batch_size=self.batch_size or good_batch_size(model),
+            batch_size=self.batch_size or model.batch_size,
             workers=min(cores, MAX_WORKERS) if self.workers is None else self.workers,
             progress=partial(show_progress, what="persons") if sys.stderr.isatty() else None,
         )
         source = f"detector {self.detector}" if self.detector else report.box_source
         return replace(report, failures=[*failures, *report.failures], box_source=source)
 
-    def _boxes(self, truth: Annotations, model: PoseModel) -> tuple[Path | None, list[str]]:
+    def _boxes(self, truth: Annotations, model: Network) -> tuple[Path | None, list[str]]:
         """The file with the boxes, None for the annotated ones, and pictures that cannot be read."""
         if not self.detector:
             return self.boxes, []
         from diffusionpose.app.options import LEAST_SCORE, write_detections
-        from diffusionpose.runtime.detectors import make_detector
+        from diffusionpose.runtime.estimator import make_detector
 
-        detector = make_detector(self.detector, self.device, min_score=LEAST_SCORE, tell=say, model=model)
+        detector = make_detector(self.detector, self.device, min_score=LEAST_SCORE, tell=say)
         path = self.output / "detections.json"
         return path, write_detections(detector, truth, self.images, path)

@@ -49,9 +49,8 @@ Detector = Annotated[
     arg(
         metavar="NAME",
         help="Finds the persons: 'dfine', 'rtdetr', 'fasterrcnn' or another of torchvision's, a folder with "
-        "a detector in the format of transformers, a hub id; 'zoom' finds one person by their pose, without "
-        "any detector; 'whole' takes the whole picture as one; 'auto' takes a detector that is at hand or "
-        "can be downloaded, else zoom, and says so.",
+        "a detector in the format of transformers, a hub id; 'whole' takes the whole picture as one; "
+        "'auto' takes a detector that is at hand or can be downloaded, else the whole picture, and says so.",
     ),
 ]
 BoxScore = Annotated[
@@ -295,22 +294,19 @@ class EstimatorOptions:
         Raises:
             InputError: as ``PoseEstimator.from_pretrained`` and ``make_detector``, or another detector.
         """
-        from diffusionpose.models.checkpoints import load_model
-        from diffusionpose.runtime.detectors import make_detector
-        from diffusionpose.runtime.estimator import PoseEstimator
+        from diffusionpose.runtime.estimator import PoseEstimator, make_detector
+        from diffusionpose.runtime.networks import load_network
 
-        options, model = dict(self.options), load_model(self.weights)
+        options, network = dict(self.options), load_network(self.weights, self.device)
         if self.detector is not None:
-            detector = make_detector(
-                self.detector, self.device, min_score=self.box_score, tell=tell, model=model
-            )
+            detector = make_detector(self.detector, self.device, min_score=self.box_score, tell=tell)
             if self.same_as not in (None, detector.identity()):
                 raise InputError(
                     f"--detector {self.detector}: is another one in a worker than here; "
                     "name one whose weights all machines have"
                 )
             options["detector"] = detector
-        return PoseEstimator(model, device=self.device, **options)
+        return PoseEstimator(network, device=self.device, **options)
 
 
 def local_engine(how: EstimatorOptions, finish: Finish) -> Ready:
@@ -318,9 +314,9 @@ def local_engine(how: EstimatorOptions, finish: Finish) -> Ready:
     from diffusionpose.runtime.estimator import LocalEngine
 
     estimator = how.make(say)
-    engine, model = LocalEngine(estimator, finish), estimator.model
+    engine, network = LocalEngine(estimator, finish), estimator.network
     detector = None if how.detector is None else estimator.detector.identity()
-    return Ready(engine, model.skeleton, model.device.type, estimator.batch_size, detector)
+    return Ready(engine, network.skeleton, network.device, estimator.batch_size, detector)
 
 
 @contextmanager
@@ -333,9 +329,8 @@ def ray_engine(
         InputError: no Ray, no such cluster, more workers than it has cores or GPUs, or a device by number.
     """
     from diffusionpose.runtime.cluster import RayEngine, connected, import_ray
-    from diffusionpose.runtime.detectors import AUTO, WHOLE, ZOOM, PoseZoom
     from diffusionpose.runtime.networks import batch_size_on
-    from diffusionpose.runtime.people import WholeImage
+    from diffusionpose.runtime.people import AUTO, WHOLE, WholeImage
 
     if workers is not None and workers < 1:
         raise InputError(f"--workers {workers}: must be 1 or more")
@@ -346,7 +341,7 @@ def ray_engine(
     import_ray()
     here = replace(how, device="cpu").make(say)  # faults come to light before Ray starts
     detector = None if how.detector is None else here.detector.identity()
-    fallbacks = {WholeImage: WHOLE, PoseZoom: ZOOM}  # what "auto" took here is taken everywhere
+    fallbacks = {WholeImage: WHOLE}  # what "auto" took here is taken everywhere
     name = fallbacks.get(type(here.detector), how.detector) if detector else how.detector
     if name not in (AUTO, *fallbacks.values()):  # which stand for themselves, whatever files are called so
         name = _anywhere(name)
@@ -357,7 +352,7 @@ def ray_engine(
         there = replace(how, device=device, options={**how.options, "batch_size": batch_size})
         make = partial(EstimatorOptions.make, there)
         engine = RayEngine(cluster, make, finish, workers=workers, gpu=device == "cuda")
-        yield Ready(engine, here.model.skeleton, device, batch_size, detector)
+        yield Ready(engine, here.skeleton, device, batch_size, detector)
 
 
 def _anywhere(given: str | None) -> str | None:

@@ -89,8 +89,8 @@ class RefineCommand:
             flip=self.flip,
             batch_size=self.batch_size,
         )
-        estimator.model.check_options(start=True)
-        poses, problems = read_given_poses(self.results, estimator.model.skeleton.num_joints)
+        estimator.network.check(start=True)
+        poses, problems = read_given_poses(self.results, estimator.skeleton.num_joints)
         return _Job(estimator, finder, poses, problems).run(output)
 
 

@@ -59,9 +59,7 @@ class VideoCommand:
     """The video to write; OUT.jsonl is written beside it."""
     detector: Detector = "auto"
     box_score: BoxScore = 0.3
-    detect_every: Annotated[
-        int | None, tyro.conf.arg(metavar="N", help_behavior_hint="(default: 1; with zoom 10)")
-    ] = None
+    detect_every: Annotated[int | None, tyro.conf.arg(metavar="N", help_behavior_hint="(default: 1)")] = None
     """The detector looks at every N-th frame; in between, persons are followed by their poses."""
     boxes: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint=BY_DETECTOR)] = None
     """Person boxes of some frames, {"0": [[x0, y0, x1, y1], ...], "30": ...}; followed in between."""

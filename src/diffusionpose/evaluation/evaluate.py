@@ -33,6 +33,8 @@ from diffusionpose.evaluation.metrics import (
 from diffusionpose.geometry import DECODE_METHODS, Crop
 from diffusionpose.models.pose_model import PoseModel
 from diffusionpose.poses import Pose
+from diffusionpose.runtime.estimator import keypoints_in_crops
+from diffusionpose.runtime.networks import Network, TorchNetwork
 from diffusionpose.skeletons import AIC, CROWDPOSE, LOWER_BODY, Skeleton
 
 Row = dict[str, Any]
@@ -48,7 +50,7 @@ class Inference:
         steps: diffusion steps; None for the model's own number.
         batch_size: persons per pass through the network.
         workers: processes that read pictures; 0 reads in this one.
-        device: the model is moved there; None leaves it where it is.
+        device: a PoseModel is moved there; None leaves it where it is.
         progress: called after every batch with the persons done and the persons in all.
 
     Raises:
@@ -76,12 +78,13 @@ class Inference:
 
     @property
     def options(self) -> dict[str, Any]:
-        """Keyword arguments of :meth:`PoseModel.estimate`."""
-        steps = {} if self.steps is None else {"steps": self.steps}
-        return {"decode": self.decode, "flip": self.flip, **steps}
+        """Keyword arguments of :func:`~diffusionpose.runtime.estimator.keypoints_in_crops`."""
+        return {"decode": self.decode, "flip": self.flip, "steps": self.steps}
 
 
-def predict_dataset(model: PoseModel, dataset: PersonDataset, **options: Any) -> tuple[list[Row], list[str]]:
+def predict_dataset(
+    model: Network | PoseModel, dataset: PersonDataset, **options: Any
+) -> tuple[list[Row], list[str]]:
     """COCO keypoint results of a data set's persons, in their order, and a message for every failure.
 
     A picture that is missing or cannot be read, and heatmaps that are not finite, cost the persons
@@ -100,29 +103,23 @@ def predict_dataset(model: PoseModel, dataset: PersonDataset, **options: Any) ->
 
 
 def predict_persons(
-    model: PoseModel, dataset: PersonDataset, how: Inference
+    model: Network | PoseModel, dataset: PersonDataset, how: Inference
 ) -> tuple[list[Row | None], list[str]]:
     """As :func:`predict_dataset`, with None in the place of every person of ``dataset`` that failed."""
-    if how.device is not None:
-        model.to(how.device)
+    network = model if isinstance(model, Network) else TorchNetwork(model, how.device)
     rows: list[Row | None] = [None] * len(dataset)
     failures = list(dataset.failures)
     loader = DataLoader(dataset, how.batch_size, num_workers=how.workers)
-    training = model.training
-    model.eval()
-    try:
-        done = 0
-        for batch in loader:
-            for index, answer in _answers(model, dataset, batch, how):
-                if isinstance(answer, str):
-                    failures.append(answer)
-                else:
-                    rows[index] = answer
-            done += len(batch["index"])
-            if how.progress is not None:
-                how.progress(done, len(dataset))
-    finally:
-        model.train(training)
+    done = 0
+    for batch in loader:
+        for index, answer in _answers(network, dataset, batch, how):
+            if isinstance(answer, str):
+                failures.append(answer)
+            else:
+                rows[index] = answer
+        done += len(batch["index"])
+        if how.progress is not None:
+            how.progress(done, len(dataset))
     # the persons of one picture fail alike
     return rows, list(dict.fromkeys(failures))
 
@@ -151,7 +148,7 @@ def result_row(annotations: Annotations, person: Person, keypoints: np.ndarray, 
 
 
 def _answers(
-    model: PoseModel, dataset: PersonDataset, batch: dict[str, Tensor], how: Inference
+    network: Network, dataset: PersonDataset, batch: dict[str, Tensor], how: Inference
 ) -> Iterator[tuple[int, Row | str]]:
     """Index and row, or index and message, of every person of a batch."""
     broken = batch["broken"] > 0
@@ -162,27 +159,27 @@ def _answers(
     batch = {key: values[~broken] for key, values in batch.items()}
     indices = batch["index"].tolist()
     try:
-        yield from zip(indices, _estimate(model, dataset, batch, how), strict=True)
+        yield from zip(indices, _estimate(network, dataset, batch, how), strict=True)
     except InputError as error:
         if len(indices) == 1:
             yield indices[0], f"{_picture(dataset, indices[0])}: {error}"
         else:  # a number that is not finite in the heatmaps of at least one person: find out whose
             for position in range(len(indices)):
                 one = {key: values[position : position + 1] for key, values in batch.items()}
-                yield from _answers(model, dataset, one, how)
+                yield from _answers(network, dataset, one, how)
 
 
 def _estimate(
-    model: PoseModel, dataset: PersonDataset, batch: dict[str, Tensor], how: Inference
+    network: Network, dataset: PersonDataset, batch: dict[str, Tensor], how: Inference
 ) -> list[Row]:
-    crops = crops_of(batch, dataset.input_size, dataset.unbiased).to(model.device)
-    keypoints, scores = model.estimate(batch["image"].to(model.device), crops, **how.options)
+    crops = crops_of(batch, dataset.input_size, dataset.unbiased)
+    keypoints, scores = keypoints_in_crops(network, batch["image"], crops, **how.options)
     return [
         result_row(dataset.annotations, dataset.persons[index], points, sure)
         for index, points, sure in zip(
             batch["index"].tolist(),
-            keypoints.float().cpu().numpy(),
-            scores.float().cpu().numpy(),
+            keypoints,
+            scores,
             strict=True,
         )
     ]
@@ -408,7 +405,7 @@ class Report:
 
 
 def evaluate(
-    model: PoseModel,
+    model: Network | PoseModel,
     annotations: Annotations | str | Path,
     images: str | Path,
     boxes: Annotations | str | Path | None = None,
@@ -448,7 +445,7 @@ def evaluate(
 
 
 def _aligned_rows(
-    model: PoseModel, persons: Annotations, images: str | Path, how: Inference
+    model: Network | PoseModel, persons: Annotations, images: str | Path, how: Inference
 ) -> tuple[list[Row | None], list[str]]:
     """A row for each of ``persons``, None where there is no pose, and the failures."""
     dataset = PersonDataset(persons, images, model.input_size, model.unbiased, skip_missing=True)
@@ -525,7 +522,7 @@ def _metrics(truth: Annotations, results: list[Row], joints: JointCounts | None)
     return metrics
 
 
-def _crop_areas(persons: Annotations, model: PoseModel) -> list[float]:
+def _crop_areas(persons: Annotations, model: Network | PoseModel) -> list[float]:
     """Of every person the area of the crop, which HRNet's OKS-NMS takes for the person's."""
     boxes = np.reshape([person.box for person in persons.persons], (-1, 4))
     crops = Crop.from_boxes(torch.from_numpy(boxes), model.input_size, unbiased=model.unbiased)

@@ -20,12 +20,9 @@ import torch
 from torchvision.ops import nms
 
 from diffusionpose.errors import InputError, atomically, install, needs_extra
-from diffusionpose.models.pose_model import PoseModel
-from diffusionpose.poses import Pose, box_around
 from diffusionpose.runtime.boxes import Boxes
-from diffusionpose.runtime.estimator import PoseEstimator
 from diffusionpose.runtime.networks import find_device
-from diffusionpose.runtime.people import PersonDetector, WholeImage
+from diffusionpose.runtime.people import MAX_PERSONS, MIN_SCORE, SIMPLE, PersonDetector
 
 REACH_SECONDS = 4.0  # a server that takes longer for a first answer counts as out of reach
 STALL_SECONDS = 15.0  # and a download that brings nothing for so long as broken
@@ -85,8 +82,6 @@ def download(url: str, path: Path, sha256: str = "") -> None:
 # What detector networks share: one picture or many, and which of the boxes they find are persons to pose
 
 PERSON = "person"  # as COCO calls it, and with it all detectors here
-MIN_SCORE = 0.3
-MAX_PERSONS = 100  # COCO's official limit of detections a picture
 # Boxes whose IoU is above are one person found twice. Measured: of 8,905 persons annotated in CrowdPose's and
 # COCO's val, 34 (0.4 %) overlap so far with another, nearly all of them in crowds.
 SAME_PERSON = 0.8
@@ -424,180 +419,53 @@ def _quiet() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-# A person found by the pose model itself, for where there is no detector
+# Which detector a name stands for
 
-LOOKS = 3  # a fourth finds the same (measured)
-SURE = 0.15  # score of a joint that says where the person is
-LEAST_JOINTS = 4  # with fewer it may be anything: the whole picture stays
-MARGIN = 0.12  # of the joints' longer extent, on every side
-STARTS = (1.0, 0.6)  # first looks, centred, as shares of the picture; the better one counts
-
-
-class PoseZoom(PersonDetector):
-    """Finds one person by their pose: in the whole picture first, then ever closer.
-
-    A pose model expects a person who fills the box. Of one who takes up a tenth of the picture it finds
-    little, but enough to tell where to look again. A second search begins at the middle of the picture, and
-    the one that ends with more joints found is taken. Of several persons one is found.
-
-    Args:
-        model: any pose model; DiffusionPose looks with its coarse heatmaps alone.
-        device: as of :class:`~diffusionpose.runtime.estimator.PoseEstimator`.
-
-    Attributes:
-        batch_size: pictures that :meth:`detect` looks at together.
-        detect_every: in a video it looks at every tenth frame, since it takes as long as six poses.
-
-    Raises:
-        InputError: a device that is not there.
-    """
-
-    detect_every = 10
-
-    def __init__(self, model: PoseModel, device: str = "auto") -> None:
-        self._estimator = PoseEstimator(model, device=device, **_quickest(model))
-        self.batch_size = self._estimator.batch_size
-
-    def detect(self, images: Sequence[np.ndarray]) -> list[Boxes]:
-        """The box of the person in each picture, (1, 4) xyxy, or the whole picture; score 1."""
-        wholes = [WholeImage()(image)[0][0] for image in images]
-        searches = [self._search(images, wholes, share) for share in STARTS]
-        ends = [max(found, key=lambda end: end[0]) for found in zip(*searches, strict=True)]
-        boxes = [
-            box if sure >= LEAST_JOINTS else whole for (sure, box), whole in zip(ends, wholes, strict=True)
-        ]
-        return [(box[None], np.ones(1, np.float32)) for box in boxes]
-
-    def _search(
-        self, images: Sequence[np.ndarray], wholes: Sequence[np.ndarray], share: float
-    ) -> list[tuple[float, np.ndarray]]:
-        """For each picture how sure the last look was, and the box to look at next."""
-        boxes = [_middle(whole, share) for whole in wholes]
-        poses: list[Pose] = []
-        for _ in range(LOOKS):
-            poses = [found[0] for found in self._estimator(images, boxes=[box[None] for box in boxes])]
-            boxes = [_closer(pose, whole) for pose, whole in zip(poses, wholes, strict=True)]
-        return [(_sureness(pose), box) for pose, box in zip(poses, boxes, strict=True)]
-
-
-def _quickest(model: PoseModel) -> dict[str, Any]:
-    """Options by which the model takes the least time: an exported file may hold one kind alone."""
-    kinds: list[dict[str, Any]] = [{"flip": False, "steps": 0}, {"flip": False}]
-    for options in kinds:
-        try:
-            model.check_options(**options)
-        except InputError:
-            continue
-        return options
-    return {}
-
-
-def _middle(whole: np.ndarray, share: float) -> np.ndarray:
-    """The box's middle part."""
-    centre, half = (whole[:2] + whole[2:]) / 2, share * (whole[2:] - whole[:2]) / 2
-    return np.concatenate([centre - half, centre + half])
-
-
-def _closer(pose: Pose, whole: np.ndarray) -> np.ndarray:
-    """The box of the joints that are sure, within the picture; the picture where they are too few."""
-    sure = pose.keypoints[pose.scores >= SURE]
-    if len(sure) < LEAST_JOINTS:
-        return whole
-    margin = MARGIN * np.ptp(sure, axis=0).max()
-    box = box_around(sure, 0) + np.array([-margin, -margin, margin, margin], np.float32)
-    box = np.clip(box, 0, np.tile(whole[2:], 2))
-    return box if (box[2:] - box[:2] >= 1).all() else whole
-
-
-def _sureness(pose: Pose) -> float:
-    """How many joints are found, and how surely."""
-    return float((pose.scores > 2 * SURE).sum() + pose.scores.mean())
-
-
-# Which detector a name stands for, and which one to take where none is named
-
-AUTO = "auto"
-WHOLE = "whole"
-ZOOM = "zoom"
 # Short name -> hub repository and its download in MB. AP on COCO val2017, all classes, by their papers:
 HUB = {
     "dfine": ("ustc-community/dfine-small-coco", 42),  # 48.5 with 25 GFLOPs a picture
     "rtdetr": ("PekingU/rtdetr_v2_r18vd", 81),  # 48.1 with 60 GFLOPs
 }
 TORCHVISION = {"fasterrcnn": "fasterrcnn_mobilenet_v3_large_fpn"}  # 32.8 with 4.5 GFLOPs (torchvision)
-PREFERRED = (*HUB, *TORCHVISION)  # by "auto", the first that is at hand
+PREFERRED = (*HUB, *TORCHVISION)  # the first that is at hand
 
 
-def make_detector(
-    name: str,
+def load_detector(
+    name: str | None = None,
     device: str = "auto",
     *,
     min_score: float = MIN_SCORE,
     max_persons: int = MAX_PERSONS,
     tell: Tell | None = None,
-    model: PoseModel | None = None,
 ) -> PersonDetector:
-    """The detector that a name stands for.
+    """A detector network of torchvision or transformers.
 
     Weights are taken from the caches of the hub and of torchvision; those that are not there are downloaded,
     and kept there. ``HF_HUB_OFFLINE=1`` in the environment forbids it.
 
     Args:
-        name: "whole"; "zoom", one person by their pose (:class:`PoseZoom`); "rtdetr", "dfine" or
-            "fasterrcnn"; a detector of torchvision by its own name, or a file with its weights whose name
-            begins with that (as torchvision names them); a folder with a detector in the format of
-            transformers, or the id of such a repository on the hub; or "auto": the first of dfine, rtdetr and
-            fasterrcnn whose weights are at hand, else one of them by a download, else "zoom", or "whole"
-            where no model is given.
+        name: "rtdetr", "dfine" or "fasterrcnn"; a detector of torchvision by its own name, or a file with its
+            weights whose name begins with that (as torchvision names them); a folder with a detector in the
+            format of transformers, or the id of such a repository on the hub; None for the first of dfine,
+            rtdetr and fasterrcnn whose weights are at hand, else one of them by a download.
         device: as PyTorch names it, or "auto" (a GPU where there is one).
         min_score: of the box, from which on a person counts as found.
         max_persons: so many at most in a picture, those with the highest scores.
-        tell: is told, in words for the user, of a download and of what "auto" takes; None for the log.
-        model: the pose model that "zoom" looks with.
+        tell: is told, in words for the user, of a download and of what None takes; None for the log.
 
     Raises:
         InputError: a name that stands for nothing, or a detector that cannot be had; how it can is said.
     """
-    options = _options(device, min_score, max_persons)
+    options: dict[str, Any] = {"device": device, "min_score": min_score, "max_persons": max_persons}
     tell = tell or logging.getLogger(__name__).warning
-    if name == WHOLE:
-        return WholeImage()
-    if name == ZOOM:
-        return _zoom(model, device)
-    return _auto(options, tell, model) if name == AUTO else _named(name, options, tell)
-
-
-def _options(device: str, min_score: float, max_persons: int) -> dict[str, Any]:
-    """Of every network; InputError where a number is out of range."""
-    if not 0 <= min_score <= 1:
-        raise InputError(f"least score of a person's box (--box-score): {min_score} must be between 0 and 1")
-    if max_persons < 1:
-        raise InputError(f"persons in a picture: {max_persons} must be 1 or more")
-    return {"device": device, "min_score": min_score, "max_persons": max_persons}
-
-
-def _zoom(model: PoseModel | None, device: str) -> PersonDetector:
-
-    if model is None:
-        raise InputError(f"detector {ZOOM}: looks with a pose model, and none is given")
-    return PoseZoom(model, device)
-
-
-def _auto(options: dict[str, Any], tell: Tell, model: PoseModel | None) -> PersonDetector:
-    """The first detector that is at hand, or that can be brought; else zoom, or the whole picture."""
-    for name in PREFERRED:
-        if _at_hand(name):
-            tell(f"looking for persons with {name} (--detector takes another, --boxes boxes of your own)")
-            return _named(name, options, tell)
+    if name is not None:
+        return _named(name, options, tell)
+    for known in PREFERRED:
+        if _at_hand(known):
+            tell(f"looking for persons with {known} (--detector takes another, --boxes boxes of your own)")
+            return _named(known, options, tell)
     name = "dfine" if _has_transformers() else "fasterrcnn"
-    try:
-        detector = _named(name, options, tell)
-    except InputError as error:
-        if model is None:
-            tell(f"no detector to look for persons, taking each whole picture as one ({error})")
-            return WholeImage()
-        tell(f"no detector to look for persons, so the pose model looks for one in each picture ({error})")
-        return _zoom(model, options["device"])
+    detector = _named(name, options, tell)
     tell(f"looking for persons with {name}")
     return detector
 
@@ -614,7 +482,7 @@ def _has_transformers() -> bool:
 
 
 def _named(name: str, options: dict[str, Any], tell: Tell) -> NetworkDetector:
-    """The network that a name other than "whole", "zoom" and "auto" stands for."""
+    """The network that a name stands for."""
     path = Path(name).expanduser()
     if path.is_dir():
         return TransformersDetector(path, **options)
@@ -626,7 +494,7 @@ def _named(name: str, options: dict[str, Any], tell: Tell) -> NetworkDetector:
     repository, size = HUB.get(name, (name, None))
     if repository.count("/") != 1 or repository.startswith((".", "/", "~")):
         raise InputError(
-            f"--detector {name}: no such detector, folder or file; give {AUTO}, {WHOLE}, {ZOOM}, "
+            f"--detector {name}: no such detector, folder or file; give {', '.join(SIMPLE)}, "
             f"{', '.join(PREFERRED)}, a name of torchvision's, a folder, or a hub id like {HUB['rtdetr'][0]}"
         )
     if not _has_transformers():

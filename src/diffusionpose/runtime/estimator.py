@@ -1,97 +1,121 @@
-"""Poses to start from, as callers of the estimator give them."""
+"""PoseEstimator: pictures in, poses out.
+
+The one way from a picture to its poses: persons (boxes, or the detector) -> crops -> network -> heatmaps ->
+keypoints in image pixels. Evaluation and training go through :func:`keypoints_in_crops` as well.
+"""
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
-from itertools import chain, islice
 from pathlib import Path
-from typing import Any, Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload
 
 import numpy as np
-import torch
-from PIL import Image
 
-from diffusionpose.errors import InputError
-from diffusionpose.geometry import DECODE_METHODS, Crop, Start
-from diffusionpose.models.checkpoints import load_model
-from diffusionpose.models.pose_model import PoseModel
+from diffusionpose.errors import InputError, needs_extra
+from diffusionpose.geometry import DECODE_METHODS, Array, Crop, Start, flip_images, namespace, to_numpy
 from diffusionpose.poses import Pose, box_around, pose_score
 from diffusionpose.runtime.boxes import Boxes, usable_boxes
-from diffusionpose.runtime.images import read_image, to_rgb
-from diffusionpose.runtime.networks import good_batch_size, place
-from diffusionpose.runtime.people import FunctionDetector, PersonDetector, WholeImage
-from diffusionpose.skeletons import Skeleton
+from diffusionpose.runtime.images import ImageLike, as_image, read_image
+from diffusionpose.runtime.networks import Network, TorchNetwork, load_network
+from diffusionpose.runtime.people import (
+    AUTO,
+    MAX_PERSONS,
+    MIN_SCORE,
+    WHOLE,
+    FunctionDetector,
+    PersonDetector,
+    WholeImage,
+)
+from diffusionpose.skeletons import Skeleton, get_skeleton
+
+if TYPE_CHECKING:
+    from diffusionpose.models.pose_model import PoseModel
+
+HELD_BYTES = 500_000_000  # pictures that wait for a full batch take at most about this much memory
+AHEAD = 4  # pictures read before, and finished after, their turn in the network
+
+Detector = PersonDetector | Callable[[np.ndarray], Boxes]
+In = TypeVar("In")
+Out = TypeVar("Out")
 
 
-def read_start(start: Any, skeleton: Skeleton, name: str) -> np.ndarray:
-    """The persons of one picture to start from, (n, J, 3) float32 x, y in image pixels and score.
+# --- crops -> network -> keypoints ---
+
+
+def heatmap_steps(
+    network: Network,
+    images: Array,
+    *,
+    flip: bool = True,
+    steps: int | None = None,
+    start: Start | None = None,
+) -> list[Array]:
+    """Heatmaps of crops, of every diffusion step; with ``flip`` the mean with the mirror image's.
 
     Args:
-        start: a sequence of :class:`Pose`, or an array (n, J, 3).
-        skeleton: the model's.
-        name: of the picture, for messages.
+        network: any.
+        images: (b, 3, H, W) RGB uint8, NumPy's or PyTorch's.
+        flip: average with the mirror image, which goes through the network in the same batch.
+        steps, start: as of :meth:`~diffusionpose.runtime.networks.Network.heatmaps`.
+
+    Returns:
+        (b, j, h, w) float32 each, the answer last.
 
     Raises:
-        InputError: another number of joints, numbers that are not finite, or negative scores.
+        InputError: the network cannot run so.
     """
-    joints = skeleton.num_joints
+    network.check(flip, steps, start is not None)
+    order, mirror = network.skeleton.flip_order, flip and not network.flip_inside
+    if mirror:
+        images = namespace(images).concat([images, flip_images(images)])
+        start = start and start.with_mirrored(order, network.codec.input_size[0])
+    maps = network.heatmaps(images, steps, start)
+    return [network.codec.mean_of_mirrored(both, order) for both in maps] if mirror else maps
+
+
+def keypoints_in_crops(
+    network: Network,
+    images: Array,
+    crops: Crop,
+    *,
+    decode: str = "dark",
+    flip: bool = True,
+    steps: int | None = None,
+    start: Start | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Keypoints of the persons in crops.
+
+    Args:
+        network: any.
+        images: (b, 3, H, W) RGB uint8 crops.
+        crops: where they were cut.
+        decode: one of ``DECODE_METHODS``.
+        flip, steps: as of :func:`heatmap_steps`.
+        start: keypoints to start from, in image pixels.
+
+    Returns:
+        keypoints (b, j, 2) in image pixels, scores (b, j).
+
+    Raises:
+        InputError: the network cannot run so, or its heatmaps are not finite.
+    """
+    crops = crops.to_numpy()
+    start = start and Start(to_numpy(start.keypoints), to_numpy(start.scores)).in_crop(crops)
+    heatmaps = heatmap_steps(network, images, flip=flip, steps=steps, start=start)[-1]
     try:
-        persons = [
-            np.column_stack([person.keypoints, person.scores]) if isinstance(person, Pose) else person
-            for person in start
-        ]
-        triplets = np.asarray(persons, np.float32).reshape(len(persons), -1 if persons else joints, 3)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{name}: start: no list of poses or of x, y, score triplets ({error})") from error
-    if triplets.shape[1] != joints:
-        raise InputError(
-            f"{name}: start: {triplets.shape[1]} joints a person, but the model has {joints} "
-            f"({skeleton.name}); give these"
-        )
-    try:
-        batch_of_starts([(triplets, index) for index in range(len(triplets))])
+        y, scores = network.codec.decode(heatmaps, decode)
     except InputError as error:
-        raise InputError(f"{name}: {error}") from error
-    return triplets
+        raise InputError(f"{network.name}: {error}") from error
+    return crops.heatmap_to_image(to_numpy(y), network.codec.size), to_numpy(scores)
 
 
-def boxes_of_start(start: Any, triplets: np.ndarray, name: str) -> np.ndarray:
-    """The boxes (n, 4) float32 xyxy of persons to start from: a pose's own, else round its given joints.
-
-    Raises:
-        InputError: a person of whom no joint is given, and who has no box either.
-    """
-    boxes = []
-    for index, (person, triplet) in enumerate(zip(start, triplets, strict=True)):
-        given = triplet[:, 2] > 0
-        if not isinstance(person, Pose) and not given.any():
-            raise InputError(f"{name}: start: no joint of person {index} is given, and no box; give one")
-        boxes.append(person.box if isinstance(person, Pose) else box_around(triplet[given, :2]))
-    return np.reshape(boxes, (-1, 4)).astype(np.float32)
-
-
-def batch_of_starts(persons: Sequence[tuple[np.ndarray | None, int]]) -> Start | None:
-    """The start of persons that go through the network together; None where none of them has one.
-
-    Args:
-        persons: of each its picture's starts (n, J, 3), or None, and its index among them. One without a
-            start has no joint given, and so starts from its coarse heatmaps.
-    """
-    shape = next((start.shape[1:] for start, _ in persons if start is not None), None)
-    if shape is None:
-        return None
-    rows = [np.zeros(shape, np.float32) if start is None else start[index] for start, index in persons]
-    triplets = torch.from_numpy(np.stack(rows))
-    return Start(triplets[..., :2], triplets[..., 2])
-
-
-# What is asked of the estimator: pictures, the persons in them and, where given, the poses to start from
-
-ImageLike = str | Path | Image.Image | np.ndarray
+# --- what is asked for ---
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,7 +127,7 @@ class Request:
         boxes: (n, 4) float32 xyxy, image pixels, each with an area inside the picture.
         scores: (n,) of the boxes.
         source: whatever the caller needs to know the picture by.
-        start: (n, J, 3) x and y in image pixels and how sure that is, 0 for a joint that is not given: the
+        start: (n, J, 3) x and y in image pixels and confidence, 0 for a joint that is not given: the
             keypoints to start from; None starts from the model's own coarse heatmaps.
     """
 
@@ -114,76 +138,6 @@ class Request:
     start: np.ndarray | None = None
 
 
-@dataclass(frozen=True, eq=False)
-class GivenPicture:
-    """A picture of a call: its name in messages, its pixels, its persons (None: to be found), their start."""
-
-    name: str
-    pixels: np.ndarray
-    persons: Boxes | None
-    start: np.ndarray | None
-
-    def request(self, persons: Boxes) -> Request:
-        """With its persons; InputError where one cannot be used."""
-        usable, _, problems = usable_boxes(persons[0], *self.pixels.shape[1::-1])
-        if problems:
-            raise InputError(f"{self.name}: {'; '.join(problems)}")
-        if self.start is not None and len(self.start) != len(usable):
-            raise InputError(
-                f"{self.name}: {len(usable)} boxes, but a start for {len(self.start)}; give each one"
-            )
-        return Request(self.pixels, usable, persons[1], start=self.start)
-
-
-def given_picture(index: int, image: ImageLike, boxes: Any, start: Any, skeleton: Skeleton) -> GivenPicture:
-    """A picture of a call, read, with what the caller knows of its persons.
-
-    Args:
-        index: of the picture in the call, for messages.
-        image: a file, a PIL image or an array.
-        boxes: (n, 4) xyxy, or None.
-        start: a pose for each box, or None.
-        skeleton: of the poses.
-
-    Raises:
-        InputError: a picture that cannot be read, boxes that are none, or a start of another skeleton.
-    """
-    name = str(image) if isinstance(image, (str, Path)) else f"picture {index}"
-    triplets = None if start is None else read_start(start, skeleton, name)
-    if boxes is None and triplets is not None:
-        boxes = boxes_of_start(start, triplets, name)
-    return GivenPicture(name, _pixels(image), None if boxes is None else _as_boxes(name, boxes), triplets)
-
-
-def _as_boxes(name: str, boxes: Any) -> Boxes:
-    """Boxes of a caller, each with score 1; InputError where they are none."""
-    try:
-        boxes = np.asarray(boxes, np.float32)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{name}: boxes are not numbers ({error})") from error
-    if boxes.size and (boxes.ndim != 2 or boxes.shape[1] != 4):
-        raise InputError(f"{name}: boxes of shape {boxes.shape}; give (n, 4): x0, y0, x1, y1 each")
-    return boxes.reshape(-1, 4), np.ones(len(boxes), np.float32)
-
-
-def _pixels(image: ImageLike) -> np.ndarray:
-    """(H, W, 3) uint8 RGB of whatever a caller may give as a picture."""
-    if isinstance(image, (str, Path)):
-        return read_image(image)
-    if isinstance(image, Image.Image):
-        return to_rgb(image, "PIL image")
-    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
-        raise InputError(
-            f"an array of shape {image.shape} and type {image.dtype} is no picture; give (H, W, 3) uint8 RGB"
-        )
-    return np.ascontiguousarray(image)
-
-
-# PoseEstimator: pictures in, poses out
-
-HELD_BYTES = 500_000_000  # pictures that wait for a full batch take at most about this much memory
-
-
 class PoseEstimator:
     """Finds the poses of the persons in pictures.
 
@@ -191,43 +145,57 @@ class PoseEstimator:
     answer does not depend on it.
 
     Args:
-        model: any pose model; it is put on ``device`` and into evaluation mode.
-        device: "auto" (a GPU where there is one), or as PyTorch names it: "cpu", "cuda:1", "mps".
-        detector: finds the persons of pictures that come without boxes: a callable, or a name that
-            ``make_detector`` knows ("auto", "zoom", "rtdetr", a folder, ...); None takes each whole picture.
-        steps: diffusion steps; None for the model's own number, 0 for its coarse heatmaps.
+        network: from ``load_network``, or a PoseModel, which is put on ``device``.
+        device: "auto" (a GPU where there is one), "cpu", "cuda:1", "mps", ...; of the model and of the
+            detector.
+        detector: finds the persons of pictures that come without boxes: a callable (H, W, 3) uint8 RGB ->
+            boxes (n, 4) xyxy and scores (n,), or a name that ``make_detector`` knows ("auto", "whole",
+            "dfine", ...).
+        steps: diffusion steps; None for the network's own number, 0 for its coarse heatmaps.
         decode: how heatmaps become coordinates: "argmax", "quarter" or "dark".
         flip: average with the mirrored picture.
         batch_size: persons per pass through the network; None for a number that suits the device.
+        skeleton: the joints that poses shall have, all of them joints of the network: "coco" of a network
+            with COCO's and CrowdPose's; None for all.
+
+    Attributes:
+        network, detector, batch_size: as given or chosen.
+        skeleton: of the poses.
 
     Raises:
-        InputError: a device that is not there, an unknown decoder, a number below 1, steps for a model
-            that takes none, what an exported file holds otherwise (its steps, its flip test), or a
-            detector that cannot be had.
+        InputError: a device that is not there, an unknown decoder, a number below 1, joints that the network
+            does not have, options that it cannot take (:meth:`Network.check`), or a detector that cannot be
+            had.
     """
 
     def __init__(
         self,
-        model: PoseModel,
+        network: Network | PoseModel,
         *,
         device: str = "auto",
-        detector: PersonDetector | Callable[[np.ndarray], Boxes] | str | None = None,
+        detector: Detector | str = WHOLE,
         steps: int | None = None,
         decode: str = "dark",
         flip: bool = True,
         batch_size: int | None = None,
+        skeleton: str | Path | Skeleton | None = None,
     ) -> None:
         if decode not in DECODE_METHODS:
             raise InputError(f"decode: {decode!r} is not one of {', '.join(DECODE_METHODS)}")
         if batch_size is not None and batch_size < 1:
             raise InputError(f"batch size: {batch_size} must be 1 or more")
-        model.check_options(flip, steps)
-        self.model = place(model, device).eval()
-        self.detector = _detector(detector, device, self.model)
-        self.batch_size = batch_size or good_batch_size(model)
-        self._options: dict[str, Any] = {"decode": decode, "flip": flip} | (
-            {} if steps is None else {"steps": steps}
-        )
+        self.network = network if isinstance(network, Network) else TorchNetwork(network, device)
+        self.network.check(flip, steps)
+        self.skeleton = self.network.skeleton if skeleton is None else get_skeleton(skeleton)
+        self._joints = _joints(self.network, self.skeleton)
+        self.detector = make_detector(detector, device) if isinstance(detector, str) else _detector(detector)
+        self.batch_size = batch_size or self.network.batch_size
+        self._options: dict[str, Any] = {"decode": decode, "flip": flip, "steps": steps}
+
+    @property
+    def model(self) -> Network:
+        """The network, by the name that it had."""
+        return self.network
 
     @classmethod
     def from_pretrained(
@@ -236,14 +204,15 @@ class PoseEstimator:
         """An estimator with trained weights.
 
         Args:
-            weights: None for the bundled model, else a run folder, a .safetensors file, an .onnx or .xml
-                file of `diffusionpose export`, the name of a bundled model or a hub id.
+            weights: as of :func:`~diffusionpose.runtime.networks.load_network`: None for the bundled model,
+                else the name of a bundled model, a file or folder, or a hub id.
             device, options: as of the class.
 
         Raises:
-            InputError: weights that are missing, damaged or of a kind that is refused.
+            InputError: weights that are missing, damaged or of a kind that is refused, or options as of the
+            class.
         """
-        return cls(load_model(weights), device=device, **options)
+        return cls(load_network(weights, device), device=device, **options)
 
     @overload
     def __call__(  # type: ignore[overload-overlap]  # a str is a sequence of str, too
@@ -262,7 +231,8 @@ class PoseEstimator:
         """Poses of one picture, or of each picture of a list.
 
         Args:
-            images: a file, a PIL image, an array (H, W, 3) uint8 RGB, or a list of these.
+            images: a file, the bytes of one, a PIL image, an array (H, W, 3) uint8 RGB, a uint8 tensor, or a
+                list of these.
             boxes: the persons, (n, 4) xyxy in image pixels, no box for no person; a box may reach
                 over the edge. For a list of pictures a list with one entry for each, None where the
                 detector shall look.
@@ -273,13 +243,13 @@ class PoseEstimator:
 
         Returns:
             One pose for each box, in their order, for one picture; for a list of pictures a list of
-            such lists.
+            such lists. No pose where nobody is.
 
         Raises:
             InputError: a picture that cannot be read, a box outside of it, without area or not of four
-                finite numbers, or a start that does not fit the boxes or the model.
+                finite numbers, or a start that does not fit the boxes or the network.
         """
-        if isinstance(images, (str, Path, Image.Image, np.ndarray)):
+        if isinstance(images, ImageLike) or hasattr(images, "detach"):
             return self([images], *(None if given is None else [given] for given in (boxes, start)))[0]
         images = list(images)
         for name, given in (("boxes", boxes), ("start", start)):
@@ -288,7 +258,7 @@ class PoseEstimator:
                     f"{len(images)} pictures but {name} for {len(given)}; give one entry a picture"
                 )
         if start is not None:
-            self.model.check_options(start=True)
+            self.network.check(start=True)
         nothing = [None] * len(images)
         requests = self._requests(
             images, nothing if boxes is None else boxes, nothing if start is None else start
@@ -322,20 +292,36 @@ class PoseEstimator:
     def _estimate(self, persons: deque[tuple[Request, int, list[Pose]]]) -> None:
         """One pass through the network: takes a batch of (request, which box, where its pose goes)."""
         batch = [persons.popleft() for _ in range(min(self.batch_size, len(persons)))]
-        boxes = torch.from_numpy(np.stack([request.boxes[index] for request, index, _ in batch]))
-        crops = Crop.from_boxes(boxes, self.model.input_size, unbiased=self.model.unbiased)
-        inputs = np.stack([crops.cut(request.image, i) for i, (request, _, _) in enumerate(batch)])
-        images = torch.from_numpy(inputs).permute(0, 3, 1, 2).to(self.model.device)
-        keypoints, scores = self.model.estimate(
-            images,
-            crops.to(self.model.device),
-            start=batch_of_starts([(request.start, index) for request, index, _ in batch]),
+        boxes = np.stack([request.boxes[index] for request, index, _ in batch])
+        codec = self.network.codec
+        crops = Crop.from_boxes(boxes, codec.input_size, unbiased=codec.unbiased)
+        images = np.stack([crops.cut(request.image, i) for i, (request, _, _) in enumerate(batch)])
+        keypoints, scores = keypoints_in_crops(
+            self.network,
+            np.ascontiguousarray(images.transpose(0, 3, 1, 2)),
+            crops,
+            start=self._start([(request.start, index) for request, index, _ in batch]),
             **self._options,
         )
-        answers = zip(batch, keypoints.float().cpu().numpy(), scores.float().cpu().numpy(), strict=True)
-        for (request, index, poses), points, sure in answers:
+        for (request, index, poses), points, sure in zip(batch, keypoints, scores, strict=True):
+            points, sure = points[self._joints], sure[self._joints]
             score = pose_score(request.scores[index], sure)
-            poses.append(Pose(self.model.skeleton, points, sure, request.boxes[index], score))
+            poses.append(Pose(self.skeleton, points, sure, request.boxes[index], score))
+
+    def _start(self, persons: Sequence[tuple[np.ndarray | None, int]]) -> Start | None:
+        """The start of a batch, with all joints of the network; None where nobody has one.
+
+        Args:
+            persons: of each its picture's starts (n, J, 3), or None, and its index among them. One without a
+                start has no joint given, and so starts from its coarse heatmaps.
+        """
+        if all(start is None for start, _ in persons):
+            return None
+        triplets = np.zeros((len(persons), self.network.skeleton.num_joints, 3), np.float32)
+        for row, (start, index) in zip(triplets, persons, strict=True):
+            if start is not None:
+                row[self._joints] = start[index]
+        return Start(triplets[..., :2], triplets[..., 2])
 
     def _requests(
         self, images: Sequence[ImageLike], boxes: Sequence[Any], starts: Sequence[Any]
@@ -343,45 +329,155 @@ class PoseEstimator:
         """The pictures of a call, read, with their persons; the detector gets full batches."""
         size = self.detector.batch_size
         for first in range(0, len(images), size):
-            batch = [
-                given_picture(index, images[index], boxes[index], starts[index], self.model.skeleton)
-                for index in range(first, min(first + size, len(images)))
-            ]
-            found = iter(self.detector.detect([given.pixels for given in batch if given.persons is None]))
-            for given in batch:
-                yield given.request(next(found) if given.persons is None else given.persons)
+            batch = []
+            for index in range(first, min(first + size, len(images))):
+                image, own, start = images[index], boxes[index], starts[index]
+                name = str(image) if isinstance(image, (str, Path)) else f"picture {index}"
+                triplets = None if start is None else read_start(start, self.skeleton, name)
+                if own is None and triplets is not None:
+                    own = boxes_of_start(start, triplets, name)
+                persons = None if own is None else _as_boxes(name, own)
+                batch.append((name, as_image(image, name), persons, triplets))
+            found = iter(self.detector.detect([image for _, image, persons, _ in batch if persons is None]))
+            for name, image, persons, triplets in batch:
+                yield _request(name, image, next(found) if persons is None else persons, triplets)
 
 
-def _detector(
-    detector: PersonDetector | Callable[[np.ndarray], Boxes] | str | None, device: str, model: PoseModel
+def make_detector(
+    name: str = AUTO,
+    device: str = "auto",
+    *,
+    min_score: float = MIN_SCORE,
+    max_persons: int = MAX_PERSONS,
+    tell: Callable[[str], None] | None = None,
 ) -> PersonDetector:
-    if isinstance(detector, str):
-        from diffusionpose.runtime.detectors import make_detector
+    """The detector that a name stands for.
 
-        return make_detector(detector, device, model=model)
-    if detector is None:
+    Args:
+        name: "auto"; "whole", each whole picture; or a name, file, folder or hub id that
+            :func:`~diffusionpose.runtime.detectors.load_detector` takes (extra ``detect``).
+        device: as of :class:`PoseEstimator`.
+        min_score: of the box, from which on a person counts as found.
+        max_persons: so many at most in a picture, those with the highest scores.
+        tell: is told, in words for the user, of a download; None for the log.
+
+    Raises:
+        InputError: a name that stands for nothing, or a detector that cannot be had; how it can is said.
+    """
+    if not 0 <= min_score <= 1:
+        raise InputError(f"least score of a person's box (--box-score): {min_score} must be between 0 and 1")
+    if max_persons < 1:
+        raise InputError(f"persons in a picture: {max_persons} must be 1 or more")
+    if name == WHOLE:
         return WholeImage()
+    tell = tell or logging.getLogger(__name__).warning
+    try:
+        with needs_extra("detect", f"detector {name}: needs PyTorch"):
+            from diffusionpose.runtime.detectors import load_detector
+        options: dict[str, Any] = {"min_score": min_score, "max_persons": max_persons, "tell": tell}
+        return load_detector(None if name == AUTO else name, device, **options)
+    except InputError as error:
+        if name != AUTO:
+            raise
+        tell(f"no detector to look for persons, taking each whole picture as one ({error})")
+        return WholeImage()
+
+
+def _detector(detector: Detector) -> PersonDetector:
     return detector if isinstance(detector, PersonDetector) else FunctionDetector(detector)
 
 
-# Many pictures: what is asked for, what comes back, and the engine that works in this process
+def _joints(network: Network, skeleton: Skeleton) -> list[int]:
+    """Which joints of a network a skeleton has; InputError where it has others as well."""
+    own = network.skeleton.joints
+    missing = [joint for joint in skeleton.joints if joint not in own]
+    if missing:
+        raise InputError(
+            f"{network.name}: has no {', '.join(missing)} of skeleton {skeleton.name!r}, but {', '.join(own)}"
+        )
+    return [own.index(joint) for joint in skeleton.joints]
 
-AHEAD = 4  # pictures read before, and finished after, their turn in the network
-In = TypeVar("In")
-Out = TypeVar("Out")
+
+def _request(name: str, image: np.ndarray, persons: Boxes, start: np.ndarray | None) -> Request:
+    """InputError where a box cannot be used, or the start is of another number of persons."""
+    usable, _, problems = usable_boxes(persons[0], *image.shape[1::-1])
+    if problems:
+        raise InputError(f"{name}: {'; '.join(problems)}")
+    if start is not None and len(start) != len(usable):
+        raise InputError(f"{name}: {len(usable)} boxes, but a start for {len(start)}; give each one")
+    return Request(image, usable, persons[1], start=start)
+
+
+def _as_boxes(name: str, boxes: Any) -> Boxes:
+    """Boxes of a caller, each with score 1; InputError where they are none."""
+    try:
+        boxes = np.asarray(boxes, np.float32)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{name}: boxes are not numbers ({error})") from error
+    if boxes.size and (boxes.ndim != 2 or boxes.shape[1] != 4):
+        raise InputError(f"{name}: boxes of shape {boxes.shape}; give (n, 4): x0, y0, x1, y1 each")
+    return boxes.reshape(-1, 4), np.ones(len(boxes), np.float32)
+
+
+def read_start(start: Any, skeleton: Skeleton, name: str) -> np.ndarray:
+    """The persons of one picture to start from, (n, J, 3) float32 x, y in image pixels and score.
+
+    Args:
+        start: a sequence of :class:`Pose`, or an array (n, J, 3).
+        skeleton: of the poses.
+        name: of the picture, for messages.
+
+    Raises:
+        InputError: another number of joints, numbers that are not finite, or negative scores.
+    """
+    joints = skeleton.num_joints
+    try:
+        persons = [
+            np.column_stack([person.keypoints, person.scores]) if isinstance(person, Pose) else person
+            for person in start
+        ]
+        triplets = np.asarray(persons, np.float32).reshape(len(persons), -1 if persons else joints, 3)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{name}: start: no list of poses or of x, y, score triplets ({error})") from error
+    if triplets.shape[1] != joints:
+        raise InputError(
+            f"{name}: start: {triplets.shape[1]} joints a person, but the model has {joints} "
+            f"({skeleton.name}); give these"
+        )
+    try:
+        Start(triplets[..., :2], triplets[..., 2])
+    except InputError as error:
+        raise InputError(f"{name}: {error}") from error
+    return triplets
+
+
+def boxes_of_start(start: Any, triplets: np.ndarray, name: str) -> np.ndarray:
+    """The boxes (n, 4) float32 xyxy of persons to start from: a pose's own, else round its given joints.
+
+    Raises:
+        InputError: a person of whom no joint is given, and who has no box either.
+    """
+    boxes = []
+    for index, (person, triplet) in enumerate(zip(start, triplets, strict=True)):
+        given = triplet[:, 2] > 0
+        if not isinstance(person, Pose) and not given.any():
+            raise InputError(f"{name}: start: no joint of person {index} is given, and no box; give one")
+        boxes.append(person.box if isinstance(person, Pose) else box_around(triplet[given, :2]))
+    return np.reshape(boxes, (-1, 4)).astype(np.float32)
+
+
+# --- many pictures of files ---
 
 
 @dataclass(frozen=True, eq=False)
 class PictureTask:
-    """A picture to find poses in.
+    """A picture file to find poses in.
 
     Attributes:
         path: of the file.
         boxes: (n, 4) xyxy, image pixels, and
         scores: (n,), of the persons; both None where the detector shall look for them.
         source: whatever the caller needs to know the picture by; it must pickle.
-        wanted: whether there shall be an answer. A picture whose answer is known already still has to be
-            there, so that the others of its group are estimated as they were.
     """
 
     path: Path
@@ -393,13 +489,13 @@ class PictureTask:
 
 @dataclass(frozen=True, eq=False)
 class Answer:
-    """What became of a picture.
+    """What became of a picture file.
 
     Attributes:
         source: of its task.
         poses: one for each usable box.
         problems: a message for each box that could not be used.
-        failure: why the picture could not be read; None where it could.
+        failure: why the picture could not be read or drawn; None where it could.
     """
 
     source: Any
@@ -408,59 +504,51 @@ class Answer:
     failure: str | None = None
 
 
-Group = Sequence[PictureTask]
 Finish = Callable[[Request, list[Pose]], object]
+Group = Sequence[PictureTask]
 
 
 class Engine(Protocol):
     """Anything that answers for groups of pictures, in any order, and each picture once."""
 
     def run(self, groups: Iterable[Group]) -> Generator[Answer]:
-        """The answers of all tasks that are wanted.
-
-        Raises:
-            InputError: the work cannot go on, as when ``finish`` finds the disk full. A picture that
-                cannot be read does not end the work: its answer says so.
-        """
+        """The answers of all tasks that are wanted."""
 
 
 class LocalEngine:
-    """Works in this process: reading ahead, the network, and finishing behind it, each in its thread.
-
-    Args:
-        estimator: finds the poses.
-        finish: called with every picture that is wanted and its poses, before its answer comes; the place
-            to draw it, for one. ``source`` of the request is that of the task.
-    """
+    """:func:`pose_pictures` of groups of pictures."""
 
     def __init__(self, estimator: PoseEstimator, finish: Finish | None = None) -> None:
         self.estimator = estimator
         self.finish = finish
 
     def run(self, groups: Iterable[Group]) -> Generator[Answer]:
-        """The answers in the order of the tasks; memory holds no more than a group's pictures.
+        """The answers in the order of the tasks."""
+        tasks = (task for group in groups for task in group if task.wanted)
+        return pose_pictures(self.estimator, tasks, self.finish)
 
-        Raises:
-            InputError: what ``finish`` raises.
-        """
-        with closing(in_order(self._answer, self._estimated(groups))) as answers:
-            yield from (answer for answer in answers if answer is not None)
 
-    def _estimated(self, groups: Iterable[Group]) -> Iterator[tuple[Request, list[Pose]]]:
-        sizes: deque[int] = deque()
+def pose_pictures(
+    estimator: PoseEstimator, tasks: Iterable[PictureTask], finish: Finish | None = None
+) -> Generator[Answer]:
+    """The poses of picture files: reading ahead, the network, and finishing behind it, each in its thread.
 
-        def tasks() -> Iterator[PictureTask]:
-            for group in groups:
-                if group:
-                    sizes.append(len(group))
-                    yield from group
+    Args:
+        estimator: finds the poses.
+        tasks: asked for one by one.
+        finish: called with every picture that could be read and its poses, before its answer comes; the place
+            to draw it, for one. ``source`` of the request is that of the task. PictureError of it is the
+            answer's failure; anything else it raises ends the work.
 
-        requests = in_order(self._read, tasks())
-        for first in requests:
-            rest = islice(requests, sizes.popleft() - 1)
-            yield from self.estimator.stream(chain([first], rest))
+    Yields:
+        an answer for each task, in their order.
 
-    def _read(self, task: PictureTask) -> Request:
+    Raises:
+        InputError: the work cannot go on, as when ``finish`` finds the disk full. A picture that cannot be
+            read does not end the work: its answer says so.
+    """
+
+    def read(task: PictureTask) -> Request:
         """The picture and its persons; nobody in a picture that cannot be read."""
         try:
             image = read_image(task.path)
@@ -468,20 +556,31 @@ class LocalEngine:
             nobody = np.zeros((0, 4), np.float32), np.zeros(0, np.float32)
             return Request(np.zeros((0, 0, 3), np.uint8), *nobody, source=(task, [], str(error)))
         if task.boxes is None or task.scores is None:
-            boxes, scores = self.estimator.detector(image)
+            boxes, scores = estimator.detector(image)
         else:
             boxes, scores = task.boxes, task.scores
         boxes, kept, problems = usable_boxes(boxes, image.shape[1], image.shape[0])
         return Request(image, boxes, scores[kept], source=(task, problems, None))
 
-    def _answer(self, estimated: tuple[Request, list[Pose]]) -> Answer | None:
+    def answer(estimated: tuple[Request, list[Pose]]) -> Answer:
         request, poses = estimated
         task, problems, failure = request.source
-        if not task.wanted:
-            return None
-        if self.finish is not None and failure is None:
-            self.finish(replace(request, source=task.source), poses)
+        if finish is not None and failure is None:
+            try:
+                finish(replace(request, source=task.source), poses)
+            except PictureError as error:
+                poses, failure = [], str(error)
         return Answer(task.source, poses, problems, failure)
+
+    with (
+        closing(in_order(read, tasks)) as requests,
+        closing(in_order(answer, estimator.stream(requests))) as answers,
+    ):
+        yield from answers
+
+
+class PictureError(InputError):
+    """One picture cannot be used; the others can."""
 
 
 def in_order(work: Callable[[In], Out], items: Iterable[In], ahead: int = AHEAD) -> Generator[Out]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import warnings
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -28,6 +30,41 @@ TRANSPOSITIONS = {
 }
 
 
+ImageLike = str | Path | bytes | Image.Image | np.ndarray
+
+
+def as_image(image: Any, name: str = "picture") -> np.ndarray:
+    """(H, W, 3) uint8 RGB of whatever a caller may give as a picture.
+
+    Args:
+        image: a file, the bytes of one, a PIL image, an array (H, W, 3) uint8 RGB, or a uint8 tensor of
+            PyTorch, (H, W, 3) or (3, H, W).
+        name: of the picture, for messages.
+
+    Raises:
+        InputError: as of :func:`read_image`, or an array of another shape or type.
+    """
+    if isinstance(image, (str, Path)):
+        return read_image(image)
+    if isinstance(image, (bytes, bytearray, memoryview)):
+        return to_rgb(_decode(io.BytesIO(image), name), name)
+    if isinstance(image, Image.Image):
+        return to_rgb(image, name if name != "picture" else "PIL image")
+    if hasattr(image, "detach"):
+        image = image.detach().cpu().numpy()
+        if image.ndim == 3 and image.shape[0] == 3 and image.shape[2] != 3:
+            image = image.transpose(1, 2, 0)
+    if not isinstance(image, np.ndarray):
+        raise InputError(
+            f"{name}: a {type(image).__name__} is no picture; give a file, bytes, a PIL image or an array"
+        )
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
+        raise InputError(
+            f"an array of shape {image.shape} and type {image.dtype} is no picture; give (H, W, 3) uint8 RGB"
+        )
+    return np.ascontiguousarray(image)
+
+
 def read_image(path: str | Path, orient: bool = True) -> np.ndarray:
     """A picture as (H, W, 3) uint8 RGB.
 
@@ -42,7 +79,7 @@ def read_image(path: str | Path, orient: bool = True) -> np.ndarray:
         InputError: the file is missing, empty, cut short, no picture, or has more than
             ``MAX_PIXELS`` pixels; the message names it.
     """
-    return to_rgb(_decode(Path(path)), path, orient)
+    return to_rgb(_decode(Path(path), path), path, orient)
 
 
 def to_rgb(image: Image.Image, name: str | Path = "picture", orient: bool = True) -> np.ndarray:
@@ -67,7 +104,7 @@ def read_recorded_image(path: str | Path, width: int, height: int) -> np.ndarray
     Raises:
         InputError: as :func:`read_image`, or the picture fits the record neither way.
     """
-    image = _decode(Path(path))
+    image = _decode(Path(path), path)
     recorded = (width, height)
     if recorded != (0, 0) and image.size != recorded:
         stored_size = image.size
@@ -80,14 +117,14 @@ def read_recorded_image(path: str | Path, width: int, height: int) -> np.ndarray
     return _rgb(image, path)
 
 
-def _decode(path: Path) -> Image.Image:
+def _decode(source: Path | BinaryIO, name: str | Path) -> Image.Image:
     try:
-        if path.stat().st_size == 0:
-            raise InputError(f"{path}: the file is empty; copy or download it again")
+        if isinstance(source, Path) and source.stat().st_size == 0:
+            raise InputError(f"{name}: the file is empty; copy or download it again")
         with warnings.catch_warnings():
             # Pillow warns from half its own limit on; ours is below
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(path, formats=FORMATS)
+            image = Image.open(source, formats=FORMATS)
         with image:
             if image.width * image.height > MAX_PIXELS:
                 raise Image.DecompressionBombError
@@ -96,20 +133,19 @@ def _decode(path: Path) -> Image.Image:
     except InputError:
         raise
     except FileNotFoundError as error:
-        raise InputError(f"{path}: no such file; check the path") from error
+        raise InputError(f"{name}: no such file; check the path") from error
     except (IsADirectoryError, PermissionError) as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+        raise InputError(f"{name}: cannot be read ({error.strerror})") from error
     except UnidentifiedImageError as error:
         known = ", ".join(FORMATS)
-        raise InputError(f"{path}: not a picture that can be read ({known})") from error
+        raise InputError(f"{name}: not a picture that can be read ({known})") from error
     except Image.DecompressionBombError as error:
         raise InputError(
-            f"{path}: more than {MAX_PIXELS // 1_000_000} million pixels; scale the picture down"
+            f"{name}: more than {MAX_PIXELS // 1_000_000} million pixels; scale the picture down"
         ) from error
-    except MemoryError:
-        raise
-    except Exception as error:  # decoders of damaged bytes raise anything, struct.error to IndexError
-        raise InputError(f"{path}: damaged or cut short ({error}); copy or download it again") from error
+    except Exception as error:  # decoders of damaged bytes raise anything, struct.error, MemoryError, ..
+        reason = str(error) or type(error).__name__
+        raise InputError(f"{name}: damaged or cut short ({reason}); copy or download it again") from error
 
 
 def _oriented(image: Image.Image) -> Image.Image:

@@ -9,6 +9,10 @@ import numpy as np
 
 from diffusionpose.runtime.boxes import Boxes
 
+AUTO, WHOLE = SIMPLE = ("auto", "whole")  # names of detectors that need no other package
+MIN_SCORE = 0.3  # of a person's box
+MAX_PERSONS = 100  # COCO's official limit of detections a picture
+
 
 class PersonDetector(ABC):
     """Finds the persons in pictures.

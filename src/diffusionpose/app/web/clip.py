@@ -19,7 +19,6 @@ from diffusionpose.app.web.files import MILLION, Limits
 from diffusionpose.app.web.handlers import MOST_PERSONS, MOST_STEPS, Handlers, Options, notice
 from diffusionpose.app.web.parts import ONE_AT_A_TIME, QUICK, SCROLL, Parts, named, on
 from diffusionpose.errors import InputError
-from diffusionpose.models.diffusion_pose import DiffusionPose
 from diffusionpose.runtime.boxes import Boxes
 from diffusionpose.runtime.estimator import PoseEstimator
 from diffusionpose.runtime.people import PersonDetector, WholeImage
@@ -170,8 +169,7 @@ def _with_options(estimator: PoseEstimator, detector: PersonDetector, options: O
     if options.steps is not None and options.steps > MOST_STEPS:
         raise InputError(f"steps: {options.steps} is more than {MOST_STEPS}")
     return PoseEstimator(
-        estimator.model,
-        device=str(estimator.model.device),
+        estimator.network,
         detector=detector,
         steps=options.steps,
         decode=options.decode,
@@ -299,7 +297,7 @@ def clip_tab(handlers: Handlers) -> None:
 def _given(handlers: Handlers) -> Parts:
     import gradio as gr
 
-    model = handlers.estimator.model
+    model = handlers.estimator.network
     # no gr.Video: its editor gets a program from elsewhere
     drop: Any = gr.File(label="Video", show_label=False, file_types=["video"], height=180, elem_id="clip")
     drop.preprocess = lambda payload: None if payload is None else payload.path  # as it came
@@ -308,11 +306,11 @@ def _given(handlers: Handlers) -> Parts:
     with gr.Accordion("Options", open=False):
         parts["steps"] = gr.Slider(
             0, MOST_STEPS, 1, step=1, label="Diffusion steps of each frame",
-            visible=isinstance(model, DiffusionPose),
+            visible=model.any_steps,
         )  # fmt: skip
         parts["flip"] = gr.Checkbox(
             False, label="Average with the mirrored picture", info="Takes twice as long.",
-            visible=not getattr(model, "flip_inside", False),
+            visible=not model.flip_inside,
         )  # fmt: skip
         parts["smooth"] = gr.Checkbox(True, label="Smooth the joints over time")
     return parts
@@ -334,7 +332,7 @@ def _shown() -> Parts:
 
 
 def _wire(parts: Parts, handlers: Handlers) -> None:
-    takes_steps = isinstance(handlers.estimator.model, DiffusionPose)
+    takes_steps = handlers.estimator.network.any_steps
     names = ("clip_notice", "clip_bar", "clip_waiting", "clip_results")
     done = (*names, "clip_video", "clip_mp4", "clip_lines")
 

@@ -14,19 +14,16 @@ from typing import Any
 
 import cv2
 import numpy as np
-import torch
-from torch import Tensor
 
 from diffusionpose.app.web.files import Limits, read_upload, write_results
 from diffusionpose.app.web.parts import Parts
 from diffusionpose.errors import InputError
-from diffusionpose.geometry import Crop, flip_images, heatmap_ratio
-from diffusionpose.models.diffusion_pose import DiffusionPose
-from diffusionpose.models.pose_model import PoseModel
+from diffusionpose.geometry import Crop, heatmap_ratio, to_numpy
 from diffusionpose.poses import Pose, pose_score
 from diffusionpose.runtime.boxes import usable_boxes
 from diffusionpose.runtime.drawing import COLORS, draw_poses, part_of
-from diffusionpose.runtime.estimator import PoseEstimator
+from diffusionpose.runtime.estimator import PoseEstimator, heatmap_steps
+from diffusionpose.runtime.networks import Network
 
 
 def confidence_table(pose: Pose, threshold: float) -> str:
@@ -136,8 +133,8 @@ def heatmap_view(preview: np.ndarray, scale: float, person: Person, joint: int |
         (h, w, 3) uint8 RGB.
     """
     heat = heat_of(person, joint)
-    corners, size = torch.tensor([[[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]]]), (heat.shape[1], heat.shape[0])
-    origin, right, down = person.crop.heatmap_to_image(corners, size)[0].double().numpy()
+    corners, size = np.float32([[[0, 0], [1, 0], [0, 1]]]), (heat.shape[1], heat.shape[0])
+    origin, right, down = person.crop.heatmap_to_image(corners, size)[0].astype(np.float64)
     # pixel centres: the preview's pixel p shows the picture's (p + 0.5) / scale - 0.5
     matrix = np.column_stack([right - origin, down - origin, origin + 0.5]) * scale
     matrix[:, 2] -= 0.5
@@ -180,8 +177,8 @@ def _grown(heat: np.ndarray, size: tuple[int, int], unbiased: bool) -> np.ndarra
 
 def _in_view(pose: Pose, crop: Crop) -> Pose:
     """The pose in pixels of the view."""
-    points = torch.from_numpy(np.concatenate([pose.keypoints, pose.box.reshape(2, 2)]))
-    moved = crop.image_to_input(points[None])[0].numpy()
+    points = np.concatenate([pose.keypoints, pose.box.reshape(2, 2)])
+    moved = crop.image_to_input(points[None])[0]
     return Pose(pose.skeleton, moved[:-2], pose.scores, moved[-2:].ravel(), pose.score)
 
 
@@ -230,7 +227,7 @@ class Person:
 
 
 def analyse(
-    model: PoseModel,
+    model: Network,
     image: np.ndarray,
     boxes: np.ndarray,
     scores: np.ndarray,
@@ -262,7 +259,7 @@ def analyse(
     return persons
 
 
-def _check(model: PoseModel, image: np.ndarray, boxes: np.ndarray, options: Options) -> None:
+def _check(model: Network, image: np.ndarray, boxes: np.ndarray, options: Options) -> None:
     """InputError where boxes or options cannot be used."""
     if len(boxes) == 0:
         raise InputError(
@@ -272,7 +269,7 @@ def _check(model: PoseModel, image: np.ndarray, boxes: np.ndarray, options: Opti
         raise InputError(f"{len(boxes)} boxes are marked; at most {MOST_PERSONS} at a time, please.")
     if options.steps is not None and options.steps > MOST_STEPS:
         raise InputError(f"steps: {options.steps} is more than {MOST_STEPS}")
-    model.check_options(options.flip, options.steps)
+    model.check(options.flip, options.steps)
     check_boxes(boxes, (image.shape[1], image.shape[0]))
 
 
@@ -291,45 +288,27 @@ def check_boxes(boxes: np.ndarray, size: tuple[int, int]) -> None:
             raise InputError(problem.replace("box 0", f"Box {number}", 1))
 
 
-@torch.no_grad()
 def _persons(
-    model: PoseModel, image: np.ndarray, boxes: np.ndarray, scores: np.ndarray, options: Options
+    network: Network, image: np.ndarray, boxes: np.ndarray, scores: np.ndarray, options: Options
 ) -> Iterator[Person]:
     """One pass through the network."""
-    corners = torch.from_numpy(boxes)
-    crops = Crop.from_boxes(corners, model.input_size, unbiased=model.unbiased)
-    inputs = np.stack([crops.cut(image, index) for index in range(len(boxes))])
-    images = torch.from_numpy(inputs).permute(0, 3, 1, 2).to(model.device)
+    codec = network.codec
+    crops = Crop.from_boxes(boxes, codec.input_size, unbiased=codec.unbiased)
+    images = np.stack([crops.cut(image, index) for index in range(len(boxes))]).transpose(0, 3, 1, 2)
     maps, poses = [], []
-    for heatmaps in heatmap_steps(model, images, options):
-        y, sure = model.codec.decode(heatmaps, options.decode)
-        keypoints = crops.to(y.device).heatmap_to_image(y, model.heatmap_size)
-        maps.append((heatmaps * 255).round().clamp(0, 255).to(torch.uint8).cpu().numpy())
-        poses.append((keypoints.float().cpu().numpy(), sure.float().cpu().numpy()))
-    (width, height), zoom = model.input_size, max(1, round(VIEW_ROWS / model.input_size[1]))
-    views = Crop.from_boxes(corners, (width * zoom, height * zoom), unbiased=model.unbiased)
+    for heatmaps in heatmap_steps(network, images, flip=options.flip, steps=options.steps):
+        y, sure = codec.decode(heatmaps, options.decode)
+        keypoints = crops.heatmap_to_image(to_numpy(y), codec.size)
+        maps.append((to_numpy(heatmaps) * 255).round().clip(0, 255).astype(np.uint8))
+        poses.append((keypoints, to_numpy(sure)))
+    (width, height), zoom = codec.input_size, max(1, round(VIEW_ROWS / codec.input_size[1]))
+    views = Crop.from_boxes(boxes, (width * zoom, height * zoom), unbiased=codec.unbiased)
     for index, box in enumerate(boxes):
         steps = tuple(
-            Pose(model.skeleton, points[index], sure[index], box, pose_score(scores[index], sure[index]))
+            Pose(network.skeleton, points[index], sure[index], box, pose_score(scores[index], sure[index]))
             for points, sure in poses
         )
         yield Person(steps, np.stack([part[index] for part in maps]), views[index], views.cut(image, index))
-
-
-def heatmap_steps(model: PoseModel, images: Tensor, options: Options) -> list[Tensor]:
-    """The heatmaps of every step, (b, j, h, w) each, with the flip test; one alone without diffusion.
-
-    Args:
-        model: any pose model.
-        images: (b, 3, H, W) RGB uint8 crops.
-        options: of the network.
-    """
-    steps: dict[str, Any] = {} if options.steps is None else {"steps": options.steps}
-    if not isinstance(model, DiffusionPose):
-        return [model.heatmaps(images, options.flip, **steps)]
-    both = torch.cat([images, flip_images(images)]) if options.flip else images
-    maps = [heatmaps.float() for heatmaps in model.denoise(both, **steps)]
-    return [model.mean_of_mirrored(heatmaps) for heatmaps in maps] if options.flip else maps
 
 
 # The picture a visitor works on, and the boxes around the persons in it: every change gives a new one
@@ -560,7 +539,7 @@ class Handlers:
             image = self._read(editor.path)
             options = Options(steps, flip, self.decode)
             persons = analyse(
-                self.estimator.model, image, editor.boxes, editor.scores, options, self.estimator.batch_size
+                self.estimator.network, image, editor.boxes, editor.scores, options, self.estimator.batch_size
             )
             result = Result(editor.path, editor.preview, editor.scale, persons)
             names = [str(number) for number in range(1, len(persons) + 1)]

@@ -18,9 +18,8 @@ from diffusionpose.app.web.clip import clip_tab
 from diffusionpose.app.web.files import KEPT_SECONDS, SWEPT_SECONDS
 from diffusionpose.app.web.handlers import ALL_JOINTS, MOST_STEPS, WELCOME, Editor, Handlers, notice
 from diffusionpose.app.web.parts import ONE_AT_A_TIME, QUICK, SCROLL, Parts, named, on
-from diffusionpose.models.diffusion_pose import DiffusionPose
-from diffusionpose.models.pose_model import PoseModel
 from diffusionpose.poses import VISIBLE_SCORE
+from diffusionpose.runtime.networks import Network
 
 SEED, NUMBERS = 7, (7, 2, 6)  # drawn people who are seen from head to foot
 SIZE = (640, 480)
@@ -74,7 +73,7 @@ def build_page(handlers: Handlers) -> Any:
     """
     import gradio as gr
 
-    model = handlers.estimator.model
+    model = handlers.estimator.network
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(SWEPT_SECONDS, KEPT_SECONDS)) as page:
         gr.HTML(f"<h1>{TITLE}</h1><p>{SENTENCE}</p>", elem_id="head")
         parts: Parts = {
@@ -94,7 +93,7 @@ def build_page(handlers: Handlers) -> Any:
     return page
 
 
-def _left(model: PoseModel) -> Parts:
+def _left(model: Network) -> Parts:
     """What the visitor gives: the picture, the persons, the options."""
     import gradio as gr
 
@@ -110,11 +109,11 @@ def _left(model: PoseModel) -> Parts:
         parts["people"] = gr.Button("Try drawn people", size="sm")
     with gr.Accordion("Options", open=False):
         parts["steps"] = gr.Slider(
-            0, MOST_STEPS, 1, step=1, label="Diffusion steps", visible=isinstance(model, DiffusionPose),
+            0, MOST_STEPS, 1, step=1, label="Diffusion steps", visible=model.any_steps,
             info="0 shows the coarse heatmaps; the paper advises 1.",
         )  # fmt: skip
         parts["flip"] = gr.Checkbox(
-            True, label="Average with the mirrored picture", visible=not getattr(model, "flip_inside", False)
+            True, label="Average with the mirrored picture", visible=not model.flip_inside
         )
         parts["threshold"] = gr.Slider(
             0, 1, VISIBLE_SCORE, step=0.05, label="Joints are drawn from this score on"
@@ -141,7 +140,7 @@ def _drop() -> Any:
     return drop
 
 
-def _right(model: PoseModel) -> Parts:
+def _right(model: Network) -> Parts:
     """What the visitor gets."""
     import gradio as gr
 
@@ -161,7 +160,7 @@ def _right(model: PoseModel) -> Parts:
                 joints = [ALL_JOINTS, *model.skeleton.joints]
                 parts["joint"] = gr.Dropdown(joints, value=ALL_JOINTS, label="Joint", elem_id="joint")
                 parts["heat"] = gr.Image(elem_id="heat", **shown)
-            with gr.Tab("Steps" if isinstance(model, DiffusionPose) else "Crop"):
+            with gr.Tab("Steps" if model.any_steps else "Crop"):
                 parts["steps_shown"] = gr.Gallery(
                     columns=2, height="auto", object_fit="contain", show_label=False, format="jpeg",
                     interactive=False, buttons=["fullscreen"], elem_id="steps",
@@ -211,7 +210,7 @@ def _wire_editing(parts: Parts, handlers: Handlers) -> None:
 
 def _wire_results(parts: Parts, handlers: Handlers) -> None:
     """The poses, and looking at them."""
-    takes_steps = isinstance(handlers.estimator.model, DiffusionPose)
+    takes_steps = handlers.estimator.network.any_steps
 
     def run(editor: Editor | None, steps: int, flip: bool, threshold: float) -> Parts:
         return handlers.run(editor, int(steps) if takes_steps else None, flip, threshold)

@@ -52,7 +52,7 @@ class VideoPoses:
         from_last: bool = False,
     ) -> None:
         if from_last:
-            estimator.model.check_options(start=True)
+            estimator.network.check(start=True)
         if detect_every is None:
             detect_every = 1 if boxes else estimator.detector.detect_every
         if detect_every < 1:
@@ -139,7 +139,7 @@ class VideoPoses:
         """(n, J, 3) x, y, score of the last poses; 0 for a joint not seen there. None to start from none."""
         if not self.from_last or not places:
             return None
-        start = np.zeros((len(places), self.estimator.model.skeleton.num_joints, 3), np.float32)
+        start = np.zeros((len(places), self.estimator.skeleton.num_joints, 3), np.float32)
         for row, place in zip(start, places, strict=True):
             if place.last is not None:
                 seen = place.last.scores >= VISIBLE_SCORE
@@ -150,7 +150,7 @@ class VideoPoses:
         """The pose of a row of the journal."""
         triplets = np.array(numbers, np.float32).reshape(-1, 3)
         score = pose_score(place.score, triplets[:, 2])
-        return Pose(self.estimator.model.skeleton, triplets[:, :2], triplets[:, 2], place.box, score)
+        return Pose(self.estimator.skeleton, triplets[:, :2], triplets[:, 2], place.box, score)
 
 
 def _boxes(rows: list[list[float]] | None) -> Boxes | None:
