@@ -349,8 +349,7 @@ def _argmax(heatmaps: Array) -> tuple[Array, Array]:
     xp, (b, j, h, w) = namespace(heatmaps), heatmaps.shape
     flat = xp.reshape(heatmaps, (b, j, h * w))
     index = xp.argmax(flat, axis=2)
-    scores = xp.take_along_axis(flat, index[..., None], axis=2)[..., 0]
-    return xp.astype(xp.stack([index % w, index // w], axis=-1), heatmaps.dtype), scores
+    return xp.astype(xp.stack([index % w, index // w], axis=-1), heatmaps.dtype), xp.max(flat, axis=2)
 
 
 def _neighbour(heatmaps: Array, keypoints: Array, dx: int, dy: int) -> Array:

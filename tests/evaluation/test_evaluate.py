@@ -5,40 +5,33 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch import nn
 
 from diffusionpose.data.annotations import Person
 from diffusionpose.errors import InputError
 from diffusionpose.evaluation.evaluate import evaluate, evaluate_mean_pose, predict_dataset
-from diffusionpose.geometry import Crop
+from diffusionpose.geometry import Crop, HeatmapCodec
+from diffusionpose.runtime.networks import Network
 from diffusionpose.skeletons import AIC, COCO, CROWDPOSE, Skeleton
 
 INPUT_SIZE = (48, 64)
 NOT_FINITE = 250  # a picture of this brightness makes the model below fail
 
 
-class PlacedModel(nn.Module):
+class PlacedModel(Network):
     """Finds every joint at its fixed place in the crop; its confidence is the brightness of the picture."""
 
-    input_size = INPUT_SIZE
-    unbiased = False
-    device = torch.device("cpu")
-
     def __init__(self, skeleton=COCO):
-        super().__init__()
-        self.skeleton = skeleton
-        self.weight = nn.Parameter(torch.zeros(1))
+        codec = HeatmapCodec(INPUT_SIZE, stride=1)
+        super().__init__("placed", skeleton, codec, steps=1, any_steps=True, flip_inside=True)
         self.calls = []
 
-    def estimate(self, images, crop, **options):
-        assert not self.training
+    def heatmaps(self, images, steps=None, start=None):
         assert images.dtype == torch.uint8
-        self.calls.append((len(images), options))
+        self.calls.append((len(images), steps))
         middle = images[:, 0, 32, 24].float()
-        if (middle == NOT_FINITE).any():
-            raise InputError("a heatmap holds a number that is not finite")
-        keypoints = crop.input_to_image(places(self.skeleton).expand(len(images), -1, -1))
-        return keypoints, (middle / 200)[:, None].expand(-1, self.skeleton.num_joints)
+        middle[middle == NOT_FINITE] = torch.nan
+        drawn = self.codec.draw(self.codec.to_heatmap(places(self.skeleton)[None]))
+        return [drawn / drawn.amax((2, 3), keepdim=True) * (middle / 200)[:, None, None, None]]
 
 
 def places(skeleton):
@@ -70,7 +63,7 @@ def placed(make_annotations, tmp_path):
 
 def test_true_boxes(placed):
     annotations, images = placed()
-    model = PlacedModel().train()
+    model = PlacedModel()
     report = evaluate(model, annotations, images, batch_size=4)
     assert report.metrics["AP"] == report.metrics["PCK"] == report.metrics["PCK_limbs"] == pytest.approx(1)
     assert report.metrics["AP_M"] is None
@@ -81,7 +74,6 @@ def test_true_boxes(placed):
     assert report.results[1]["box"] == pytest.approx(annotations.persons[1].box.tolist())
     assert report.results[5]["file_name"] == "2.png"
     assert [size for size, _ in model.calls] == [4, 2]
-    assert model.training  # as it was
 
 
 def test_wrong_joints_cost(placed):
@@ -102,15 +94,14 @@ def test_options_reach_the_model_and_the_report(placed):
         annotations,
         images,
         decode="quarter",
-        flip=False,
         steps=3,
         progress=lambda *done: seen.append(done),
     )
-    assert model.calls == [(6, {"decode": "quarter", "flip": False, "steps": 3})]
-    assert report.settings == {"decode": "quarter", "flip": False, "steps": 3}
+    assert model.calls == [(6, 3)]
+    assert report.settings == {"decode": "quarter", "flip": True, "steps": 3}
     assert seen == [(6, 6)]
     evaluate(model, annotations, images)
-    assert model.calls[1] == (6, {"decode": "dark", "flip": True})  # the model's own number of steps
+    assert model.calls[1] == (6, None)  # the model's own number of steps
     for wrong in ({"decode": "softmax"}, {"steps": -1}, {"batch_size": 0}, {"workers": -1}):
         with pytest.raises(InputError, match=next(iter(wrong))):
             evaluate(model, annotations, images, **wrong)

@@ -1,4 +1,4 @@
-"""Groups of pictures: answers that do not depend on what was done before, in order, one for each picture."""
+"""Many pictures of files: read ahead, in order, one answer for each."""
 
 import threading
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from diffusionpose import InputError, PoseEstimator
-from diffusionpose.runtime.estimator import Answer, LocalEngine, PictureTask, Request, in_order
+from diffusionpose.runtime.estimator import PictureError, PictureTask, Request, in_order, pose_pictures
 
 BOXES = np.array([[5, 5, 60, 80], [30, 10, 110, 85], [200, 0, 300, 80]], np.float32)
 
@@ -25,14 +25,6 @@ def files(tmp_path_factory: pytest.TempPathFactory, picture: np.ndarray) -> list
     for index in range(10):
         Image.fromarray(np.roll(picture, 9 * index, axis=1)).save(folder / f"{index}.png")
     return sorted(folder.iterdir())
-
-
-def numbers(answer: Answer) -> list[bytes]:
-    return [pose.keypoints.tobytes() + pose.scores.tobytes() for pose in answer.poses]
-
-
-def grouped(tasks: list[PictureTask], size: int) -> list[list[PictureTask]]:
-    return [tasks[start : start + size] for start in range(0, len(tasks), size)]
 
 
 def test_work_is_done_in_order_and_not_too_far_ahead() -> None:
@@ -67,36 +59,6 @@ def test_what_has_not_begun_is_dropped_where_the_work_ends_early(end: type[BaseE
     assert begun == ended == [0]
 
 
-def test_persons_of_different_groups_never_share_a_batch(
-    estimator: PoseEstimator, files: list[Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    sizes = []
-    estimate = estimator.model.estimate
-
-    def noted(images: object, *arguments: object, **options: object) -> object:
-        sizes.append(len(images))
-        return estimate(images, *arguments, **options)
-
-    monkeypatch.setattr(estimator.model, "estimate", noted)
-    tasks = [PictureTask(file, BOXES[:2], np.ones(2, np.float32), file.name) for file in files[:7]]
-    answers = list(LocalEngine(estimator).run([tasks[:3], [], tasks[3:6], tasks[6:]]))
-    assert sizes == [4, 2, 4, 2, 2]
-    assert [answer.source for answer in answers] == [file.name for file in files[:7]]
-    assert [len(answer.poses) for answer in answers] == [2] * 7
-
-
-def test_a_rest_has_the_very_bits_it_had_in_one_go(estimator: PoseEstimator, files: list[Path]) -> None:
-    engine = LocalEngine(estimator)
-    tasks = [PictureTask(file, source=index) for index, file in enumerate(files)]
-    whole = [numbers(answer) for answer in engine.run(grouped(tasks, 4))]
-    for done in range(1, 10):
-        rest = [PictureTask(t.path, source=t.source, wanted=t.source >= done) for t in tasks]
-        groups = [group for group in grouped(rest, 4) if any(task.wanted for task in group)]
-        answers = list(engine.run(groups))
-        assert [answer.source for answer in answers] == list(range(done, 10))
-        assert [numbers(answer) for answer in answers] == whole[done:]
-
-
 def test_an_unreadable_picture_and_a_bad_box_are_told(
     estimator: PoseEstimator, files: list[Path], tmp_path: Path
 ) -> None:
@@ -104,20 +66,23 @@ def test_an_unreadable_picture_and_a_bad_box_are_told(
     finished: list[tuple[object, int]] = []
 
     def finish(request: Request, poses: list[object]) -> None:
+        if request.source == "d":
+            raise PictureError("too wide to be drawn")
         finished.append((request.source, len(poses)))
 
     tasks = [
         PictureTask(files[0], BOXES, np.array([0.5, 0.25, 1], np.float32), "a"),
         PictureTask(tmp_path / "bad.jpg", source="b"),
         PictureTask(files[1], source="c"),
-        PictureTask(files[2], source="d", wanted=False),
+        PictureTask(files[2], source="d"),
     ]
-    first, bad, last = LocalEngine(estimator, finish).run([tasks])
+    first, bad, last, undrawn = pose_pictures(estimator, tasks, finish)
     assert (len(first.poses), first.failure) == (2, None)
     assert "box 2 [200, 0, 300, 80] is outside the 120x90 picture" in first.problems[0]
     assert (bad.source, bad.poses, bad.problems) == ("b", [], [])
     assert "bad.jpg: not a picture" in str(bad.failure)
     assert last.source == "c"
+    assert (undrawn.source, undrawn.poses, undrawn.failure) == ("d", [], "too wide to be drawn")
     assert finished == [("a", 2), ("c", 1)]
 
 
@@ -126,7 +91,7 @@ def test_what_ends_the_finishing_ends_the_work(estimator: PoseEstimator, files: 
         if request.source == 2:
             raise InputError("the disk is full")
 
-    answers = LocalEngine(estimator, full).run([[PictureTask(f, source=i) for i, f in enumerate(files)]])
+    answers = pose_pictures(estimator, [PictureTask(f, source=i) for i, f in enumerate(files)], full)
     assert [next(answers).source, next(answers).source] == [0, 1]
     with pytest.raises(InputError, match="full"):
         next(answers)

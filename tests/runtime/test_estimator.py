@@ -73,13 +73,13 @@ def test_persons_of_several_pictures_fill_batches(
     estimator: PoseEstimator, picture: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sizes = []
-    estimate = estimator.model.estimate
+    heatmaps = estimator.network.heatmaps
 
-    def noted(images: torch.Tensor, *arguments: object, **options: object) -> object:
-        sizes.append(len(images))
-        return estimate(images, *arguments, **options)
+    def noted(images: np.ndarray, *arguments: object) -> object:
+        sizes.append(len(images) // 2)  # with their mirror images
+        return heatmaps(images, *arguments)
 
-    monkeypatch.setattr(estimator.model, "estimate", noted)
+    monkeypatch.setattr(estimator.network, "heatmaps", noted)
     estimator([picture] * 5, [BOXES, BOXES, BOXES[:0], BOXES, BOXES[:1]])
     assert sizes == [4, 4, 2]
 
@@ -204,7 +204,7 @@ def test_options_reach_the_model(tiny_weights: Path, picture: np.ndarray) -> Non
 def test_the_model_is_left_in_evaluation_mode_and_without_gradients(tiny_weights: Path) -> None:
     model = load_model(tiny_weights).train()
     estimator = PoseEstimator(model, device="cpu")
-    assert not estimator.model.training
+    assert not model.training
     estimator(np.zeros((64, 48, 3), np.uint8))
     assert all(parameter.grad is None for parameter in model.parameters())
 

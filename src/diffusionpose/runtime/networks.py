@@ -112,11 +112,15 @@ class Network(ABC):
         Raises:
             InputError: it cannot; the message says what to do.
         """
+        if start and self.steps is None:
+            raise InputError(
+                f"start: {self.name} is no diffusion model and cannot start from keypoints; "
+                "take a diffusion model"
+            )
         if start and not self.takes_start:
             raise InputError(
-                f"start: {self.name} cannot start from keypoints (no diffusion model, or exported as one "
-                "graph); "
-                "take a diffusion model's .safetensors file or two-graph export"
+                f"start: {self.name} was exported to start from its own coarse heatmaps; "
+                "give the .safetensors file it was made from, or its export into a folder"
             )
         if not flip and self.flip_inside:
             raise InputError(

@@ -108,7 +108,7 @@ def test_a_crowd_is_thinned_to_the_surest(clip, results, estimator):
     assert order == sorted(order)
     assert (scores[order] == sure).all()
 
-    crowded = PoseEstimator(estimator.model, device="cpu", detector=surest.detector)
+    crowded = PoseEstimator(estimator.network, detector=surest.detector)
     *_, followed = follow(crowded, clip(2), OPTIONS, True, Limits(), results)
     assert max(len(line["persons"]) for line in lines_of(followed)) == MOST_PERSONS
     assert followed.remarks == [f"Of the persons in a frame the {MOST_PERSONS} surest are used."]

@@ -38,7 +38,7 @@ def test_a_run_shows_everything(ran, picture):
 
 
 def test_who_is_found_is_marked(data_dir, tmp_path):
-    estimator = PoseEstimator.from_pretrained(device="cpu", detector="zoom")
+    estimator = PoseEstimator.from_pretrained(device="cpu", detector="whole")
     parts = Handlers(estimator, Limits(), "dark", tmp_path).load(
         str(data_dir / "media" / "COCO_val2014_000000000241.jpg")
     )

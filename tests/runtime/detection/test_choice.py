@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from diffusionpose import InputError
-from diffusionpose.models.checkpoints import load_model
 from diffusionpose.runtime import (
     detectors as choice,
 )
@@ -18,11 +17,10 @@ from diffusionpose.runtime import (
 )
 from diffusionpose.runtime.detectors import (
     HUB,
-    PoseZoom,
     TorchvisionDetector,
     TransformersDetector,
-    make_detector,
 )
+from diffusionpose.runtime.estimator import make_detector
 from diffusionpose.runtime.people import WholeImage
 
 Folder = Callable[..., Path]
@@ -47,18 +45,14 @@ def put_in_hub_cache(cache: Path, repository: str, folder: Path) -> None:
     (place / "refs" / "main").write_text("0" * 40)
 
 
-def test_without_network_auto_takes_what_is_there_and_says_so_once(cache: Path, tiny_weights: Path) -> None:
+def test_without_network_auto_takes_the_whole_picture_and_says_so_once(cache: Path) -> None:
     told: list[str] = []
     assert isinstance(make_detector("auto", "cpu", tell=told.append), WholeImage)
-    with_model = make_detector("auto", "cpu", tell=told.append, model=load_model(tiny_weights))
-    assert isinstance(with_model, PoseZoom)
-    for words, taken in zip(
-        told, ("taking each whole picture as one", "the pose model looks for one"), strict=True
-    ):
-        assert taken in words
-        assert "HF_HUB_OFFLINE is set" in words
-        assert "--boxes" in words
-        assert "\n" not in words
+    (words,) = told
+    assert "taking each whole picture as one" in words
+    assert "HF_HUB_OFFLINE is set" in words
+    assert "--boxes" in words
+    assert "\n" not in words
 
 
 def test_auto_takes_what_is_in_the_caches_in_order_of_preference(
@@ -118,7 +112,7 @@ def test_a_detector_that_is_asked_for_and_cannot_be_had_is_an_error(cache: Path,
 
 @pytest.mark.parametrize("name", ["nonsense", "./nowhere/at/all", "/no/such", "~/x"])
 def test_a_name_that_stands_for_nothing_is_an_error(cache: Path, name: str) -> None:
-    with pytest.raises(InputError, match="no such detector, folder or file; give auto, whole, zoom, dfine"):
+    with pytest.raises(InputError, match="no such detector, folder or file; give auto, whole, dfine"):
         make_detector(name, "cpu")
 
 

@@ -11,8 +11,8 @@ from diffusionpose.runtime.detectors import (
     architecture_of,
     architectures,
     cached_weights,
-    make_detector,
 )
+from diffusionpose.runtime.estimator import make_detector
 
 SSDLITE = "ssdlite320_mobilenet_v3_large"
 

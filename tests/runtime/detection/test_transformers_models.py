@@ -11,7 +11,8 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from diffusionpose import InputError, PoseEstimator
-from diffusionpose.runtime.detectors import TransformersDetector, make_detector
+from diffusionpose.runtime.detectors import TransformersDetector
+from diffusionpose.runtime.estimator import make_detector
 from diffusionpose.runtime.images import read_image
 
 Folder = Callable[..., Path]

@@ -82,7 +82,8 @@ class SquareFinder:
     """In the place of a PoseEstimator: four joints in the corners of the square that a box shows."""
 
     def __init__(self, boxes: Callable[[np.ndarray], np.ndarray], score: float = 0.9) -> None:
-        self.model = SimpleNamespace(skeleton=get_skeleton("crowdpose"), check_options=lambda **_: None)
+        self.skeleton = get_skeleton("crowdpose")
+        self.network = SimpleNamespace(check=lambda **_: None)
         self.batch_size = 8
         self.boxes = boxes
         self.score = score
@@ -105,9 +106,9 @@ class SquareFinder:
         x0, y0 = np.maximum((box[:2] - padding).round().astype(int), 0)
         x1, y1 = (box[2:] + padding).round().astype(int)
         rows, columns = np.nonzero(image[y0:y1, x0:x1, 0] > 100)
-        joints = self.model.skeleton.num_joints
+        joints = self.skeleton.num_joints
         if not len(rows):
-            return Pose(self.model.skeleton, np.zeros((joints, 2)), np.zeros(joints), box, 0.0)
+            return Pose(self.skeleton, np.zeros((joints, 2)), np.zeros(joints), box, 0.0)
         corner, size = (columns.min() + x0, rows.min() + y0), (np.ptp(columns), np.ptp(rows))
         points = np.resize(corner + CORNERS * size, (joints, 2))
-        return Pose(self.model.skeleton, points, np.full(joints, self.score), box, self.score)
+        return Pose(self.skeleton, points, np.full(joints, self.score), box, self.score)
