@@ -7,11 +7,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from diffusionpose.data.boxes import to_dataframe
     from diffusionpose.errors import InputError
     from diffusionpose.models.checkpoints import load_model, save_model
     from diffusionpose.models.zoo import create_model
-    from diffusionpose.poses import Pose, to_supervision
+    from diffusionpose.poses import Pose, to_dataframe, to_supervision
     from diffusionpose.runtime.estimator import PoseEstimator
     from diffusionpose.skeletons import Skeleton, get_skeleton
 
@@ -39,7 +38,7 @@ _HOMES = {
     "get_skeleton": "skeletons",
     "load_model": "models.checkpoints",
     "save_model": "models.checkpoints",
-    "to_dataframe": "data.boxes",
+    "to_dataframe": "poses",
     "to_supervision": "poses",
 }
 

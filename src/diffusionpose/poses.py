@@ -1,17 +1,21 @@
-"""Pose: the keypoints of one person, in image pixels."""
+"""Pose: the keypoints of one person in image pixels; and its ways out: COCO result, table, supervision."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import csv
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from diffusionpose.errors import InputError
+from diffusionpose.errors import InputError, needs_extra
 from diffusionpose.skeletons import Skeleton
 
 if TYPE_CHECKING:
+    import pandas
     import supervision
 
 VISIBLE_SCORE = 0.2  # HRNet's in_vis_thre: a joint that scores less counts as not seen
@@ -108,3 +112,158 @@ def pose_score(box_score: float, scores: np.ndarray, threshold: float = VISIBLE_
     """The box's score times the mean of the (J,) keypoint scores above ``threshold``; 0 without any."""
     sure = scores[scores > threshold]
     return float(box_score) * float(sure.mean()) if sure.size else 0.0
+
+
+# A table: one row for each person and joint, as CSV or as a pandas DataFrame, and back
+
+WHOLE_NUMBERS = {"image_id": int, "person": int}
+BOX_COLUMNS = ("x0", "y0", "x1", "y1")
+PERSON_COLUMNS = (
+    "file_name",
+    "image_id",
+    "person",
+    "person_score",
+    *BOX_COLUMNS,
+)  # the same for all joints of a person
+COLUMNS = ("file_name", "image_id", "person", "joint", "x", "y", "score", "person_score", *BOX_COLUMNS)
+# a file name may hold bytes that are no UTF-8; they are kept as they are
+TEXT: dict[str, str] = {"encoding": "utf-8", "errors": "surrogateescape", "newline": ""}
+Row = dict[str, Any]
+
+
+def pose_rows(poses: Sequence[Pose], file_name: str = "", image_id: int = 1) -> Iterator[Row]:
+    """The rows of one picture's poses, all digits of their float32 numbers kept."""
+    for person, pose in enumerate(poses):
+        picture = {"file_name": file_name, "image_id": image_id, "person": person}
+        triplets = np.column_stack([pose.keypoints, pose.scores]).astype(float)
+        yield from _rows(picture, pose.skeleton.joints, triplets.tolist(), pose.score, pose.box.tolist())
+
+
+def result_rows(results: Iterable[Mapping[str, Any]], joints: Sequence[str]) -> Iterator[Row]:
+    """The rows of keypoints.json, the very numbers that stand there.
+
+    Args:
+        results: its entries, with ``file_name`` and ``box``; one is read at a time.
+        joints: names of the keypoints.
+
+    Raises:
+        InputError: an entry has another number of keypoints.
+    """
+    persons: Counter[int] = Counter()
+    for result in results:
+        image_id, numbers = result["image_id"], result["keypoints"]
+        if len(numbers) != 3 * len(joints):
+            raise InputError(
+                f"a result of {result['file_name']} has not the {len(joints)} joints of the model"
+            )
+        picture = {"file_name": result["file_name"], "image_id": image_id, "person": persons[image_id]}
+        persons[image_id] += 1
+        triplets = [numbers[start : start + 3] for start in range(0, len(numbers), 3)]
+        yield from _rows(picture, joints, triplets, result["score"], result["box"])
+
+
+def poses_of(rows: Iterable[Mapping[str, Any]], skeleton: Skeleton) -> dict[str, list[Pose]]:
+    """The poses that rows were made of, by ``file_name``: of a list, or ``DataFrame.to_dict("records")``.
+
+    Raises:
+        InputError: a person has not all joints of the skeleton, or one of another.
+    """
+    persons: dict[tuple[str, int], dict[str, Mapping[str, Any]]] = {}
+    for row in rows:
+        persons.setdefault((row["file_name"], row["person"]), {})[row["joint"]] = row
+    poses: dict[str, list[Pose]] = {}
+    for (name, person), joints in persons.items():
+        if joints.keys() != set(skeleton.joints):
+            raise InputError(f"{name}: person {person} has not the joints of the skeleton {skeleton.name!r}")
+        ordered = [joints[joint] for joint in skeleton.joints]
+        points = np.array([[row["x"], row["y"], row["score"]] for row in ordered])
+        box = np.array([ordered[0][corner] for corner in BOX_COLUMNS])
+        pose = Pose(skeleton, points[:, :2], points[:, 2], box, float(ordered[0]["person_score"]))
+        poses.setdefault(name, []).append(pose)
+    return poses
+
+
+def to_dataframe(
+    poses: Sequence[Pose] | Mapping[str, Sequence[Pose]], wide: bool = False
+) -> pandas.DataFrame:
+    """Poses as a pandas DataFrame.
+
+    Args:
+        poses: of one picture, or of pictures by their ``file_name``.
+        wide: one row for each person, with columns ``nose_x``, ``nose_y``, ``nose_score``, ...; else one
+            for each person and joint.
+
+    Raises:
+        InputError: pandas, the extra ``table``, is not installed.
+    """
+    pictures = poses if isinstance(poses, Mapping) else {"": poses}
+    numbered = enumerate(pictures.items(), start=1)
+    rows = [row for image_id, (name, found) in numbered for row in pose_rows(found, name, image_id)]
+    if not wide:
+        return _frame(rows, COLUMNS)
+    persons: dict[tuple[str, int], Row] = {}
+    for row in rows:
+        person = persons.setdefault(
+            (row["file_name"], row["person"]), {name: row[name] for name in PERSON_COLUMNS}
+        )
+        person.update({f"{row['joint']}_{name}": row[name] for name in ("x", "y", "score")})
+    wide_rows = list(persons.values())
+    return _frame(wide_rows, tuple(wide_rows[0]) if wide_rows else PERSON_COLUMNS)
+
+
+def _frame(rows: Sequence[Row], columns: Sequence[str]) -> pandas.DataFrame:
+    """Rows as a DataFrame; file names as Python's own text, as pandas' takes no bytes that are no UTF-8."""
+    with needs_extra("table", "a DataFrame needs pandas"):
+        import pandas
+    content = {name: [row[name] for row in rows] for name in columns}
+    return pandas.DataFrame({**content, "file_name": pandas.Series(content["file_name"], dtype=object)})
+
+
+def write_csv(path: Path, rows: Iterable[Row]) -> None:
+    """Write rows as CSV, one at a time.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    with path.open("w", **TEXT) as file:  # type: ignore[call-overload]
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def read_csv(path: str | Path) -> list[Row]:
+    """The rows of a file of :func:`write_csv`, the very numbers that were written.
+
+    Raises:
+        InputError: it cannot be read, lacks a column, or holds something else where a number belongs.
+    """
+    rows: list[Row] = []
+    try:
+        with Path(path).open(**TEXT) as file:  # type: ignore[call-overload]
+            reader = csv.DictReader(file)
+            lacking = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
+            if lacking:
+                raise InputError(f"{path}: has no column {lacking[0]!r}; give a keypoints.csv of predict")
+            for row in reader:
+                rows.append({name: _value(name, row[name]) for name in COLUMNS})
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); check the path") from error
+    except (ValueError, TypeError, csv.Error) as error:
+        raise InputError(f"{path}: line {reader.line_num} is damaged ({error})") from error
+    return rows
+
+
+def _rows(
+    picture: Row,
+    joints: Sequence[str],
+    triplets: Sequence[Sequence[float]],
+    score: float,
+    box: Sequence[float],
+) -> Iterator[Row]:
+    person = {"person_score": score, **dict(zip(BOX_COLUMNS, box, strict=True))}
+    for joint, (x, y, sure) in zip(joints, triplets, strict=True):
+        yield {**picture, "joint": joint, "x": x, "y": y, "score": sure, **person}
+
+
+def _value(column: str, text: str) -> Any:
+    return text if column in ("file_name", "joint") else WHOLE_NUMBERS.get(column, float)(text)

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from diffusionpose.app import predict as picture_job
-from diffusionpose.data.boxes import read_csv
+from diffusionpose.poses import read_csv
 from diffusionpose.poses import Pose
 from diffusionpose.runtime.estimator import Request
 

@@ -88,7 +88,7 @@ def test_annotations_tell_the_names(refined, tmp_path):
     names.write_text(json.dumps({"images": [{"id": 12, "file_name": "photo.png"}]}))
     status, err, rows = refined([entry(12), entry(13)], "--annotations", names)
     assert status == 1
-    assert "image 13: not listed by the annotations; give those of the results (1 pose)" in err
+    assert "entry 1 is of image 13, which 'images' does not list" in err
     assert [row["file_name"] for row in rows] == ["photo.png"]
 
 
@@ -106,8 +106,8 @@ def test_what_cannot_be_used_is_told_and_the_rest_is_done(refined, folder):
     assert status == 1
     assert [row["id"] for row in rows] == [1]
     for message in (
-        "entry 1 has None as 'keypoints'",
-        "image 99: no picture of that number in",
+        "entry 1 has no 'bbox' and no 'keypoints'",
+        "image 99: no such picture in",
         "(2 poses)",
         "entry 2: box 0 [500, 500, 600, 600] is outside the 120x90 picture",
         "000000000005.jpg: not a picture",

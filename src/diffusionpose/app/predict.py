@@ -40,7 +40,7 @@ from diffusionpose.journal import Journal
 
 if TYPE_CHECKING:
     from diffusionpose.poses import Pose
-    from diffusionpose.runtime.boxes import BoxesFromFile
+    from diffusionpose.runtime.boxes import PeopleFile
 
 
 @dataclass(frozen=True)
@@ -133,31 +133,32 @@ def _numbers(files: Sequence[Path], known_id: Callable[[Path], int | None]) -> l
     return [next(free) if image_id is None else image_id for image_id in ids]
 
 
-def check_boxes(boxes: BoxesFromFile, pictures: list[Picture]) -> None:
-    """Tell of pictures without boxes.
+def check_boxes(boxes: PeopleFile, pictures: list[Picture]) -> None:
+    """Tell of pictures without boxes, and of boxes without a picture.
 
     Raises:
         InputError: no picture has boxes, or two pictures have the same ones.
     """
-    owners: dict[str, Path] = {}
-    without = []
-    for picture in pictures:
-        key = boxes.key(picture.path)
-        if key is None:
-            without.append(picture.path)
-        elif key in owners:
+    from diffusionpose.runtime.boxes import told
+
+    owners, without = boxes.match(picture.path for picture in pictures)
+    for key, paths in owners.items():
+        if len(paths) > 1:
             raise InputError(
-                f"{boxes.path}: its entry {key!r} fits both {owners[key]} and {picture.path}; "
+                f"{boxes.path}: its entry {key!r} fits both {paths[0]} and {paths[1]}; "
                 "name pictures there by folder and name"
             )
-        else:
-            owners[key] = picture.path
     if pictures and not owners:
         raise InputError(
             f"{boxes.path}: knows none of the pictures given; do its names or image ids fit them?"
         )
     if without:
         say(f"{boxes.path} has no boxes for {len(without)} of {len(pictures)} pictures, {without[0]} first")
+    others = sum(person.picture not in owners for person in boxes.people)
+    if others:
+        say(f"{others} of the {len(boxes.people)} boxes of {boxes.path} are of no picture given")
+    for note in told(boxes.notes):
+        say(note)
 
 
 # What of a folder run is done already: its journal, by the numbers of the pictures
@@ -293,7 +294,7 @@ def _digest(pictures: Sequence[Picture]) -> str:
 
 if TYPE_CHECKING:
     from diffusionpose.poses import Pose
-    from diffusionpose.runtime.boxes import BoxesFromFile
+    from diffusionpose.runtime.boxes import PeopleFile
     from diffusionpose.runtime.estimator import Answer, Engine, PictureTask, Request
 
 BAR = "{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} pictures, {rate_noinv_fmt}, {remaining} left"
@@ -354,7 +355,7 @@ class PictureJob:
         self,
         output: Path,
         done: PicturesDone,
-        boxes: BoxesFromFile | None,
+        boxes: PeopleFile | None,
         joints: Sequence[str] | None,
         problems: int,
     ) -> None:
@@ -432,7 +433,7 @@ class PictureJob:
 
     def _write(self) -> None:
         """keypoints.json, and keypoints.csv where it is asked for, row by row."""
-        from diffusionpose.data.boxes import result_rows, write_csv
+        from diffusionpose.poses import result_rows, write_csv
 
         self.poses = write_json_list(self.output / "keypoints.json", self.done.rows())
         if (joints := self.joints) is not None:
@@ -461,7 +462,7 @@ class PictureJob:
 
 if TYPE_CHECKING:
     from diffusionpose.app.options import Ready
-    from diffusionpose.runtime.boxes import BoxesFromFile
+    from diffusionpose.runtime.boxes import PeopleFile
 
 BY_DETECTOR = "(default: the detector looks for persons)"
 EACH_CORE = "(default: one for each GPU, or core where there is none)"
@@ -527,13 +528,14 @@ class PredictCommand:
         if self.engine == "local" and (self.workers is not None or self.ray_address is not None):
             say("predict: --workers and --ray-address go with --engine ray")
             return 2
-        from diffusionpose.runtime.boxes import BoxesFromFile
+        from diffusionpose.runtime.boxes import PeopleFile
 
-        boxes = None if self.boxes is None else BoxesFromFile(self.boxes)
+        boxes = None if self.boxes is None else PeopleFile(self.boxes)
         pictures, problems = find_pictures(self.images, boxes.image_id if boxes else lambda path: None)
         self._check_output(pictures)
         if boxes is not None:
             check_boxes(boxes, pictures)
+            problems += boxes.problems
         with self._engine() as ready:
             job = self._job(ready, boxes)
             with PicturesDone(self.output, job, pictures, ready.batch_size) as done:
@@ -555,7 +557,7 @@ class PredictCommand:
             with ray_engine(how, finish, self.workers, self.ray_address) as ready:
                 yield ready
 
-    def _job(self, ready: Ready, boxes: BoxesFromFile | None) -> dict[str, Any]:
+    def _job(self, ready: Ready, boxes: PeopleFile | None) -> dict[str, Any]:
         """All that decides the results, but the pictures."""
         from diffusionpose import __version__
         from diffusionpose.app.options import file_digest, weights_digest

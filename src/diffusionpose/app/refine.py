@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import tyro
+from tqdm import tqdm
 
 from diffusionpose.app.options import (
     BatchSize,
@@ -21,14 +21,13 @@ from diffusionpose.app.options import (
     Weights,
     make_folder,
     say,
-    show_progress,
     write_json,
 )
 from diffusionpose.errors import InputError
 
 if TYPE_CHECKING:
-    from diffusionpose.data.boxes import GivenPose, PictureFinder
     from diffusionpose.poses import Pose
+    from diffusionpose.runtime.boxes import PeopleFile
     from diffusionpose.runtime.estimator import PoseEstimator, Request
 
 ANNOTATIONS = (
@@ -41,10 +40,11 @@ ANNOTATIONS = (
 class RefineCommand:
     """Refine poses that another model or a hand has made.
 
-    RESULTS is a COCO results list: [{"image_id": 785, "keypoints": [x, y, score, ...]}, ...], with as many
-    joints as the model, in its order. Joints with a score (or visibility) of 0 are not given: the model
-    looks for them by itself. The person is looked for in the entry's box (x0, y0, x1, y1), else its
-    bbox (x, y, width, height), else the extent of its given joints and 10 % of that on every side.
+    RESULTS is a COCO results list: [{"image_id": 785, "keypoints": [x, y, score, ...]}, ...], with as
+    many joints as the model, in its order; or AlphaPose's results, OpenPose's JSON (a file or a folder of
+    them), or keypoints.json or keypoints.csv of predict. Joints with a score (or visibility) of 0 are not
+    given: the model looks for them by itself. The person is looked for in the entry's box (x0, y0, x1, y1),
+    else its bbox (x, y, width, height), else the extent of its given joints and 10 % of that on every side.
 
     Writes OUTPUT/keypoints.json: the same list, its order and ids, with the refined keypoints, the
     score (the old one times the mean of the joints' new scores above 0.2), file_name and box (x0, y0,
@@ -76,49 +76,50 @@ class RefineCommand:
         output = self.output / "keypoints.json"
         if output.resolve() in {path.resolve() for path in (self.results, self.annotations) if path}:
             raise InputError(f"{output}: would be overwritten by the result; name another --output")
-        from diffusionpose.data.boxes import PictureFinder, read_given_poses, read_listed_pictures
+        from diffusionpose.runtime.boxes import PeopleFile, listed_pictures
         from diffusionpose.runtime.estimator import PoseEstimator
 
-        listed = read_listed_pictures(self.annotations) if self.annotations else None
-        finder = PictureFinder(self.images, listed)
+        if not self.images.is_dir():
+            raise InputError(f"{self.images}: no such folder; give that of the pictures")
+        listed = listed_pictures(self.annotations) if self.annotations else None
+        names = None if listed is None else {image_id: name for image_id, (name, _, _) in listed.items()}
+        file = PeopleFile(self.results, names)
+        if not file.people:
+            raise InputError(f"{self.results}: an empty list; there is no pose to refine")
+        options: dict[str, Any] = {"steps": self.steps, "decode": self.decode, "flip": self.flip}
         estimator = PoseEstimator.from_pretrained(
-            self.weights,
-            self.device,
-            steps=self.steps,
-            decode=self.decode,
-            flip=self.flip,
-            batch_size=self.batch_size,
+            self.weights, self.device, batch_size=self.batch_size, **options
         )
         estimator.network.check(start=True)
-        poses, problems = read_given_poses(self.results, estimator.skeleton.num_joints)
-        return _Job(estimator, finder, poses, problems).run(output)
+        sizes = {name: (width, height) for name, width, height in (listed or {}).values()}
+        return _Job(estimator, file, self.images, sizes).run(output)
 
 
 class _Job:
     """One run over the poses, picture by picture."""
 
     def __init__(
-        self,
-        estimator: PoseEstimator,
-        finder: PictureFinder,
-        poses: list[GivenPose],
-        problems: list[str],
+        self, estimator: PoseEstimator, file: PeopleFile, folder: Path, sizes: dict[str, tuple[int, int]]
     ) -> None:
-        self.estimator = estimator
-        self.finder = finder
-        self.poses = poses
+        self.estimator, self.folder, self.sizes = estimator, folder, sizes
+        self.people = file.keypoints_for(estimator.skeleton)
         self.rows: dict[int, dict[str, Any]] = {}  # by index of the entry
         self.problems = 0
-        for problem in problems:
+        from diffusionpose.runtime.boxes import told
+
+        for note in told(file.notes):
+            say(note)
+        for problem in file.problems:
             self._report(problem)
+        self.pictures = self._pictures(file)
 
     def run(self, output: Path) -> int:
-        began, pictures = time.perf_counter(), self._by_picture()
+        began = time.perf_counter()
         try:
-            for request, poses in self.estimator.stream(self._requests(pictures)):
-                self._note(request, poses)
-                if sys.stderr.isatty():
-                    show_progress(len(self.rows), len(self.poses), "poses")
+            with tqdm(total=len(self.people), unit="pose", disable=None) as bar:
+                for request, poses in self.estimator.stream(self._requests()):
+                    self._note(request, poses)
+                    bar.update(len(poses))
         finally:  # also after Ctrl-C: what is refined is in the JSON
             write_json(output, [self.rows[index] for index in sorted(self.rows)])
         print(f"{len(self.rows)} poses refined, {time.perf_counter() - began:.1f} s: {output}")
@@ -126,52 +127,68 @@ class _Job:
             say(f"{self.problems} problem{'s' * (self.problems > 1)}, listed above; the rest is done")
         return 1 if self.problems else 0
 
-    def _requests(self, pictures: dict[Path, list[GivenPose]]) -> Iterator[Request]:
+    def _pictures(self, file: PeopleFile) -> dict[str, Path]:
+        """The picture of each of the file's names for one."""
+        from diffusionpose.runtime.images import PICTURE_SUFFIXES
+
+        inside = [path for path in sorted(self.folder.iterdir()) if path.suffix.lower() in PICTURE_SUFFIXES]
+        named = [self.folder / name for name in file.pictures if is_file(self.folder / name)]
+        owners, _ = file.match(dict.fromkeys([*named, *inside]))
+        missing = []
+        for name in dict.fromkeys(person.picture for person in self.people):
+            found = owners.get(name, [])
+            if len(found) != 1:
+                count = sum(person.picture == name for person in self.people)
+                what = f"fits {len(found)} pictures of" if found else "no such picture in"
+                missing.append(
+                    f"{name}: {what} {self.folder}; give --annotations, or a file_name in each entry "
+                    f"({count} pose{'s' * (count > 1)})"
+                )
+        if not owners:
+            raise InputError(f"none of the pictures is to be found; the first: {missing[0]}")
+        for message in missing:
+            self._report(message)
+        return {name: paths[0] for name, paths in owners.items() if len(paths) == 1}
+
+    def _requests(self) -> Iterator[Request]:
         """Each picture with the entries that are of it; a message for what cannot be used."""
         from diffusionpose.runtime.boxes import usable_boxes
         from diffusionpose.runtime.estimator import Request
+        from diffusionpose.runtime.images import read_image, read_recorded_image
 
-        for path, poses in pictures.items():
+        for name, path in self.pictures.items():
+            people = [person for person in self.people if person.picture == name]
             try:
-                image = self.finder.image(path)
+                width, height = self.sizes.get(name, (0, 0))
+                image = read_recorded_image(path, width, height) if width and height else read_image(path)
             except InputError as error:
-                self._report(f"{error} ({len(poses)} poses)")
+                self._report(f"{error} ({len(people)} poses)")
                 continue
-            every = np.stack([pose.box for pose in poses])
-            boxes, kept, problems = usable_boxes(every, image.shape[1], image.shape[0])
-            for pose, problem in zip(
-                [p for i, p in enumerate(poses) if i not in kept], problems, strict=True
-            ):
-                self._report(f"{path}: entry {pose.index}: {problem}")
-            used = [poses[index] for index in kept]
-            scores = np.array([pose.score for pose in used], np.float32)
-            start = np.stack([pose.triplets for pose in used]) if used else None
-            yield Request(image, boxes, scores, source=(path, used), start=start)
-
-    def _by_picture(self) -> dict[Path, list[GivenPose]]:
-        """The entries of each picture that is there."""
-        pictures: dict[Path, list[GivenPose]] = {}
-        missing: dict[str, int] = {}
-        for pose in self.poses:
-            try:
-                pictures.setdefault(self.finder.path(pose.entry), []).append(pose)
-            except InputError as error:
-                missing[str(error)] = missing.get(str(error), 0) + 1
-        if self.poses and not pictures:
-            raise InputError(f"none of the pictures is to be found; the first: {next(iter(missing))}")
-        for message, count in missing.items():
-            self._report(f"{message} ({count} pose{'s' * (count > 1)})")
-        return pictures
+            size = image.shape[1::-1]
+            boxes, kept, problems = usable_boxes(np.array([person.box for person in people]), *size)
+            left_out = [person for index, person in enumerate(people) if index not in kept]
+            for person, problem in zip(left_out, problems, strict=True):
+                self._report(f"{path}: entry {person.index}: {problem}")
+            people = [people[index] for index in kept]
+            scores = np.array([person.score for person in people], np.float32)
+            start = np.array([person.keypoints for person in people], np.float32) if people else None
+            yield Request(image, boxes, scores, source=(path, people), start=start)
 
     def _note(self, request: Request, poses: list[Pose]) -> None:
-        path, used = request.source
-        inside = path.is_relative_to(self.finder.folder)
-        name = path.relative_to(self.finder.folder) if inside else path
-        for given, pose in zip(used, poses, strict=True):
-            ids = {key: given.entry[key] for key in ("category_id", "id") if key in given.entry}
-            row = {**pose.to_coco_result(given.entry["image_id"]), **ids}
-            self.rows[given.index] = {**row, "box": pose.rounded_box, "file_name": name.as_posix()}
+        path, people = request.source
+        name = (path.relative_to(self.folder) if path.is_relative_to(self.folder) else path).as_posix()
+        for person, pose in zip(people, poses, strict=True):
+            row = {**pose.to_coco_result(person.ids["image_id"]), **person.ids}
+            self.rows[person.index] = {**row, "box": pose.rounded_box, "file_name": name}
 
     def _report(self, problem: str) -> None:
         self.problems += 1
         say(problem)
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is a file of that name, which may be any text."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # too long, or with a zero in it
+        return False

@@ -33,7 +33,7 @@ from diffusionpose.errors import InputError
 from diffusionpose.journal import Journal
 
 if TYPE_CHECKING:
-    from diffusionpose.runtime.boxes import BoxesFromFile
+    from diffusionpose.runtime.boxes import PeopleFile
     from diffusionpose.runtime.estimator import PoseEstimator
     from diffusionpose.runtime.video.following import Person
     from diffusionpose.runtime.video.reading import Camera, Frame, VideoFile
@@ -80,12 +80,12 @@ class VideoCommand:
         """Find, follow, draw, write; 0 if the whole video could be used."""
         self._check()
         from diffusionpose.app.options import EstimatorOptions
-        from diffusionpose.runtime.boxes import BoxesFromFile
+        from diffusionpose.runtime.boxes import PeopleFile
 
         with ExitStack() as stack:
             source = self._open_source()
             stack.callback(source.close)
-            boxes = None if self.boxes is None else BoxesFromFile(self.boxes)
+            boxes = None if self.boxes is None else PeopleFile(self.boxes)
             return _Job(self, source, EstimatorOptions.of(self).make(say), boxes).run()
 
     def _check(self) -> None:
@@ -135,7 +135,7 @@ class _Job:
         command: VideoCommand,
         source: VideoFile | Camera,
         estimator: PoseEstimator,
-        boxes: BoxesFromFile | None,
+        boxes: PeopleFile | None,
     ) -> None:
         self.command = command
         self.source = source

@@ -10,7 +10,7 @@ pytest.importorskip("trackers")
 from diffusionpose.errors import InputError
 from diffusionpose.journal import Journal
 from diffusionpose.models.zoo import create_model
-from diffusionpose.runtime.boxes import BoxesFromFile
+from diffusionpose.runtime.boxes import PeopleFile
 from diffusionpose.runtime.estimator import PoseEstimator
 from diffusionpose.runtime.video.following import Person
 from diffusionpose.runtime.video.posing import VideoPoses
@@ -98,7 +98,7 @@ def test_a_journal_of_other_frames_is_refused(tmp_path: Path) -> None:
 def test_boxes_from_a_file_take_the_detectors_place(tmp_path: Path) -> None:
     (tmp_path / "boxes.json").write_text('{"0": [[4, 14, 36, 46]], "10": []}')
     finder = SquareFinder(around)
-    found = list(VideoPoses(finder, 25, boxes=BoxesFromFile(tmp_path / "boxes.json"))(frames(12)))
+    found = list(VideoPoses(finder, 25, boxes=PeopleFile(tmp_path / "boxes.json"))(frames(12)))
     assert [len(persons) for _, persons in found] == [1] * 10 + [0] * 2
     assert finder.looks == 0
 

@@ -12,7 +12,7 @@ import numpy as np
 from diffusionpose.errors import InputError
 from diffusionpose.journal import Journal
 from diffusionpose.poses import VISIBLE_SCORE, Pose, pose_score
-from diffusionpose.runtime.boxes import Boxes, BoxesFromFile
+from diffusionpose.runtime.boxes import Boxes, PeopleFile
 from diffusionpose.runtime.estimator import PoseEstimator, Request
 from diffusionpose.runtime.video.following import Following, Person, Place
 from diffusionpose.runtime.video.reading import Frame
@@ -47,7 +47,7 @@ class VideoPoses:
         rate: float,
         *,
         detect_every: int | None = None,
-        boxes: BoxesFromFile | None = None,
+        boxes: PeopleFile | None = None,
         smooth: bool = True,
         from_last: bool = False,
     ) -> None:

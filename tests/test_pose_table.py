@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from diffusionpose import InputError, Pose, get_skeleton, to_dataframe
-from diffusionpose.data.boxes import COLUMNS, pose_rows, poses_of, read_csv, result_rows, write_csv
+from diffusionpose.poses import COLUMNS, pose_rows, poses_of, read_csv, result_rows, write_csv
 
 SKELETON = get_skeleton("crowdpose")
 NAMES = ["a.jpg", 'b, "c"\n.jpg', "é\udcff.jpg"]  # a comma, a quote, a line's end, a byte that is no UTF-8

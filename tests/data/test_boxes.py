@@ -43,9 +43,10 @@ def test_boxes_become_unlabelled_persons(annotations: Annotations, tmp_path: Pat
 def test_unusable_boxes_are_dropped_and_said(annotations: Annotations, tmp_path: Path) -> None:
     boxes = ([-10, -10, 30, 30], [200, 10, 5, 5], [5, 5, 0, 9])
     found = read_boxes(write(tmp_path, [detection(bbox=box) for box in boxes]), annotations)
-    assert [p.box.tolist() for p in found.persons] == [[0, 0, 20, 20]]
-    assert all("no area inside 1.jpg" in message for message in found.dropped)
-    assert len(found.dropped) == 2
+    assert [p.box.tolist() for p in found.persons] == [[-10, -10, 20, 20]]
+    outside, thin = found.dropped
+    assert "1.jpg: box 1 [200, 10, 205, 15] is outside the 100x80 picture" in outside
+    assert "1.jpg: box 2 [5, 5, 5, 14] has no area" in thin
 
 
 def test_boxes_of_other_pictures_do_not_matter_unless_they_are_all(
@@ -60,17 +61,32 @@ def test_boxes_of_other_pictures_do_not_matter_unless_they_are_all(
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [
-        ({"annotations": []}, "not a list of boxes"),
-        ([{"image_id": 1, "category_id": 1, "bbox": [1, 2, 3, 4]}], "has no key 'score'"),
-        ([detection(bbox=[1, 2, 3])], "a bbox is x, y, width, height"),
-        ([detection(score="high")], "is not a number"),
-        ([detection(), detection(score=float("nan"))], r"box 1 is not finite"),
-        ([5], "entry 0 of 'the list' is not an object"),
+        ({"annotations": []}, "lists no 'images'"),
+        ([detection(bbox=[1, 2, 3])], "it must be four numbers"),
+        (
+            [detection(category_id=0)],
+            "none of its 1 boxes is of a person: a person has category_id 1, these have 0",
+        ),
     ],
 )
 def test_faults_are_named(annotations: Annotations, content: Any, complaint: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=rf"boxes\.json: .*{complaint}"):
         read_boxes(write(tmp_path, content), annotations)
+
+
+def test_pictures_are_known_by_name_too_and_a_missing_score_is_1(
+    annotations: Annotations, tmp_path: Path
+) -> None:
+    entries = [
+        detection(image_id="1"),
+        detection(image_id=9, file_name="x/2.jpg", score=None),
+        detection(score="high"),
+    ]
+    found = read_boxes(write(tmp_path, entries), annotations)
+    assert [(p.image_id, p.score) for p in found.persons] == [(1, 0.9), (2, 1.0)]
+    assert "entry 2 has 'high' as 'score'" in found.dropped[0]
+    found = read_boxes(write(tmp_path, {"D:\\x\\2.jpg": [[1, 2, 3, 4]]}), annotations)
+    assert [p.image_id for p in found.persons] == [2]
 
 
 def test_no_boxes_give_no_persons(annotations: Annotations, tmp_path: Path) -> None:
