@@ -26,9 +26,9 @@ def read_boxes(path: str | Path, annotations: Annotations, min_score: float = 0.
         min_score: boxes below it are ignored.
 
     Returns:
-        Annotations whose persons have zero, unlabelled keypoints. What cannot be used is in ``dropped``; boxes
-        of pictures that ``annotations`` does not list are left out, since a detection file is often of more
-        pictures than are looked at.
+        Annotations whose persons have zero, unlabelled keypoints. What cannot be used is in ``dropped``;
+        boxes of pictures that ``annotations`` does not list are left out, since a detection file is often of
+        more pictures than are looked at.
 
     Raises:
         InputError: the file cannot be read, none of its boxes is a person's, or all are of other pictures.
