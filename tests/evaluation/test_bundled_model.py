@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from diffusionpose.bundled import DEFAULT_MODEL, bundled_models
+from diffusionpose.bundled import FOLDER as BUNDLED
 from diffusionpose.data.annotations import read_annotations
 from diffusionpose.evaluation.evaluate import evaluate, evaluate_mean_pose
-from diffusionpose.models.checkpoints import BUNDLED, DEFAULT_MODEL, bundled_models, load_model
+from diffusionpose.models.checkpoints import load_model
 from diffusionpose.models.diffusion_pose import DiffusionPose
 from diffusionpose.models.pose_model import HeatmapModel
 from diffusionpose.skeletons import CROWDPOSE

@@ -85,7 +85,8 @@ class ModelsCommand:
 
 def rows() -> Iterator[Row]:
     """Recipes, rows of the paper without one, models with their default options, bundled models."""
-    from diffusionpose.models.checkpoints import bundled_models, load_model
+    from diffusionpose.bundled import bundled_models
+    from diffusionpose.models.checkpoints import load_model
     from diffusionpose.models.zoo import MODELS
     from diffusionpose.training.recipes import RECIPES
 

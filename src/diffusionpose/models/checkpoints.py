@@ -14,8 +14,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 import diffusionpose
+from diffusionpose.bundled import DEFAULT_MODEL, FOLDER, bundled_models
 from diffusionpose.errors import InputError, atomically, make_writable
-from diffusionpose.models.exported import load_onnx, load_openvino
 from diffusionpose.models.pose_model import PoseModel
 from diffusionpose.models.zoo import create_model
 from diffusionpose.skeletons import Skeleton
@@ -185,17 +185,10 @@ def _front_matter(licence: str) -> str:
 # Checkpoints: a safetensors file whose metadata tells how to make the model again
 
 METADATA_KEY = "diffusionpose"
-BUNDLED = Path(diffusionpose.__file__).parent / "bundled"
-DEFAULT_MODEL = "diffusionpose-mobilenetv2-256x192-lspet14"
 PICKLES = {".pt", ".pth", ".ckpt", ".bin", ".pkl", ".tar"}
-EXPORTED = {".onnx": load_onnx, ".xml": load_openvino}
+EXPORTED = (".onnx", ".xml")
 FILES = (".safetensors", *EXPORTED)  # a name that ends so is no repository of the hub
 RUN_FILES = ("best.safetensors", WEIGHTS)  # of a run folder, the first that is there
-
-
-def bundled_models() -> list[str]:
-    """Names of the models that come with the package."""
-    return sorted(path.stem for path in BUNDLED.glob("*.safetensors"))
 
 
 def save_model(model: PoseModel, path: str | Path, half: bool = False, **facts: Any) -> None:
@@ -239,21 +232,21 @@ def load_model(
     """A trained model, in evaluation mode.
 
     Args:
-        weights: None for the bundled model, the name of a bundled model, a .safetensors file, an .onnx
-            or .xml file of `diffusionpose export`, a run folder (its best checkpoint, else its newest), or
-            the id of a hub repository.
+        weights: None for the bundled model, the name of a bundled model, a .safetensors file, a run folder
+            (its best checkpoint, else its newest), or the id of a hub repository.
         device: where to put it.
         skeleton: when given, the joints the model must have.
 
     Raises:
-        InputError: no such weights, a file cut short, a pickle, another skeleton, or an exported file without
-            its runtime; the message names the file and the cure.
+        InputError: no such weights, a file cut short, a pickle, an exported file (``load_network`` takes
+            those), or another skeleton; the message names the file and the cure.
     """
     path = find_weights(weights)
     if path.suffix in EXPORTED:
-        model: PoseModel = EXPORTED[path.suffix](path)
-        _check_joints(path, model.config, skeleton)
-        return model.to(device).eval()
+        raise InputError(
+            f"{path}: an exported file has no weights to train on, and is no PyTorch model; "
+            "give the .safetensors file it was made from"
+        )
     config, tensors = _read(path)
     _check_joints(path, config, skeleton)
     try:
@@ -278,7 +271,7 @@ def find_weights(weights: str | Path | None) -> Path:
     """The file that ``weights`` of :func:`load_model` stands for: .safetensors, or exported if named."""
     name = DEFAULT_MODEL if weights is None else str(weights)
     if name in bundled_models():
-        return BUNDLED / f"{name}.safetensors"
+        return FOLDER / f"{name}.safetensors"
     path = Path(name)
     if path.is_dir():
         for file in RUN_FILES:

@@ -1,10 +1,21 @@
-"""Does an exported graph compute what PyTorch computes?
+"""Export to ONNX or OpenVINO: files that run without PyTorch.
 
-Algorithm 2 goes from heatmaps to masks by their maxima. Where two pixels of a heatmap are equal up to
-rounding, the maximum, and with it a whole disc of the mask, may land elsewhere in the next library, and
-everything after it differs without a fault. So every step is compared alone, both sides starting from
-the heatmaps that the graph made in the step before; there the maxima are the same, and nothing excuses
-a difference. The whole is compared as well, and may differ only in crops where such a tie is found.
+Three forms, by the path that is asked for:
+
+* ``FILE.onnx``: one graph, ``images`` -> ``heatmaps``: normalisation, network, Algorithm 2 with a fixed
+number
+  of steps and, if asked for, the flip test;
+* ``FILE.xml``: the same as OpenVINO has it, weights in the ``.bin`` beside it;
+* ``FOLDER``: two graphs, the loop of Algorithm 2 left to the caller: ``encoder.onnx``, ``images`` ->
+``x_fea``,
+  ``hm_T`` (lines 1 and 2), and ``step.onnx``, ``x_fea``, ``hm_t``, ``y_t`` -> ``heatmaps`` (lines 5 to 8). So
+  any number of steps, and any start, can be had. A model without diffusion has the encoder alone, ``images``
+  -> ``hm_T``. This is the form of the bundled models.
+
+Outside are cutting crops, reading keypoints out of heatmaps, and going back to the picture; the metadata of
+the files have every number that needs. docs/export.md describes them for users of other languages.
+
+Every graph is compared with PyTorch on random crops by its own runtime before its file appears.
 """
 
 from __future__ import annotations
@@ -12,11 +23,12 @@ from __future__ import annotations
 import copy
 import json
 import logging
+import os
+import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -26,29 +38,27 @@ import torch
 from torch import Tensor, nn
 
 import diffusionpose
-from diffusionpose.errors import InputError, atomically, needs_extra
+from diffusionpose.errors import InputError, atomically, make_writable, needs_extra
 from diffusionpose.geometry import PADDING, flip_images
-from diffusionpose.models.exported import (
-    HEATMAPS,
-    IMAGES,
-    METADATA_KEY,
-    ExportedModel,
-    Run,
-    compiled,
-    from_onnx,
-    import_onnxruntime,
-    import_openvino,
-    open_onnx,
-    save_openvino,
-)
+from diffusionpose.models.diffusion_pose import DiffusionPose
 from diffusionpose.models.pose_model import PoseModel
 from diffusionpose.models.variants import DiffusionPoseVariant
+
+METADATA_KEY = "diffusionpose"
+ENCODER, STEP = "encoder.onnx", "step.onnx"
+OPSET = 18  # the exporter's own; others are converted from it
+OPSETS = (18, 23)  # what PyTorch's exporter converts to
+LARGEST = 1_500_000_000  # bytes of weights from which the exporter writes a second file; ONNX ends at 2 GB
+DECODE = "dark"
+BATCH = "batch"  # name of the dimension
 
 TOLERANCE = 1e-4  # of the heatmaps' height, which is their largest value
 LEAST_HEIGHT = 0.1  # targets are 1 high; of heatmaps lower than this a share says nothing
 BATCHES = (1, 8)
 CELLS = (2, 4, 8, 16, 32, 64)  # across a random crop: coarse shapes strongest, as in photographs
 MEAN, CONTRAST = 115, 55  # brightness of the random crops and its standard deviation, grey levels
+
+Run = Callable[[Sequence[np.ndarray]], Sequence[np.ndarray]]  # inputs of a graph, in order -> its outputs
 
 
 class ParityError(InputError):
@@ -57,23 +67,137 @@ class ParityError(InputError):
 
 @dataclass(frozen=True)
 class Parity:
-    """What a comparison found; every number within ``TOLERANCE``.
+    """What a comparison found.
 
     Attributes:
-        difference: the largest of any step alone, as a share of the heatmaps' height.
-        end_to_end: the largest of the last heatmaps, over the crops without a tie.
+        difference: the largest, as a share of the heatmaps' height; within ``TOLERANCE``.
         crops: how many were compared.
-        ties: crops in which two pixels share a maximum up to rounding, and the two sides take another one.
+        ties: further crops in which two pixels share a heatmap's maximum up to rounding, so that a mask may
+            land elsewhere in another library without a fault; they are left out.
     """
 
     difference: float
-    end_to_end: float
     crops: int
-    ties: int
+    ties: int = 0
 
 
-class ExportedGraph(nn.Module):
-    """What a file computes: the model with everything fixed that PyTorch's callers choose anew.
+@dataclass(frozen=True)
+class Exported:
+    """What was exported.
+
+    Attributes:
+        path: of the file, or of the folder.
+        files: all that were written.
+        facts: their metadata.
+        parity: how far they are from PyTorch.
+    """
+
+    path: Path
+    files: list[Path]
+    facts: dict[str, Any]
+    parity: Parity
+
+
+def export_model(
+    model: PoseModel,
+    path: str | Path,
+    steps: int | None = None,
+    flip: bool = False,
+    opset: int = OPSET,
+    half: bool = False,
+) -> Exported:
+    """Export a model; it is left as it is.
+
+    Args:
+        model: any of the zoo.
+        path: FILE.onnx, FILE.xml, or a folder.
+        steps: diffusion steps, unrolled in a single graph, the default of two graphs; None for the model's
+            own number, 0 for the coarse heatmaps.
+        flip: put the flip test inside a single graph; every run then costs twice as much.
+        opset: version of ONNX's operators.
+        half: store those weights of ONNX files as float16 that are float16 numbers, as those of the bundled
+            models are: half the size, the same answers.
+
+    Raises:
+        InputError: an extra is not installed, options that do not fit, a model too large for one file, or a
+            file that cannot be written.
+        ParityError: a graph computes something else than PyTorch.
+    """
+    path = Path(path)
+    folder = path.suffix == ""
+    if path.suffix not in ("", ".onnx", ".xml") or (not folder and path.is_dir()):
+        raise InputError(f"{path}: name an .onnx or .xml file, or a folder")
+    if folder and flip:
+        raise InputError(f"{path}: the flip test goes into a single file, not into a folder; leave it out")
+    _check(model, steps, opset)
+    if path.suffix == ".xml":
+        _import_openvino()
+    model = copy.deepcopy(model).cpu().eval().requires_grad_(False)
+    facts = metadata(model, model.default_steps if steps is None else steps, flip)
+    try:
+        if folder:
+            make_writable(path)
+            return _export_folder(model, path, facts, opset, half)
+        return _export_file(model, path, facts, opset, half)
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot be written ({error}); is the folder there, writable, not full?"
+        ) from error
+
+
+def _export_file(model: PoseModel, path: Path, facts: dict[str, Any], opset: int, half: bool) -> Exported:
+    graph = SingleGraph(model, facts["steps"], facts["flip"])
+    crops = [torch.from_numpy(random_crops(count, model.input_size, count)) for count in BATCHES]
+    content = _traced(graph, [(images,) for images in crops], ["images"], ["heatmaps"], facts, opset, half)
+    with _named(path):
+        if path.suffix == ".xml":
+            converted = _from_onnx(content)
+            parity = compare(_run_openvino(converted), graph, [(images,) for images in crops], graph.ties)
+            _save_openvino(converted, path, json.dumps(facts))
+            return Exported(path, [path, path.with_suffix(".bin")], facts, parity)
+        parity = compare(run_onnx(content), graph, [(images,) for images in crops], graph.ties)
+    atomically(path, lambda part: part.write_bytes(content))
+    return Exported(path, [path], facts, parity)
+
+
+def _export_folder(model: PoseModel, path: Path, facts: dict[str, Any], opset: int, half: bool) -> Exported:
+    """Both graphs, compared one by one: the inputs of a step are PyTorch's own, so that no tie matters."""
+    crops = [torch.from_numpy(random_crops(count, model.input_size, count)) for count in BATCHES]
+    inputs: list[tuple[Tensor, ...]] = [(images,) for images in crops]
+    if not isinstance(model, DiffusionPose):
+        graphs = {ENCODER: (SingleGraph(model, None, False), inputs, ["images"], ["hm_T"])}
+    else:
+        encoder, step = EncoderGraph(model), StepGraph(model)
+        between = [step.inputs(*encoder(images)) for images in crops]
+        graphs = {
+            ENCODER: (encoder, inputs, ["images"], ["x_fea", "hm_T"]),
+            STEP: (step, between, step.names, ["heatmaps"]),
+        }
+    contents: dict[Path, bytes] = {}
+    differences = []
+    for name, (graph, examples, names, outputs) in graphs.items():
+        contents[path / name] = content = _traced(graph, examples, names, outputs, facts, opset, half)
+        with _named(path / name):
+            differences.append(compare(run_onnx(content), graph, examples).difference)
+    for file, content in reversed(contents.items()):  # the encoder last: it makes the folder a model
+        atomically(file, lambda part, content=content: part.write_bytes(content))  # type: ignore[misc]
+    return Exported(path, list(contents), facts, Parity(max(differences), sum(BATCHES)))
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Errors of the block begin with the file that is not written for them."""
+    try:
+        yield
+    except InputError as error:
+        raise type(error)(f"{path}: not written: {error}") from error
+
+
+# --- graphs ---
+
+
+class SingleGraph(nn.Module):
+    """A model with everything fixed that PyTorch's callers choose anew.
 
     Args:
         model: any pose model, in evaluation mode.
@@ -87,231 +211,59 @@ class ExportedGraph(nn.Module):
         self.steps = steps
         self.flip = flip
 
-    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        """(b, 3, H, W) RGB uint8 crops -> heatmaps (b, j, h, w), then those they came from.
+    def forward(self, images: Tensor) -> Tensor:
+        """(b, 3, H, W) RGB uint8 crops -> heatmaps (b, j, h, w)."""
+        last = self._trajectory(images)[-1]
+        return self.model.codec.mean_of_mirrored(last, self.model.skeleton.flip_order) if self.flip else last
 
-        The others serve the comparison: of every step in turn, from the coarse ones on, for pictures and then
-        mirror images where ``flip`` is set. The last step is left out where it is the first output already.
-        """
-        hm = self.trajectory(images)
-        return (self.model.mean_of_mirrored(hm[-1]), *hm) if self.flip else (hm[-1], *hm[:-1])
+    def ties(self, images: Tensor) -> Tensor:
+        """(b,) crops in which a heatmap before the last one has its maximum twice, up to rounding."""
+        found = torch.zeros(len(images), dtype=torch.bool)
+        for hm in self._trajectory(images)[:-1]:
+            height = max(LEAST_HEIGHT, float(hm.abs().max()))
+            near = hm.flatten(2) >= hm.amax((2, 3))[..., None] - 2 * TOLERANCE * height
+            tied = (near.sum(2) > 1).any(1)
+            found |= tied[: len(images)] | tied[-len(images) :]  # with the flip test the mirror images follow
+        return found
 
-    def batch(self, images: Tensor) -> Tensor:
-        """What goes through the network: the crops, with ``flip`` their mirror images after them."""
-        return torch.cat([images, flip_images(images)]) if self.flip else images
-
-    def trajectory(self, images: Tensor) -> list[Tensor]:
-        """The heatmaps of all steps."""
-        return self.model.trajectory(self.batch(images), self.steps)
-
-    def next_step(self, images: Tensor, hm: Tensor, step: int) -> Tensor:
-        """Lines 4 to 8 of Algorithm 2 for step number ``step``, from the heatmaps ``hm`` before it."""
-        model, steps = self.model, self.steps
-        assert isinstance(model, DiffusionPoseVariant)
-        assert steps is not None
-        x_fea, _ = model.encode(self.batch(images))
-        y_t, _ = model.codec.decode(hm, "argmax")
-        return model.step(x_fea, hm, y_t, hm.new_full(hm.shape[:1], 1 - step / steps))
+    def _trajectory(self, images: Tensor) -> list[Tensor]:
+        both = torch.cat([images, flip_images(images)]) if self.flip else images
+        return self.model.trajectory(both, self.steps)
 
 
-def random_crops(count: int, size: tuple[int, int], seed: int = 0) -> np.ndarray:
-    """(count, 3, h, w) uint8 pictures with shapes of all sizes, the coarse ones strongest as in photos."""
-    generator = np.random.default_rng(seed)
-    crops = np.zeros((count, size[1], size[0], 3), np.float32)
-    for crop in crops:
-        for cells in CELLS:
-            shapes = generator.standard_normal((cells, cells, 3)).astype(np.float32)
-            crop += cv2.resize(shapes, size, interpolation=cv2.INTER_CUBIC) / cells**0.5
-    crops = MEAN + CONTRAST * (crops - crops.mean()) / crops.std()
-    return np.ascontiguousarray(crops.clip(0, 255).astype(np.uint8).transpose(0, 3, 1, 2))
+class EncoderGraph(nn.Module):
+    """Lines 1 and 2 of Algorithm 2: crops -> x_fea, hm_T."""
+
+    def __init__(self, model: DiffusionPose) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """(b, 3, H, W) RGB uint8 -> x_fea (b, c, h, w), hm_T (b, j, h, w)."""
+        return self.model.encode(images)
 
 
-@torch.no_grad()
-def compare(graph: ExportedGraph, file: Run, steps: Run, tolerance: float = TOLERANCE) -> Parity:
-    """Compare an exported file with PyTorch on random crops, one alone and eight together.
+class StepGraph(nn.Module):
+    """Lines 5 to 8 of Algorithm 2."""
 
-    Args:
-        graph: what was exported, on the CPU.
-        file: runs the file: crops (b, 3, H, W) uint8 -> its outputs, heatmaps (b, j, h, w) first.
-        steps: runs the same graph with all outputs of :class:`ExportedGraph`.
-        tolerance: of the heatmaps' height.
+    def __init__(self, model: DiffusionPose) -> None:
+        super().__init__()
+        self.model = model
+        self.sees_t = isinstance(model, DiffusionPoseVariant) and model.time_input
+        self.names = ["x_fea", "hm_t", "y_t", *(["t"] if self.sees_t else [])]
 
-    Raises:
-        ParityError: they differ by more.
-    """
-    differences, ends, ties = [0.0], [0.0], 0
-    for seed, count in enumerate(BATCHES):
-        crops = random_crops(count, graph.model.input_size, seed)
-        images = torch.from_numpy(crops)
-        expected = graph.trajectory(images)
-        made = [torch.from_numpy(np.asarray(output)) for output in steps(crops)]
-        differences += [_checked(*pair, tolerance) for pair in _steps_alone(graph, images, made, expected[0])]
-        heatmaps = torch.from_numpy(np.asarray(file(crops)[0]))
-        last = graph.model.mean_of_mirrored(expected[-1]) if graph.flip else expected[-1]
-        for index in range(count):
-            rows = [index, index + count] if graph.flip else [index]
-            ours, theirs = ([hm[rows] for hm in side] for side in (_trajectory(graph, made), expected))
-            if _has_tie(ours, theirs, tolerance):
-                _checked(f"the file and its steps, crop {index}", heatmaps[index], made[0][index], tolerance)
-                ties += 1
-            else:
-                ends.append(_checked(f"crop {index} of {count}", heatmaps[index], last[index], tolerance))
-    return Parity(max(differences), max(ends), sum(BATCHES), ties)
+    def inputs(self, x_fea: Tensor, hm_t: Tensor) -> tuple[Tensor, ...]:
+        """What :meth:`forward` takes, for the first step of two."""
+        y_t, _ = self.model.codec.decode(hm_t, "argmax")
+        return (x_fea, hm_t, y_t, *([torch.ones(len(hm_t))] if self.sees_t else []))
+
+    def forward(self, x_fea: Tensor, hm_t: Tensor, y_t: Tensor, t: Tensor | None = None) -> Tensor:
+        """x_fea (b, c, h, w), hm_t (b, j, h, w), y_t (b, j, 2), t / T (b,) -> (b, j, h, w)."""
+        return self.model.step(x_fea, hm_t, y_t, *([t] if self.sees_t else []))
 
 
-def _trajectory(graph: ExportedGraph, made: list[Tensor]) -> list[Tensor]:
-    """The heatmaps of all steps among the outputs of :class:`ExportedGraph`."""
-    return made[1:] if graph.flip else [*made[1:], made[0]]
-
-
-def _steps_alone(
-    graph: ExportedGraph, images: Tensor, made: list[Tensor], first: Tensor
-) -> Iterator[tuple[str, Tensor, Tensor]]:
-    """Name, the graph's heatmaps and PyTorch's: of the beginning, of each step alone, of the flip test."""
-    hm = _trajectory(graph, made)
-    yield "the first heatmaps", hm[0], first
-    for step, (before, after) in enumerate(pairwise(hm)):
-        yield f"step {step + 1} alone", after, graph.next_step(images, before, step)
-    if graph.flip:
-        yield "the flip test", made[0], graph.model.mean_of_mirrored(hm[-1])
-
-
-def _checked(name: str, heatmaps: Tensor, expected: Tensor, tolerance: float) -> float:
-    """Their difference.
-
-    Raises:
-        ParityError: another shape, or a difference above the tolerance.
-    """
-    if heatmaps.shape != expected.shape:
-        raise ParityError(
-            f"the graph differs from PyTorch: {name} have shape {tuple(heatmaps.shape)}, "
-            f"not {tuple(expected.shape)}"
-        )
-    difference = _difference(heatmaps, expected)
-    if not difference <= tolerance:
-        raise ParityError(
-            f"the graph differs from PyTorch: {name} by {difference:.1e} of the heatmaps' height, "
-            f"{tolerance:.0e} is allowed"
-        )
-    return difference
-
-
-def _has_tie(made: list[Tensor], expected: list[Tensor], tolerance: float) -> bool:
-    """Whether there is a step whose maxima lie elsewhere although its heatmaps, and all before, agree."""
-    for ours, theirs in zip(made[:-1], expected[:-1], strict=True):
-        if not _difference(ours, theirs) <= tolerance:
-            return False
-        if not torch.equal(ours.flatten(2).argmax(2), theirs.flatten(2).argmax(2)):
-            return True
-    return False
-
-
-def _difference(heatmaps: Tensor, expected: Tensor) -> float:
-    """The largest difference, as a share of the height; NaN where there is one."""
-    height = max(LEAST_HEIGHT, float(expected.abs().max()))
-    return float((heatmaps - expected).abs().max()) / height
-
-
-# Export to ONNX or OpenVINO: a file that gives heatmaps from crops without PyTorch and without this package
-
-OPSET = 18  # the exporter's own; others are converted from it
-OPSETS = (18, 23)  # what PyTorch's exporter converts to
-LARGEST = 1_500_000_000  # bytes of weights from which the exporter writes a second file; ONNX ends at 2 GB
-DECODE = "dark"
-BATCH = "batch"  # name of the dimension
-
-
-@dataclass(frozen=True)
-class Exported:
-    """An exported file.
-
-    Attributes:
-        path: of the file.
-        facts: its metadata.
-        parity: how far it is from PyTorch.
-    """
-
-    path: Path
-    facts: dict[str, Any]
-    parity: Parity
-
-
-def export_model(
-    model: PoseModel, path: str | Path, steps: int | None = None, flip: bool = False, opset: int = OPSET
-) -> Exported:
-    """Write a model as ONNX or, from the ONNX graph, as OpenVINO, as the ending of ``path`` says.
-
-    By its own runtime it is compared with PyTorch on random crops (``models/export.py``); it appears whole
-    and compared, or not at all. ``images`` (b, 3, H, W) uint8 RGB go in, ``heatmaps`` (b, j, h, w) come out.
-
-    Args:
-        model: any of the zoo; it is left as it is.
-        path: of the .onnx or .xml file; the latter gets its weights into a .bin beside it.
-        steps: diffusion steps, unrolled; None for one, 0 for the coarse heatmaps.
-        flip: put the flip test inside; every run then costs twice as much.
-        opset: version of ONNX's operators.
-
-    Raises:
-        InputError: an extra is not installed, steps for a model that takes none, an opset that cannot be had,
-            a model too large for one file, another ending, or a file that cannot be written.
-        ParityError: the graph computes something else than PyTorch.
-    """
-    path = Path(path)
-    if path.suffix not in FORMATS:
-        raise InputError(f"{path}: name an {' or '.join(FORMATS)} file")
-    if path.suffix == OPENVINO:
-        import_openvino()
-    _check(model, steps, opset)
-    steps = model.default_steps if steps is None else steps
-    graph = ExportedGraph(copy.deepcopy(model).cpu().eval().requires_grad_(False), steps, flip)
-    facts, program = metadata(graph), _traced(graph, opset)
-    _describe(program.model, facts)
-    try:
-        return Exported(path, facts, FORMATS[path.suffix](program, graph, path))
-    except InputError as error:
-        raise type(error)(f"{path}: not written: {error}") from error
-    except OSError as error:
-        raise InputError(
-            f"{path}: cannot be written ({error}); is the folder there, writable, not full?"
-        ) from error
-
-
-def _write_onnx(program: Any, graph: ExportedGraph, path: Path) -> Parity:
-    """Write the file beside its place, compare it with PyTorch, and only then move it there."""
-    everything = open_onnx(_heatmaps_and_steps(program))
-    parity: list[Parity] = []
-
-    def write(temporary: Path) -> None:
-        program.save(temporary, external_data=False)
-        parity.append(compare(graph, open_onnx(temporary), everything))
-
-    atomically(path, write)
-    return parity[0]
-
-
-def _write_openvino(program: Any, graph: ExportedGraph, path: Path) -> Parity:
-    """Convert, compare with PyTorch, and only then write both files."""
-    everything = compiled(from_onnx(_heatmaps_and_steps(program)))
-    model = from_onnx(program.model_proto.SerializeToString())
-    parity = compare(graph, compiled(model), everything)
-    save_openvino(model, path, program.model.metadata_props[METADATA_KEY])
-    return parity
-
-
-def _heatmaps_and_steps(program: Any) -> bytes:
-    """The graph with the outputs of the steps, which only the comparison needs; then they are taken out."""
-    content: bytes = program.model_proto.SerializeToString()
-    del program.model.graph.outputs[1:]
-    return content
-
-
-OPENVINO = ".xml"
-FORMATS = {".onnx": _write_onnx, OPENVINO: _write_openvino}
-
-
-def metadata(graph: ExportedGraph) -> dict[str, Any]:
-    """What a file says of itself: JSON of everything that its user must know (docs/export.md)."""
-    model = graph.model
+def metadata(model: PoseModel, steps: int | None, flip: bool) -> dict[str, Any]:
+    """What a file says of itself: everything that its user must know (docs/export.md)."""
     return {
         "version": diffusionpose.__version__,
         "model": model.config["name"],
@@ -324,20 +276,17 @@ def metadata(graph: ExportedGraph) -> dict[str, Any]:
         "unbiased": model.unbiased,
         "box_padding": PADDING,
         "heatmap_sigma": model.codec.sigma,
-        "steps": graph.steps,
-        "flip": graph.flip,
+        "steps": steps,
+        "flip": flip,
         "decode": DECODE,
     }
 
 
 def _check(model: PoseModel, steps: int | None, opset: int) -> None:
     """InputError where an export cannot even begin."""
-    import_onnxruntime()
     with needs_extra("export", "the export needs onnx and onnxscript"):
         import onnx  # noqa: F401  # the exporter needs both, and would say so late
         import onnxscript  # noqa: F401
-    if isinstance(model, ExportedModel):
-        raise InputError(f"{model.path}: is exported already; give the .safetensors file it was made from")
     model.check_options(steps=steps)
     if not OPSETS[0] <= opset <= OPSETS[1]:
         raise InputError(f"opset: {opset} is not one of {OPSETS[0]} to {OPSETS[1]}")
@@ -349,28 +298,80 @@ def _check(model: PoseModel, steps: int | None, opset: int) -> None:
         )
 
 
-def _traced(graph: ExportedGraph, opset: int) -> Any:
-    """PyTorch's ONNXProgram of the graph, its batch of any size."""
-    images = torch.from_numpy(random_crops(2, graph.model.input_size))  # one alone would count as a constant
+def _traced(
+    graph: nn.Module,
+    examples: Sequence[tuple[Tensor, ...]],
+    inputs: Sequence[str],
+    outputs: Sequence[str],
+    facts: dict[str, Any],
+    opset: int,
+    half: bool,
+) -> bytes:
+    """An ONNX file of a graph, its batch of any size.
+
+    Args:
+        graph: with tensors of equal batch size as inputs.
+        examples: of its inputs; the largest batch is traced (one alone would count as a constant).
+        inputs, outputs: their names.
+        facts: the metadata.
+        opset, half: as of :func:`export_model`.
+    """
+    example = max(examples, key=lambda tensors: len(tensors[0]))
+    shapes = tuple({0: torch.export.Dim(BATCH, min=1)} for _ in example)
     with torch.no_grad(), _quiet():
-        exported = torch.export.export(
-            graph, (images,), dynamic_shapes=({0: torch.export.Dim(BATCH, min=1)},), strict=False
-        )
-        count = len(exported.graph_signature.user_outputs)
-        names = [HEATMAPS, *(f"{HEATMAPS}_{index}" for index in range(count - 1))]
-        program = torch.onnx.export(
+        exported = torch.export.export(graph, example, dynamic_shapes=shapes, strict=False)
+        program: Any = torch.onnx.export(
             exported,
             dynamo=True,
-            dynamic_shapes=({0: BATCH},),
+            dynamic_shapes=tuple({0: BATCH} for _ in example),
             opset_version=opset,
-            input_names=[IMAGES],
-            output_names=names,
+            input_names=list(inputs),
+            output_names=list(outputs),
             verbose=False,
         )
-    assert program is not None
     if (made := program.model.opset_imports[""]) != opset:
         raise InputError(f"opset: PyTorch could not convert this model to {opset}; it is {made}")
-    return program
+    _describe(program.model, facts)
+    proto = program.model_proto
+    if half:
+        _halve(proto)
+    content: bytes = proto.SerializeToString()
+    return content
+
+
+def _describe(model: Any, facts: dict[str, Any]) -> None:
+    """Put the metadata in, and take out where on this machine each node was traced from."""
+    for node in model.graph.all_nodes():
+        node.metadata_props.clear()
+        node.doc_string = None
+    for value in [*model.graph.inputs, *model.graph.outputs]:
+        value.metadata_props.clear()
+    model.metadata_props.clear()
+    model.metadata_props[METADATA_KEY] = json.dumps(facts)
+    model.producer_name, model.producer_version = "diffusionpose", diffusionpose.__version__
+    model.graph.name = facts["model"]
+
+
+def _halve(proto: Any) -> None:
+    """Store kernels and matrices that are float16 numbers as such, and cast them back inside the graph.
+
+    onnxruntime does the casts once, when it opens the file.
+    """
+    from onnx import TensorProto, helper, numpy_helper
+
+    casts = []
+    for tensor in proto.graph.initializer:
+        if tensor.data_type != TensorProto.FLOAT or len(tensor.dims) < 2:
+            continue
+        values = numpy_helper.to_array(tensor)
+        narrow = values.astype(np.float16)
+        if np.array_equal(narrow.astype(np.float32), values):
+            name = tensor.name
+            tensor.CopyFrom(numpy_helper.from_array(narrow, f"{name}_half"))
+            casts.append(helper.make_node("Cast", [f"{name}_half"], [name], to=TensorProto.FLOAT))
+    nodes = [*casts, *proto.graph.node]
+    del proto.graph.node[:]
+    proto.graph.node.extend(nodes)
 
 
 @contextmanager
@@ -389,14 +390,107 @@ def _quiet() -> Iterator[None]:
             logger.setLevel(level)
 
 
-def _describe(model: Any, facts: dict[str, Any]) -> None:
-    """Put the metadata in, and take out where on this machine each node was traced from."""
-    for node in model.graph.all_nodes():
-        node.metadata_props.clear()
-        node.doc_string = None
-    for value in [*model.graph.inputs, *model.graph.outputs]:
-        value.metadata_props.clear()
-    model.metadata_props.clear()
-    model.metadata_props[METADATA_KEY] = json.dumps(facts)
-    model.producer_name, model.producer_version = "diffusionpose", diffusionpose.__version__
-    model.graph.name = facts["model"]
+# --- comparison with PyTorch ---
+
+
+def random_crops(count: int, size: tuple[int, int], seed: int = 0) -> np.ndarray:
+    """(count, 3, h, w) uint8 pictures with shapes of all sizes, the coarse ones strongest as in photos."""
+    generator = np.random.default_rng(seed)
+    crops = np.zeros((count, size[1], size[0], 3), np.float32)
+    for crop in crops:
+        for cells in CELLS:
+            shapes = generator.standard_normal((cells, cells, 3)).astype(np.float32)
+            crop += cv2.resize(shapes, size, interpolation=cv2.INTER_CUBIC) / cells**0.5
+    crops = MEAN + CONTRAST * (crops - crops.mean()) / crops.std()
+    return np.ascontiguousarray(crops.clip(0, 255).astype(np.uint8).transpose(0, 3, 1, 2))
+
+
+@torch.no_grad()
+def compare(
+    run: Run,
+    graph: nn.Module,
+    examples: Sequence[tuple[Tensor, ...]],
+    ties: Callable[[Tensor], Tensor] | None = None,
+    tolerance: float = TOLERANCE,
+) -> Parity:
+    """Compare an exported graph with PyTorch.
+
+    Args:
+        run: runs the exported graph.
+        graph: what was exported, on the CPU.
+        examples: inputs, one batch each.
+        ties: of the first input (b, ..), the rows (b,) that are not to be compared.
+        tolerance: of the height of an output.
+
+    Raises:
+        ParityError: they differ by more, or nothing could be compared.
+    """
+    worst, crops, left_out = 0.0, 0, 0
+    for example in examples:
+        made = run([np.ascontiguousarray(tensor.numpy()) for tensor in example])
+        outputs = graph(*example)
+        kept = torch.ones(len(example[0]), dtype=torch.bool) if ties is None else ~ties(example[0])
+        crops, left_out = crops + int(kept.sum()), left_out + int((~kept).sum())
+        for ours, expected in zip(made, outputs if isinstance(outputs, tuple) else (outputs,), strict=True):
+            if ours.shape != tuple(expected.shape):
+                raise ParityError(
+                    f"the graph differs from PyTorch: shape {ours.shape}, not {tuple(expected.shape)}"
+                )
+            height = max(LEAST_HEIGHT, float(expected.abs().max()))
+            apart = (torch.from_numpy(np.asarray(ours)) - expected)[kept].abs() / height
+            difference = float(apart.max()) if len(apart) else 0.0
+            if not difference <= tolerance:
+                raise ParityError(
+                    f"the graph differs from PyTorch by {difference:.1e} of the heatmaps' height, "
+                    f"{tolerance:.0e} is allowed"
+                )
+            worst = max(worst, difference)
+    if not crops:
+        raise ParityError("the graph cannot be compared with PyTorch: all heatmaps have their maximum twice")
+    return Parity(worst, crops, left_out)
+
+
+# --- runtimes ---
+
+
+def run_onnx(content: bytes) -> Run:
+    """What runs an ONNX file, on the CPU by onnxruntime."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = 3  # errors alone
+    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    names = [entry.name for entry in session.get_inputs()]
+    return lambda inputs: session.run(None, dict(zip(names, inputs, strict=True)))
+
+
+def _import_openvino() -> Any:
+    with needs_extra("openvino", "OpenVINO files need openvino"):
+        import openvino
+    return openvino
+
+
+def _from_onnx(content: bytes) -> Any:
+    """OpenVINO's model of an ONNX file's bytes."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "model.onnx"
+        file.write_bytes(content)
+        return _import_openvino().convert_model(file)
+
+
+def _run_openvino(model: Any) -> Run:
+    """What runs an OpenVINO model on the CPU in float32, also where that has bfloat16."""
+    settings = {"INFERENCE_NUM_THREADS": torch.get_num_threads(), "INFERENCE_PRECISION_HINT": "f32"}
+    network = _import_openvino().Core().compile_model(model, "CPU", settings)
+    return lambda inputs: [np.asarray(output) for output in network(list(inputs)).values()]
+
+
+def _save_openvino(model: Any, path: Path, facts: str) -> None:
+    """Write a model as float32: its .bin first, then the .xml, which makes it one, each in one stroke."""
+    model.set_rt_info(facts, [METADATA_KEY])
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.stem}.") as folder:
+        written = Path(folder) / path.name
+        _import_openvino().save_model(model, written, compress_to_fp16=False)
+        for file in (written.with_suffix(".bin"), written):
+            os.replace(file, path.with_name(file.name))

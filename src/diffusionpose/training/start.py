@@ -13,7 +13,6 @@ from diffusionpose.errors import InputError
 from diffusionpose.models.checkpoints import load_model
 from diffusionpose.models.diffusion_pose import DiffusionPose
 from diffusionpose.models.encoders import RaisedEncoder
-from diffusionpose.models.exported import ExportedModel
 from diffusionpose.models.heads import ViTEncoder
 from diffusionpose.models.pose_model import HeatmapModel, PoseModel
 from diffusionpose.models.zoo import create_model
@@ -70,11 +69,6 @@ def _take_weights(model: PoseModel, source: PoseModel, name: Path | str) -> None
 
     A vision transformer's positions are resampled to the model's input size.
     """
-    if isinstance(source, ExportedModel):
-        raise InputError(
-            f"{name}: an exported file has no weights to train on; "
-            "give the .safetensors file it was made from"
-        )
     own, given = model.state_dict(), renamed(source, model)
     old, new = source.encoder.innermost, model.encoder.innermost
     if isinstance(old, ViTEncoder) and isinstance(new, ViTEncoder):
