@@ -31,6 +31,16 @@ COMMANDS = {
         "EvaluateCommand",
         "Measure a model on an annotated data set.",
     ),
+    "train-people": (
+        "diffusionpose.app.train_people",
+        "TrainPeopleCommand",
+        "Train the people finder, or resume.",
+    ),
+    "evaluate-people": (
+        "diffusionpose.app.evaluate_people",
+        "EvaluatePeopleCommand",
+        "Measure the people finder.",
+    ),
     "compare": ("diffusionpose.app.compare", "CompareCommand", "Compare two results on the same pictures."),
     "reproduce": ("diffusionpose.app.reproduce", "ReproduceCommand", "Reproduce the paper's ablations."),
     "import-weights": (

@@ -70,14 +70,14 @@ class MobileNetPyramid(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Images scaled to [-1, 1], sides in multiples of 32 -> features of stride 4."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.frozen == 0):
-            x = F.relu6(self.stem(x))
+            x = F.relu6(self.stem(x), inplace=True)
         pyramid = []
         for number, block in enumerate(self.blocks):
             with torch.set_grad_enabled(torch.is_grad_enabled() and number >= self.frozen):
                 x = block(x)
             if number in LATERAL_BLOCKS:
                 pyramid.append(x)
-        pyramid.append(F.relu6(self.top(x)))
+        pyramid.append(F.relu6(self.top(x), inplace=True))
         *finer, y = [lateral(feature) for lateral, feature in zip(self.lateral, pyramid, strict=True)]
         for smooth, feature in zip(self.smooth, reversed(finer), strict=True):
             y = F.interpolate(y, size=feature.shape[2:], mode="bilinear", align_corners=False)
@@ -98,8 +98,8 @@ class InvertedResidual(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(b, channels, h, w) -> (b, output, h / stride, w / stride)."""
-        y = x if self.expand is None else F.relu6(self.expand(x))
-        y = self.project(F.relu6(self.depthwise(y)))
+        y = x if self.expand is None else F.relu6(self.expand(x), inplace=True)
+        y = self.project(F.relu6(self.depthwise(y), inplace=True))
         return x + y if self.residual else y
 
 
@@ -113,7 +113,7 @@ class Separable(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(b, channels, h, w) -> (b, output, h, w)."""
-        return F.relu(self.pointwise(self.depthwise(x)))
+        return F.relu(self.pointwise(self.depthwise(x)), inplace=True)
 
 
 class Convolution(nn.Module):

@@ -1,0 +1,70 @@
+"""``diffusionpose train-people``: train the people finder, or go on where it was interrupted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import FlagCreatePairsOff, arg
+
+from diffusionpose.app.options import make_folder
+from diffusionpose.errors import InputError
+
+
+@dataclass(frozen=True)
+class TrainPeopleCommand:
+    """Train the people finder. The same command again resumes after the last whole epoch.
+
+    Persons with a labelled joint are learned, for each data set one folder and one file side by side:
+    --images A B --annotations a.json b.json. Some pictures of the first set are held out, and the epoch that
+    is best on them is written as OUTPUT/people-finder.onnx, which `diffusionpose evaluate-people` measures.
+    OUTPUT also holds every epoch's weights, metrics.csv and settings.json. One CPU core is enough: the
+    bundled finder took about an hour (docs/people-finder.md).
+    """
+
+    images: tuple[Path, ...]
+    """Folder of the training images, one for each annotation file."""
+    annotations: tuple[Path, ...]
+    """Training annotations in COCO's form."""
+    start: Path
+    """Weights to start from: MoveNet MultiPose's as .safetensors, or those of a people finder."""
+    output: Annotated[Path, arg(metavar="DIR")]
+    """Folder of the run."""
+    epochs: int | None = None
+    """Passes over the training pictures; may differ when a run is resumed."""
+    batch_size: int | None = None
+    """Pictures per step."""
+    learning_rate: float | None = None
+    """At its height, as a share of the size of each layer's weights."""
+    frozen: int | None = None
+    """The stem and so many of the 17 blocks of MobileNetV2 are not trained."""
+    held_out: int | None = None
+    """Pictures of the first set that are not trained on."""
+    seed: int | None = None
+    """Of every random draw."""
+    no_bf16: FlagCreatePairsOff[bool] = False
+    """Train in 32 bits: faster on a CPU without bfloat16 arithmetic."""
+
+    def run(self) -> int:
+        """Train and export; 0."""
+        if len(self.images) != len(self.annotations):
+            raise InputError(
+                f"--images names {len(self.images)} folders and --annotations {len(self.annotations)} files; "
+                "give one folder for each file"
+            )
+        make_folder(self.output)
+        from diffusionpose.models.people_finder import PeopleFinder, export_people_finder, load_finder_weights
+        from diffusionpose.training.people import FinderSettings, train_people_finder
+
+        names = ("epochs", "batch_size", "learning_rate", "frozen", "held_out", "seed")
+        changes = {name: value for name in names if (value := getattr(self, name)) is not None}
+        settings = replace(FinderSettings(bf16=not self.no_bf16), **changes)
+        sets = list(zip(self.images, self.annotations, strict=True))
+        best = train_people_finder(settings, sets, self.start, self.output, print)
+        finder = PeopleFinder()
+        load_finder_weights(finder, best)
+        file = self.output / "people-finder.onnx"
+        export_people_finder(finder, file)
+        print(file)
+        return 0
