@@ -18,8 +18,8 @@ class EvaluatePeopleCommand:
     """Measure the people finder: AP of its boxes by COCO's rules, on an annotated data set.
 
     Persons with a labelled joint are to be found. Boxes that match none of them but lie on a crowd or on an
-    annotated person without joints do not count. AP ranks every box down to a score of 0.03; precision and
-    recall (at IoU 0.5) are of the boxes that the finder gives by itself.
+    annotated person without joints do not count. AP ranks every box down to a score of 0.03;
+    AP50_given, precision and recall (at IoU 0.5) are of the boxes that the finder gives by itself.
     """
 
     images: Folder

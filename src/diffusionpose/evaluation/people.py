@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from diffusionpose.data.annotations import Annotations
-from diffusionpose.runtime.images import read_recorded_image
 from diffusionpose.runtime.boxes import Boxes
+from diffusionpose.runtime.images import read_recorded_image
 from diffusionpose.runtime.people import box_overlaps
 
 Truth = Mapping[Any, np.ndarray]  # picture id -> boxes (n, 4) xyxy
@@ -95,8 +95,8 @@ def evaluate_people(
         least_score: from which on a box is given to a user.
 
     Returns:
-        the metrics of :func:`people_metrics`, precision and recall at IoU 0.5 of the boxes from
-        ``least_score`` on; and what was found, by picture id.
+        the metrics of :func:`people_metrics`; of the boxes from ``least_score`` on alone the AP50
+        ("AP50_given"), precision and recall at IoU 0.5; and everything that was found, by picture id.
 
     Raises:
         InputError: a picture cannot be read.
@@ -106,12 +106,17 @@ def evaluate_people(
         image_id: finder(read_recorded_image(images / record.file_name, record.width, record.height))
         for image_id, record in annotations.images.items()
     }
+    given = {
+        image_id: (boxes[scores >= least_score], scores[scores >= least_score])
+        for image_id, (boxes, scores) in found.items()
+    }
     hits, false = 0, 0
-    for image_id, (boxes, scores) in found.items():
-        hit, counts = matched(boxes[scores >= least_score], truth[image_id], ignored[image_id])
+    for image_id, (boxes, _) in given.items():
+        hit, counts = matched(boxes, truth[image_id], ignored[image_id])
         hits, false = hits + int(hit.sum()), false + int((counts & ~hit).sum())
     persons = sum(len(boxes) for boxes in truth.values())
     metrics = people_metrics(found, truth, ignored)
+    metrics["AP50_given"] = people_metrics(given, truth, ignored)["AP50"]
     metrics |= {"precision": hits / max(hits + false, 1), "recall": hits / max(persons, 1)}
     return metrics, found
 

@@ -19,7 +19,7 @@ BUNDLED = Path(__file__).parents[1] / "bundled" / "people-finder.onnx"
 SIDE_MULTIPLE = 32  # the network halves its input five times
 # chosen on training pictures, see docs/people-finder.md
 LONGER_SIDE = 448
-LEAST_SCORE = 0.3
+LEAST_SCORE = 0.25
 MOST_OVERLAP = 0.6
 MOST_PEOPLE = 100
 

@@ -31,8 +31,8 @@ from diffusionpose.models.people_finder import (
     finder_loss,
     load_finder_weights,
 )
-from diffusionpose.runtime.images import read_image
 from diffusionpose.runtime.boxes import Boxes
+from diffusionpose.runtime.images import read_image
 from diffusionpose.runtime.people import MOST_OVERLAP, box_overlaps, find_people
 
 LABEL_OVERLAP = 0.3  # IoU with a labelled person below which a box is another person
@@ -64,7 +64,7 @@ class FinderSettings:
         bf16: the network's arithmetic in training.
     """
 
-    epochs: int = 6
+    epochs: int = 5
     batch_size: int = 16
     learning_rate: float = 1.5e-3
     warmup_steps: int = 60
