@@ -1,4 +1,4 @@
-"""Finding people without torch: pictures of any size, overlaps, the bundled file."""
+"""Who is in the picture, without torch: detectors of one line, the bundled people finder."""
 
 from __future__ import annotations
 
@@ -12,8 +12,11 @@ import pytest
 
 from diffusionpose.errors import InputError
 from diffusionpose.runtime.people import (
-    LEAST_SCORE,
+    MIN_SCORE,
     BundledPeopleFinder,
+    FunctionDetector,
+    PersonDetector,
+    WholeImage,
     find_people,
     load_finder_network,
     network_input,
@@ -67,6 +70,18 @@ def test_nobody_in_a_blank_picture(finder: BundledPeopleFinder, size: tuple[int,
         assert scores.shape == (0,)
 
 
+def test_at_most_so_many_and_another_score(finder: BundledPeopleFinder, data_dir: Path) -> None:
+    path = data_dir / "coco_subset" / "images" / "val2017" / "000000000872.jpg"
+    image = cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)
+    all_boxes, all_scores = BundledPeopleFinder(min_score=0.01, threads=1)(image)
+    boxes, scores = BundledPeopleFinder(min_score=0.01, max_persons=2, threads=1)(image)
+    assert len(all_boxes) > 2
+    assert (np.diff(all_scores) <= 0).all()
+    assert boxes.tolist() == all_boxes[:2].tolist()
+    assert scores.tolist() == all_scores[:2].tolist()
+    assert finder.identity() != BundledPeopleFinder(min_score=0.01).identity()
+
+
 def test_nobody_in_a_landscape(finder: BundledPeopleFinder) -> None:
     rng = np.random.default_rng(0)
     image = np.empty((480, 640, 3), np.uint8)
@@ -96,8 +111,8 @@ def test_finds_the_people_of_photographs(data_dir: Path) -> None:
 
     folder = data_dir / "coco_subset"
     annotations = read_annotations(folder / "annotations" / "person_keypoints_val2017.json")
-    finder = BundledPeopleFinder(threads=1, least_score=0.03)
-    metrics, _ = evaluate_people(finder, annotations, folder / "images" / "val2017", LEAST_SCORE)
+    finder = BundledPeopleFinder(threads=1, min_score=0.03)
+    metrics, _ = evaluate_people(finder, annotations, folder / "images" / "val2017", MIN_SCORE)
     assert metrics["AP50"] == pytest.approx(0.782, abs=0.005)
 
 
@@ -122,3 +137,18 @@ def test_works_without_torch() -> None:
     )
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert run.stdout.strip() == "(0, 4)", run.stderr
+
+
+def test_the_whole_image_is_one_person() -> None:
+    detector: PersonDetector = WholeImage()
+    boxes, scores = detector(np.zeros((30, 50, 3), np.uint8))
+    assert boxes.tolist() == [[0, 0, 50, 30]]
+    assert boxes.dtype == np.float32
+    assert scores.tolist() == [1]
+
+
+def test_a_function_is_a_detector() -> None:
+    detector = FunctionDetector(lambda image: (np.zeros((image.shape[0], 4)), np.zeros(image.shape[0])))
+    assert [
+        len(boxes) for boxes, _ in detector.detect([np.zeros((n, 5, 3), np.uint8) for n in (2, 0, 3)])
+    ] == [2, 0, 3]

@@ -35,13 +35,13 @@ class EvaluatePeopleCommand:
         """Measure, print, write; 0."""
         from diffusionpose.data.annotations import read_annotations
         from diffusionpose.evaluation.people import detections, evaluate_people
-        from diffusionpose.runtime.people import LEAST_SCORE, BundledPeopleFinder
+        from diffusionpose.runtime.people import MIN_SCORE, BundledPeopleFinder
 
         if self.output is not None:
             make_folder(self.output)
-        finder = BundledPeopleFinder(self.weights, least_score=RANKED_FROM)
+        finder = BundledPeopleFinder(self.weights, min_score=RANKED_FROM)
         annotations = read_annotations(self.annotations)
-        metrics, found = evaluate_people(finder, annotations, self.images, LEAST_SCORE)
+        metrics, found = evaluate_people(finder, annotations, self.images, MIN_SCORE)
         for name, value in metrics.items():
             print(f"{name:30}{100 * value:6.1f}")
         if self.output is not None:

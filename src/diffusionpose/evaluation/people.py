@@ -84,7 +84,7 @@ def people_metrics(found: Mapping[Any, Boxes], truth: Truth, ignored: Truth) -> 
 
 
 def evaluate_people(
-    finder: Callable[[np.ndarray], Boxes], annotations: Annotations, images: Path, least_score: float
+    finder: Callable[[np.ndarray], Boxes], annotations: Annotations, images: Path, min_score: float
 ) -> tuple[dict[str, float], dict[Any, Boxes]]:
     """A finder of people on annotated pictures.
 
@@ -92,10 +92,10 @@ def evaluate_people(
         finder: picture (H, W, 3) uint8 RGB -> boxes and scores, also of low scores: AP ranks them all.
         annotations: all persons of the pictures.
         images: folder that the file names are relative to.
-        least_score: from which on a box is given to a user.
+        min_score: from which on a box is given to a user.
 
     Returns:
-        the metrics of :func:`people_metrics`; of the boxes from ``least_score`` on alone the AP50
+        the metrics of :func:`people_metrics`; of the boxes from ``min_score`` on alone the AP50
         ("AP50_given"), precision and recall at IoU 0.5; and everything that was found, by picture id.
 
     Raises:
@@ -107,7 +107,7 @@ def evaluate_people(
         for image_id, record in annotations.images.items()
     }
     given = {
-        image_id: (boxes[scores >= least_score], scores[scores >= least_score])
+        image_id: (boxes[scores >= min_score], scores[scores >= min_score])
         for image_id, (boxes, scores) in found.items()
     }
     hits, false = 0, 0

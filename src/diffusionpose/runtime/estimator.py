@@ -27,7 +27,9 @@ from diffusionpose.runtime.people import (
     AUTO,
     MAX_PERSONS,
     MIN_SCORE,
+    PEOPLE,
     WHOLE,
+    BundledPeopleFinder,
     FunctionDetector,
     PersonDetector,
     WholeImage,
@@ -354,8 +356,8 @@ def make_detector(
     """The detector that a name stands for.
 
     Args:
-        name: "auto"; "whole", each whole picture; or a name, file, folder or hub id that
-            :func:`~diffusionpose.runtime.detectors.load_detector` takes (extra ``detect``).
+        name: "auto"; "people", the bundled people finder; "whole", each whole picture; or a name, file, folder
+            or hub id that :func:`~diffusionpose.runtime.detectors.load_detector` takes (extra ``detect``).
         device: as of :class:`PoseEstimator`.
         min_score: of the box, from which on a person counts as found.
         max_persons: so many at most in a picture, those with the highest scores.
@@ -370,6 +372,8 @@ def make_detector(
         raise InputError(f"persons in a picture: {max_persons} must be 1 or more")
     if name == WHOLE:
         return WholeImage()
+    if name == PEOPLE:
+        return BundledPeopleFinder(min_score=min_score, max_persons=max_persons)
     tell = tell or logging.getLogger(__name__).warning
     try:
         with needs_extra("detect", f"detector {name}: needs PyTorch"):

@@ -12,6 +12,10 @@ import numpy as np
 from diffusionpose.errors import InputError, file_digest
 from diffusionpose.runtime.boxes import Boxes
 
+AUTO, PEOPLE, WHOLE = SIMPLE = ("auto", "people", "whole")  # names of detectors that need no other package
+MIN_SCORE = 0.3  # of a person's box
+MAX_PERSONS = 100  # COCO's official limit of detections a picture
+
 # images (1, 3, H, W) float32 in [-1, 1] -> scores of centres (1, h, w), boxes (1, 4, h, w) xyxy, input pixels
 FinderNetwork = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 
@@ -19,9 +23,7 @@ BUNDLED = Path(__file__).parents[1] / "bundled" / "people-finder.onnx"
 SIDE_MULTIPLE = 32  # the network halves its input five times
 # chosen on training pictures, see docs/people-finder.md
 LONGER_SIDE = 448
-LEAST_SCORE = 0.25
-MOST_OVERLAP = 0.6
-MOST_PEOPLE = 100
+MAX_OVERLAP = 0.6
 
 
 class PersonDetector(ABC):
@@ -76,8 +78,9 @@ class BundledPeopleFinder(PersonDetector):
     Args:
         weights: an ONNX file of ``diffusionpose train-people``; by default the bundled one.
         longer_side: to which pictures are scaled, pixels.
-        least_score: of a box to be kept; lower finds more people and more that are none.
-        most_overlap: IoU above which the less sure of two boxes goes.
+        min_score: of a box to be kept; lower finds more people and more that are none.
+        max_overlap: IoU above which the less sure of two boxes goes.
+        max_persons: so many at most in a picture, the surest.
         threads: of onnxruntime; 0 for one per core.
 
     Raises:
@@ -89,13 +92,15 @@ class BundledPeopleFinder(PersonDetector):
         weights: str | Path | None = None,
         *,
         longer_side: int = LONGER_SIDE,
-        least_score: float = LEAST_SCORE,
-        most_overlap: float = MOST_OVERLAP,
+        min_score: float = MIN_SCORE,
+        max_overlap: float = MAX_OVERLAP,
+        max_persons: int = MAX_PERSONS,
         threads: int = 0,
     ) -> None:
         self.longer_side = longer_side
-        self.least_score = least_score
-        self.most_overlap = most_overlap
+        self.min_score = min_score
+        self.max_overlap = max_overlap
+        self.max_persons = max_persons
         self._file = Path(weights or BUNDLED)
         self._network = load_finder_network(self._file, threads)
 
@@ -104,14 +109,17 @@ class BundledPeopleFinder(PersonDetector):
 
         The surest comes first; boxes lie inside the picture. Nobody found gives n = 0.
         """
-        return [
-            find_people(self._network, image, self.longer_side, self.least_score, self.most_overlap)
-            for image in images
-        ]
+        found = []
+        for image in images:
+            boxes, scores = find_people(
+                self._network, image, self.longer_side, self.min_score, self.max_overlap
+            )
+            found.append((boxes[: self.max_persons], scores[: self.max_persons]))
+        return found
 
     def identity(self) -> str:
         """Its file and its numbers."""
-        numbers = f"{self.longer_side} {self.least_score} {self.most_overlap}"
+        numbers = f"{self.longer_side} {self.min_score} {self.max_overlap} {self.max_persons}"
         return f"{type(self).__name__} {file_digest(self._file)} {numbers}"
 
 
@@ -143,17 +151,17 @@ def load_finder_network(path: str | Path, threads: int = 0) -> FinderNetwork:
 
 
 def find_people(
-    network: FinderNetwork, image: np.ndarray, longer_side: int, least_score: float, most_overlap: float
+    network: FinderNetwork, image: np.ndarray, longer_side: int, min_score: float, max_overlap: float
 ) -> Boxes:
     """Persons of a picture (H, W, 3) uint8 RGB; arguments and answer as :class:`BundledPeopleFinder`'s."""
     images, scale = network_input(image, longer_side)
     scores, boxes = network(images)
-    found = scores[0] > least_score  # (h, w)
+    found = scores[0] > min_score  # (h, w)
     height, width = image.shape[:2]
     limits = np.array([width, height, width, height], np.float32)
     kept_boxes = (boxes[0][:, found].T / scale).clip(0, limits).astype(np.float32)
     kept_scores = scores[0][found].astype(np.float32)
-    kept = suppress_overlaps(kept_boxes, kept_scores, most_overlap)[:MOST_PEOPLE]
+    kept = suppress_overlaps(kept_boxes, kept_scores, max_overlap)
     return kept_boxes[kept], kept_scores[kept]
 
 
@@ -187,13 +195,13 @@ def box_overlaps(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
     return np.asarray(shared / np.maximum(areas[0][:, None] + areas[1] - shared, 1e-9))
 
 
-def suppress_overlaps(boxes: np.ndarray, scores: np.ndarray, most_overlap: float) -> np.ndarray:
+def suppress_overlaps(boxes: np.ndarray, scores: np.ndarray, max_overlap: float) -> np.ndarray:
     """Greedy non-maximum suppression.
 
     Args:
         boxes: (n, 4) xyxy.
         scores: (n,).
-        most_overlap: a box whose IoU with a surer one is above it goes.
+        max_overlap: a box whose IoU with a surer one is above it goes.
 
     Returns:
         which boxes stay, surest first; boxes without area never do.
@@ -204,5 +212,5 @@ def suppress_overlaps(boxes: np.ndarray, scores: np.ndarray, most_overlap: float
     while len(order):
         best, order = order[0], order[1:]
         kept.append(int(best))
-        order = order[box_overlaps(boxes[best, None], boxes[order])[0] <= most_overlap]
+        order = order[box_overlaps(boxes[best, None], boxes[order])[0] <= max_overlap]
     return np.array(kept, int)

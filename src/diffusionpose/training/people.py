@@ -33,7 +33,7 @@ from diffusionpose.models.people_finder import (
 )
 from diffusionpose.runtime.boxes import Boxes
 from diffusionpose.runtime.images import read_image
-from diffusionpose.runtime.people import MOST_OVERLAP, box_overlaps, find_people
+from diffusionpose.runtime.people import MAX_OVERLAP, box_overlaps, find_people
 
 LABEL_OVERLAP = 0.3  # IoU with a labelled person below which a box is another person
 HELD_OUT_SCORE = 0.03  # of boxes that the held-out AP is computed from
@@ -268,7 +268,7 @@ def _found(finder: nn.Module, scene: Scene, settings: FinderSettings, least_scor
             read_image(scene.file),
             settings.input_size,
             least_score,
-            MOST_OVERLAP,
+            MAX_OVERLAP,
         )
 
 
