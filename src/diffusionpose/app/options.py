@@ -49,7 +49,8 @@ Detector = Annotated[
     arg(
         metavar="NAME",
         help="Finds the persons: 'dfine', 'rtdetr', 'fasterrcnn' or another of torchvision's, a folder with "
-        "a detector in the format of transformers, a hub id; 'whole' takes the whole picture as one; "
+        "a detector in the format of transformers, a hub id; 'people' is the one in the package; 'whole' "
+        "takes the whole picture as one; "
         "'auto' takes a detector that is at hand or can be downloaded, else the whole picture, and says so.",
     ),
 ]

@@ -356,7 +356,7 @@ def make_detector(
     """The detector that a name stands for.
 
     Args:
-        name: "auto"; "people", the bundled people finder; "whole", each whole picture; or a name, file, folder
+        name: "auto"; "people", the bundled finder; "whole", each whole picture; or a name, file, folder
             or hub id that :func:`~diffusionpose.runtime.detectors.load_detector` takes (extra ``detect``).
         device: as of :class:`PoseEstimator`.
         min_score: of the box, from which on a person counts as found.
