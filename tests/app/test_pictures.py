@@ -4,7 +4,8 @@ import pytest
 
 from diffusionpose import InputError
 from diffusionpose.app.options import make_folder, write_file, write_json
-from diffusionpose.app.predict import find_pictures
+from diffusionpose.app.predict import named_pictures
+from diffusionpose.runtime.images import list_pictures
 
 
 def touch(folder: Path, *names: str) -> list[Path]:
@@ -14,8 +15,33 @@ def touch(folder: Path, *names: str) -> list[Path]:
     return [folder / name for name in names]
 
 
+def find_pictures(given, known_id):
+    files, problems, remarks = list_pictures(given)
+    return named_pictures(files, known_id), problems + remarks
+
+
+def test_what_a_folder_holds_beside_its_pictures_is_named(tmp_path: Path) -> None:
+    touch(tmp_path, "a.jpg", "b.HEIC", "c.jfif", "sub/d.jpg", "sub/e/f.png", "notes.txt", "empty/x.txt")
+    files, problems, remarks = list_pictures([tmp_path])
+    assert [file.name for file in files] == ["a.jpg", "c.jfif"]
+    assert [problem.split(": ")[0] for problem in problems] == [str(tmp_path / "b.HEIC")]
+    (remark,) = remarks
+    assert f"{tmp_path / 'sub'}) hold pictures as well; --recursive" in remark
+    files, _, remarks = list_pictures([tmp_path], recursive=True)
+    assert [file.name for file in files] == ["a.jpg", "c.jfif", "d.jpg", "f.png"]
+    assert remarks == []
+
+
+def test_patterns(tmp_path: Path) -> None:
+    touch(tmp_path, "x/a.jpg", "y/b.jpg", "y/[1].jpg")
+    assert [f.name for f in list_pictures([tmp_path / "*" / "*.jpg"])[0]] == ["a.jpg", "[1].jpg", "b.jpg"]
+    assert [f.name for f in list_pictures([tmp_path / "y" / "[1].jpg"])[0]] == ["[1].jpg"]
+    files, (problem,), _ = list_pictures([tmp_path / "*.png"])
+    assert (files, problem) == ([], f"{tmp_path / '*.png'}: no file fits this pattern; check it")
+
+
 def test_a_folder_stands_for_its_pictures_in_order(tmp_path: Path) -> None:
-    touch(tmp_path, "b.JPG", "a.png", "notes.txt", "._a.png", "sub/c.jpg", ".thumbs/d.jpg")
+    touch(tmp_path, "b.JPG", "a.png", "notes.txt", "._a.png", ".thumbs/d.jpg")
     (tmp_path / "folder.jpg").mkdir()
     pictures, problems = find_pictures([tmp_path], lambda path: None)
     assert [picture.file_name for picture in pictures] == ["a.png", "b.JPG"]

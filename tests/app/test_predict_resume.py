@@ -14,8 +14,7 @@ import pytest
 from PIL import Image
 
 from diffusionpose.app import predict as picture_job
-from diffusionpose.poses import read_csv
-from diffusionpose.poses import Pose
+from diffusionpose.poses import Pose, read_csv
 from diffusionpose.runtime.estimator import Request
 
 Run = Callable[..., tuple[int, str, str]]

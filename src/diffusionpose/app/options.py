@@ -26,7 +26,8 @@ Weights = Annotated[
     str | None,
     arg(
         metavar="W",
-        help="A run folder, a .safetensors, .onnx or .xml file, the name of a bundled model or a hub id.",
+        help="The name of a bundled model, an .onnx or .xml file or an exported folder; or, with PyTorch, a "
+        "run folder, a .safetensors file, a hub id.",
         help_behavior_hint="(default: the bundled model)",
     ),
 ]
@@ -84,14 +85,19 @@ def file_digest(path: Path) -> str:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
 
 
-def weights_digest(path: Path) -> str:
-    """SHA-256 of a model's file, and of the one beside it that holds the numbers of an OpenVINO one.
-
-    Raises:
-        InputError: one cannot be read.
-    """
-    parts = [path, path.with_suffix(".bin")] if path.suffix == ".xml" else [path]
-    return " ".join(file_digest(part) for part in parts)
+def weights_stamp(weights: str | None) -> list[Any]:
+    """By what weights are known again: their name and, where they are files, the size and time of each."""
+    if weights is None:
+        return []
+    path = Path(weights)
+    suffixes = (".onnx", ".xml", ".bin", ".safetensors")
+    files = sorted(path.iterdir()) if path.is_dir() else [path, path.with_suffix(".bin")]
+    stamps = []
+    for file in files:
+        if file.suffix in suffixes and file.is_file():
+            facts = file.stat()
+            stamps.append([file.name, facts.st_size, facts.st_mtime_ns])
+    return [weights, stamps]
 
 
 def ends_digest(path: Path) -> dict[str, Any]:
@@ -285,7 +291,8 @@ class EstimatorOptions:
     @classmethod
     def of(cls, command: PredictCommand | VideoCommand) -> EstimatorOptions:
         """Those of a command; its detector is left out where it is given boxes."""
-        options = {name: getattr(command, name) for name in ("steps", "decode", "flip", "batch_size")}
+        names = ("steps", "decode", "flip", "batch_size", "skeleton")
+        options = {name: getattr(command, name, None) for name in names}
         detector = None if command.boxes else command.detector
         return cls(command.weights, command.device, options, detector, command.box_score)
 
@@ -317,7 +324,7 @@ def local_engine(how: EstimatorOptions, finish: Finish) -> Ready:
     estimator = how.make(say)
     engine, network = LocalEngine(estimator, finish), estimator.network
     detector = None if how.detector is None else estimator.detector.identity()
-    return Ready(engine, network.skeleton, network.device, estimator.batch_size, detector)
+    return Ready(engine, estimator.skeleton, network.device, estimator.batch_size, detector)
 
 
 @contextmanager

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 from tqdm import tqdm
@@ -26,11 +26,14 @@ from diffusionpose.app.options import (
     Detector,
     Device,
     Flip,
+    Joints,
     Output,
     Steps,
     Weights,
+    file_digest,
     make_folder,
     say,
+    weights_stamp,
     write_by,
     write_file,
     write_json_list,
@@ -39,8 +42,20 @@ from diffusionpose.errors import InputError
 from diffusionpose.journal import Journal
 
 if TYPE_CHECKING:
+    from diffusionpose.app.options import Ready
     from diffusionpose.poses import Pose
     from diffusionpose.runtime.boxes import PeopleFile
+    from diffusionpose.runtime.estimator import Answer, PictureTask, Request
+
+BY_DETECTOR = "(default: the detector looks for persons)"
+EACH_CORE = "(default: one for each GPU, or core where there is none)"
+THIS_MACHINE = "(default: a Ray of this machine alone)"
+PROGRESS = "progress.jsonl"
+RESULTS = ("keypoints.json", "keypoints.csv", PROGRESS)
+BAR = "{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} pictures, {rate_noinv_fmt}, {remaining} left"
+
+
+# --- pictures, and what each is called in the results ---
 
 
 @dataclass(frozen=True)
@@ -50,7 +65,7 @@ class Picture:
     Attributes:
         path: the file.
         file_name: what results call it: its name, or its path where another has the same name.
-        drawn: name of the PNG that is drawn of it, unlike every other's.
+        drawn: name of the file that is drawn of it, unlike every other's.
         image_id: its number in results, unlike every other's.
     """
 
@@ -59,52 +74,26 @@ class Picture:
     drawn: str
     image_id: int
 
-    def rows(self, poses: Sequence[Pose]) -> list[dict[str, Any]]:
-        """Its poses as keypoints.json has them: COCO results, with ``box``, ``file_name`` and ``drawn``."""
-        more = {"file_name": self.file_name, "drawn": self.drawn}
-        return [{**pose.to_coco_result(self.image_id), "box": pose.rounded_box, **more} for pose in poses]
 
+def named_pictures(
+    files: Sequence[Path], known_id: Callable[[Path], int | None], suffix: str = ".png"
+) -> list[Picture]:
+    """Picture files with what each is called in the results.
 
-def find_pictures(
-    given: Sequence[Path], known_id: Callable[[Path], int | None]
-) -> tuple[list[Picture], list[str]]:
-    """The pictures among files and folders, each once.
-
-    Of a folder its pictures are taken, sorted by name, not those of its sub-folders. The drawing of
-    ``a/x.jpg`` is ``x.png``, and that of a second ``b/x.jpg`` is ``x_2.png``. A picture's number is
-    the one that ``known_id`` tells; else the one its name ends in (``000000000785.jpg`` is 785); else,
-    and where another has it already, the smallest that is free.
-
-    Returns:
-        the pictures, and a message for every folder that has none.
+    The drawing of ``a/x.jpg`` is ``x.png``, and that of a second ``b/x.jpg`` is ``x_2.png``. A picture's
+    number is the one that ``known_id`` tells; else the one its name ends in (``000000000785.jpg`` is 785);
+    else, and
+    where another has it already, the smallest that is free.
     """
-    from diffusionpose.runtime.images import PICTURE_SUFFIXES
-
-    paths: dict[str, Path] = {}  # by absolute path, so that none comes twice
-    problems = []
-    for path in given:
-        inside = list(_of_folder(path, PICTURE_SUFFIXES)) if path.is_dir() else [path]
-        if not inside:
-            kinds = " ".join(sorted(PICTURE_SUFFIXES))
-            problems.append(f"{path}: no pictures in this folder (looked for {kinds}); name another")
-        paths.update((os.path.abspath(file), file) for file in inside)
-    files = list(paths.values())
     names = Counter(file.name for file in files)
-    ids = _numbers(files, known_id)
-    pictures = [
+    facts = zip(files, _drawn_names(files, suffix), _numbers(files, known_id), strict=True)
+    return [
         Picture(file, file.name if names[file.name] == 1 else file.as_posix(), drawn, image_id)
-        for file, drawn, image_id in zip(files, _drawn_names(files), ids, strict=True)
+        for file, drawn, image_id in facts
     ]
-    return pictures, problems
 
 
-def _of_folder(folder: Path, suffixes: Set[str]) -> Iterator[Path]:
-    for path in sorted(folder.iterdir()):
-        if path.suffix.lower() in suffixes and not path.name.startswith(".") and path.is_file():
-            yield path
-
-
-def _drawn_names(files: Sequence[Path]) -> Iterator[str]:
+def _drawn_names(files: Sequence[Path], suffix: str) -> Iterator[str]:
     """<stem>.png, made different where stems are the same, upper and lower case taken as one."""
     stems = {file.stem.lower() for file in files}
     taken: set[str] = set()
@@ -114,7 +103,7 @@ def _drawn_names(files: Sequence[Path]) -> Iterator[str]:
             copy += 1
             stem = f"{file.stem}_{copy}"
         taken.add(stem.lower())
-        yield f"{stem}.png"
+        yield f"{stem}{suffix}"
 
 
 def _numbers(files: Sequence[Path], known_id: Callable[[Path], int | None]) -> list[int]:
@@ -161,156 +150,76 @@ def check_boxes(boxes: PeopleFile, pictures: list[Picture]) -> None:
         say(note)
 
 
-# What of a folder run is done already: its journal, by the numbers of the pictures
-
-JOURNAL = "progress.jsonl"
-Entry = dict[str, Any]
+# --- what is done already ---
 
 
-class PicturesDone:
-    """The pictures of a job that are done, kept in OUTPUT/progress.jsonl until all are.
+class Progress:
+    """OUTPUT/progress.jsonl: what is done, until all is.
 
-    An entry says of a picture: its number in the job, its size and time of change when it was read, its
-    rows for keypoints.json, the problems with its boxes, and why it could not be read. It counts as done
-    while the file is unchanged, could be read, and its drawing is there. Where one of a group is not, the
-    whole group is done again, for its pictures went through the network together.
+    An entry holds the rows of one picture's poses under a key made of all that decides them: the settings,
+    the file with its size and time of change, and the name of its drawing. So other settings, or a changed
+    picture, are simply not done yet, and pictures may be added or removed.
 
     Args:
-        output: the folder.
-        job: all that decides the results, but the pictures.
-        pictures: all of the job, in its order.
-        group: how many pictures go through the network together.
+        output: folder of the results.
+        settings: all that decides the results of every picture.
 
     Raises:
-        InputError: the journal there is of another job, damaged, or cannot be written.
+        InputError: another program is at work in the folder, or it cannot be read or written.
     """
 
-    def __init__(self, output: Path, job: Mapping[str, Any], pictures: Sequence[Picture], group: int) -> None:
-        self.output, self.pictures, self.group = output, pictures, group
-        self._journal = Journal(output / JOURNAL, {**job, "pictures": _digest(pictures)})
-        self._positions: dict[int, int] = {}
-        self.empty: set[int] = set()  # of those, in which nobody was found
-        self.problems: list[str] = []
+    def __init__(self, output: Path, settings: Mapping[str, Any]) -> None:
+        self.output = output
+        self._settings = json.dumps(settings, sort_keys=True)
+        self._journal = Journal(output / PROGRESS, {"command": "predict"})
+        self._positions = {entry["key"]: position for position, entry in self._journal.positions()}
+
+    def key(self, picture: Picture) -> str:
+        """Of a picture as it is now."""
         try:
-            for number in sorted(self._find()):
-                self._forget(number)
-                self._journal.append({"again": number})
-        except InputError:
+            facts = picture.path.stat()
+            stamp = (facts.st_size, facts.st_mtime_ns)
+        except OSError:
+            stamp = (0, 0)
+        content = repr((self._settings, os.path.abspath(picture.path), stamp, picture.drawn))
+        return hashlib.sha256(content.encode(errors="surrogateescape")).hexdigest()
+
+    def find(self, picture: Picture) -> dict[str, Any] | None:
+        """The entry of a picture that is done and drawn."""
+        position = self._positions.get(self.key(picture))
+        if position is None or not (self.output / picture.drawn).exists():
+            return None
+        entry: dict[str, Any] = next(iter(self._journal.read([position])))
+        return entry
+
+    def add(self, key: str, rows: list[dict[str, Any]], problems: list[str]) -> int:
+        """Note that a picture is done; the position of its entry. InputError where the disk is full."""
+        self._positions[key] = self._journal.append({"key": key, "rows": rows, "problems": problems})
+        return self._positions[key]
+
+    def rows(self, position: int) -> list[dict[str, Any]]:
+        """Those of an entry."""
+        rows: list[dict[str, Any]] = next(iter(self._journal.read([position])))["rows"]
+        return rows
+
+    def position(self, picture: Picture) -> int:
+        """Of a picture's entry."""
+        return self._positions[self.key(picture)]
+
+    def close(self, finished: bool) -> None:
+        """Let go of the file; without one where all is done, or nothing is."""
+        if finished or not self._positions:
+            self._journal.remove()
+        else:
             self._journal.close()
-            raise
-
-    def __len__(self) -> int:
-        return len(self._positions)
-
-    def __contains__(self, number: int) -> bool:
-        return number in self._positions
-
-    def add(self, number: int, entry: Entry) -> None:
-        """Note that a picture is done.
-
-        Raises:
-            InputError: the disk is full.
-        """
-        position = self._journal.append({"picture": number, **entry})
-        if entry["failure"] is None:
-            self._take(number, position, entry)
-
-    def rows(self) -> Iterator[Entry]:
-        """The entries for keypoints.json, in the order of the pictures, read from the disk one by one."""
-        for entry in self._journal.read(self._positions[number] for number in sorted(self._positions)):
-            yield from entry["rows"]
-
-    def remove(self) -> None:
-        """Delete the journal: everything asked for is done."""
-        self._journal.remove()
-
-    def __enter__(self) -> PicturesDone:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._journal.close()
-
-    def _find(self) -> set[int]:
-        """Read what an earlier run left; the numbers of the groups that must be done again."""
-        spoilt: dict[int, None] = {}
-        problems: dict[int, list[str]] = {}
-        try:
-            for position, entry in self._journal.positions():
-                if "again" in entry:
-                    self._forget(entry["again"])
-                    continue
-                number = entry["picture"]
-                if self._holds(number, entry):
-                    self._take(number, position, entry)
-                    problems[number] = entry["problems"]
-                    spoilt.pop(number, None)
-                else:
-                    spoilt[number] = None
-        except (KeyError, IndexError, TypeError) as error:
-            raise InputError(f"{self._journal.path}: damaged; remove it to begin again") from error
-        groups = {number // self.group for number in spoilt}
-        for number in self._positions:
-            if number // self.group not in groups:
-                self.problems += problems[number]
-        return groups
-
-    def _holds(self, number: int, entry: Entry) -> bool:
-        picture = self.pictures[number]
-        unchanged = entry["failure"] is None and entry["stamp"] == stamp(picture.path)
-        return unchanged and (self.output / picture.drawn).exists()
-
-    def _take(self, number: int, position: int, entry: Entry) -> None:
-        self._positions[number] = position
-        if not entry["rows"]:
-            self.empty.add(number)
-
-    def _forget(self, group: int) -> None:
-        for number in range(group * self.group, (group + 1) * self.group):
-            self._positions.pop(number, None)
-            self.empty.discard(number)
 
 
-def stamp(path: Path) -> list[int] | None:
-    """Size in bytes and time of change in nanoseconds of a file; None where there is none."""
-    try:
-        facts = path.stat()
-    except OSError:
-        return None
-    return [facts.st_size, facts.st_mtime_ns]
-
-
-def _digest(pictures: Sequence[Picture]) -> str:
-    """Of which pictures there are, and what each is called in the results."""
-    digest = hashlib.sha256()
-    for picture in pictures:
-        facts = os.path.abspath(picture.path), picture.file_name, picture.drawn, picture.image_id
-        digest.update(repr(facts).encode() + b"\n")
-    return digest.hexdigest()
-
-
-# One run over pictures: what is left of it goes to an engine, and every answer to the disk at once
-
-if TYPE_CHECKING:
-    from diffusionpose.poses import Pose
-    from diffusionpose.runtime.boxes import PeopleFile
-    from diffusionpose.runtime.estimator import Answer, Engine, PictureTask, Request
-
-BAR = "{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} pictures, {rate_noinv_fmt}, {remaining} left"
-
-
-class Turn(NamedTuple):
-    """A picture whose turn it is: its number in the job, and its size and time of change before reading."""
-
-    number: int
-    picture: Picture
-    stamp: list[int] | None
+# --- drawing ---
 
 
 @dataclass(frozen=True)
 class DrawPicture:
-    """Writes FOLDER/<stem>.png, the picture with its poses, wherever the picture was read.
+    """Writes FOLDER/<stem>.png (or .jpg), the picture with its poses, wherever the picture was read.
 
     Attributes:
         folder: of the drawings.
@@ -328,146 +237,30 @@ class DrawPicture:
         """Draw one picture.
 
         Raises:
+            PictureError: it cannot be stored in this format.
             InputError: it cannot be written, as on a full disk.
         """
         import cv2
 
         from diffusionpose.runtime.drawing import draw_poses
+        from diffusionpose.runtime.estimator import PictureError
 
-        sure = [p for p, score in zip(poses, request.scores, strict=True) if score >= self.box_score]
-        drawn = draw_poses(request.image, sure, boxes=self.boxes, scores=self.boxes, names=self.names)
-        png = cv2.imencode(".png", drawn[:, :, ::-1])[1].tobytes()
-        write_file(self.folder / request.source.picture.drawn, png)
-
-
-class PictureJob:
-    """Does the pictures that are not done yet, and writes the results of all.
-
-    Args:
-        output: folder of the results.
-        done: the pictures, and which are done already.
-        boxes: of the persons; None where the detector looks for them.
-        joints: names of the joints, for keypoints.csv; None leaves that file out.
-        problems: how many there were before any picture was read.
-    """
-
-    def __init__(
-        self,
-        output: Path,
-        done: PicturesDone,
-        boxes: PeopleFile | None,
-        joints: Sequence[str] | None,
-        problems: int,
-    ) -> None:
-        self.output, self.done, self.boxes, self.joints = output, done, boxes, joints
-        self.pictures = done.pictures
-        self.problems, self.failures, self.poses = problems, 0, 0
-
-    def run(self, engine: Engine) -> int:
-        """Go on until all is done; 0 if every picture and box could be used."""
-        start, before = time.perf_counter(), len(self.done)
-        self._report(self.done.problems)
-        if before:
-            say(f"going on with a run that was stopped: {before} of {len(self.pictures)} pictures are done")
+        shown = [p for p, score in zip(poses, request.scores, strict=True) if score >= self.box_score]
+        drawn = draw_poses(request.image, shown, boxes=self.boxes, scores=self.boxes, names=self.names)
+        name = request.source.drawn
         try:
-            with self._bar(before) as bar, closing(engine.run(self._left())) as answers:
-                for answer in answers:
-                    self._note(answer)
-                    bar.update()
-        except KeyboardInterrupt:
-            done = f"{len(self.done)} of {len(self.pictures)} pictures are done"
-            say(f"{done}; the same command goes on from there")
-            raise
-        finally:  # also after Ctrl-C or a full disk: what is done is in the JSON as well
-            self._write()
-        if not self.failures:
-            self.done.remove()
-        self._sum_up(len(self.done) - before, time.perf_counter() - start)
-        return 1 if self.problems else 0
-
-    def _bar(self, before: int) -> Any:
-        total = len(self.pictures)
-        return tqdm(
-            total=total,
-            initial=before,
-            unit=" pictures",
-            bar_format=BAR,
-            smoothing=0,
-            disable=None,
-            leave=False,
-        )
-
-    def _left(self) -> Iterator[list[PictureTask]]:
-        """The groups with pictures that are not done yet."""
-        from diffusionpose.runtime.estimator import PictureTask
-
-        for first in range(0, len(self.pictures), self.done.group):
-            numbers = range(first, min(first + self.done.group, len(self.pictures)))
-            wanted = [number not in self.done for number in numbers]
-            if not any(wanted):
-                continue
-            group = []
-            for number, want in zip(numbers, wanted, strict=True):
-                picture = self.pictures[number]
-                boxes, scores = self.boxes.of(picture.path) if self.boxes else (None, None)
-                turn = Turn(number, picture, stamp(picture.path))
-                group.append(PictureTask(picture.path, boxes, scores, turn, want))
-            yield group
-
-    def _note(self, answer: Answer) -> None:
-        """Bring what became of a picture to the disk."""
-        number, picture, before = answer.source
-        rows = picture.rows(answer.poses)
-        of = f" in {self.boxes.path}" if self.boxes else ""
-        problems = [f"{picture.path}: {problem}{of}" for problem in answer.problems]
-        self.done.add(
-            number, {"stamp": before, "rows": rows, "problems": problems, "failure": answer.failure}
-        )
-        self.failures += answer.failure is not None
-        self._report(problems + ([] if answer.failure is None else [answer.failure]))
-
-    def _report(self, problems: Sequence[str]) -> None:
-        self.problems += len(problems)
-        for problem in problems:
-            tqdm.write(f"diffusionpose: {problem}", file=sys.stderr)  # above the bar, if there is one
-
-    def _write(self) -> None:
-        """keypoints.json, and keypoints.csv where it is asked for, row by row."""
-        from diffusionpose.poses import result_rows, write_csv
-
-        self.poses = write_json_list(self.output / "keypoints.json", self.done.rows())
-        if (joints := self.joints) is not None:
-            rows = result_rows(self.done.rows(), joints)
-            write_by(self.output / "keypoints.csv", lambda part: write_csv(part, rows))
-
-    def _sum_up(self, done: int, seconds: float) -> None:
-        print(
-            f"{len(self.done)} of {len(self.pictures)} pictures, {self.poses} poses, {seconds:.1f} s "
-            f"({done / seconds:.1f} pictures/s): {self.output / '*.png'}, {self.output / 'keypoints.json'}"
-            + (f", {self.output / 'keypoints.csv'}" if self.joints else "")
-        )
-        if self.done.empty and not self.boxes:
-            first = self.pictures[min(self.done.empty)].path
-            say(f"no person found in {len(self.done.empty)} of {len(self.done)} pictures, {first} first")
-        if self.problems:
-            say(f"{self.problems} problem{'s' * (self.problems > 1)}, listed above; the rest is done")
-        if self.failures:
-            say(
-                "the same command tries the pictures again that could not be read; "
-                f"to begin anew, remove {self.output / JOURNAL}"
+            done, content = cv2.imencode(Path(name).suffix, drawn[:, :, ::-1])
+        except cv2.error:
+            done = False
+        if not done:
+            height, width = drawn.shape[:2]
+            raise PictureError(
+                f"{request.source.path}: {width}x{height} pixels cannot be drawn as {Path(name).suffix}; scale it down"
             )
+        write_file(self.folder / name, content.tobytes())
 
 
-# ``diffusionpose predict``: poses in pictures, drawn and as JSON
-
-if TYPE_CHECKING:
-    from diffusionpose.app.options import Ready
-    from diffusionpose.runtime.boxes import PeopleFile
-
-BY_DETECTOR = "(default: the detector looks for persons)"
-EACH_CORE = "(default: one for each GPU, or core where there is none)"
-THIS_MACHINE = "(default: a Ray of this machine alone)"
-RESULTS = ("keypoints.json", "keypoints.csv", "progress.jsonl")
+# --- the command ---
 
 
 @dataclass(frozen=True)
@@ -476,8 +269,8 @@ class PredictCommand:
 
     Writes OUTPUT/<stem>.png, each picture with its poses drawn (only joints with a score of 0.2 or
     more, only persons whose box has the least score), and OUTPUT/keypoints.json, all of them as
-    a COCO results list to which file_name and box (x0, y0, x1, y1) are added. A picture that
-    cannot be used is reported, the others are done, and the exit status is 1.
+    a COCO results list to which file_name, box (x0, y0, x1, y1) and the names of the joints are added. A
+    picture that cannot be used is reported, the others are done, and the exit status is 1.
 
     A run that is stopped, in whatever way, goes on when the same command is given again:
     OUTPUT/progress.jsonl holds what is done until all is.
@@ -490,17 +283,23 @@ class PredictCommand:
     images: tyro.conf.Positional[
         Annotated[tuple[Path, ...], tyro.conf.arg(metavar="IMAGE...", help_behavior_hint="")]
     ]
-    """Pictures, or folders of pictures."""
+    """Pictures, folders of pictures, or patterns like 'trip/*/*.jpg'."""
     output: Output
+    recursive: FlagCreatePairsOff[bool] = False
+    """Take the pictures of sub-folders as well."""
     boxes: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint=BY_DETECTOR)] = None
     """Person boxes."""
     detector: Detector = "auto"
     box_score: BoxScore = 0.3  # detection files list boxes down to a score of 0
+    format: Literal["png", "jpg"] = "png"
+    """Of the drawings."""
     draw_boxes: FlagCreatePairsOff[bool] = False
     """Draw the person boxes, and write the scores of the poses."""
     draw_names: FlagCreatePairsOff[bool] = False
     """Write the names of the joints."""
     weights: Weights = None
+    skeleton: Joints = None
+    """Joints of the poses, where the model has more: coco or crowdpose."""
     steps: Steps = None
     decode: Decode = "dark"
     flip: Flip = True
@@ -529,53 +328,45 @@ class PredictCommand:
             say("predict: --workers and --ray-address go with --engine ray")
             return 2
         from diffusionpose.runtime.boxes import PeopleFile
+        from diffusionpose.runtime.images import list_pictures
 
         boxes = None if self.boxes is None else PeopleFile(self.boxes)
-        pictures, problems = find_pictures(self.images, boxes.image_id if boxes else lambda path: None)
+        files, problems, remarks = list_pictures(self.images, self.recursive)
+        pictures = named_pictures(files, boxes.image_id if boxes else lambda path: None, f".{self.format}")
         self._check_output(pictures)
+        for remark in remarks:
+            say(remark)
         if boxes is not None:
             check_boxes(boxes, pictures)
             problems += boxes.problems
         with self._engine() as ready:
-            job = self._job(ready, boxes)
-            with PicturesDone(self.output, job, pictures, ready.batch_size) as done:
-                for problem in problems:
-                    say(problem)
-                joints = ready.skeleton.joints if self.csv else None
-                return PictureJob(self.output, done, boxes, joints, len(problems)).run(ready.engine)
+            return _Run(self, pictures, boxes, problems, ready).run()
 
     @contextmanager
     def _engine(self) -> Iterator[Ready]:
         """The engine that is asked for, for as long as the block lasts."""
         from diffusionpose.app.options import EstimatorOptions, local_engine, ray_engine
 
-        how = EstimatorOptions.of(self)
+        options = EstimatorOptions.of(self)
         finish = DrawPicture(self.output.absolute(), self.box_score, self.draw_boxes, self.draw_names)
         if self.engine == "local":
-            yield local_engine(how, finish)
+            yield local_engine(options, finish)
         else:
-            with ray_engine(how, finish, self.workers, self.ray_address) as ready:
+            with ray_engine(options, finish, self.workers, self.ray_address) as ready:
                 yield ready
 
-    def _job(self, ready: Ready, boxes: PeopleFile | None) -> dict[str, Any]:
-        """All that decides the results, but the pictures."""
+    def settings(self, ready: Ready) -> dict[str, Any]:
+        """All that decides the results of a picture, but the picture."""
         from diffusionpose import __version__
-        from diffusionpose.app.options import file_digest, weights_digest
-        from diffusionpose.models.checkpoints import find_weights
 
+        names = ("steps", "decode", "flip", "box_score", "draw_boxes", "draw_names")
         return {
             "version": __version__,
-            "weights": weights_digest(find_weights(self.weights)),
-            "steps": self.steps,
-            "decode": self.decode,
-            "flip": self.flip,
-            "device": ready.device,
-            "batch_size": ready.batch_size,
-            "boxes": file_digest(boxes.path) if boxes else None,
+            "weights": weights_stamp(self.weights),
+            "joints": ready.skeleton.joints,
+            "boxes": file_digest(self.boxes) if self.boxes else None,
             "detector": ready.detector,
-            "box_score": self.box_score,
-            "draw_boxes": self.draw_boxes,
-            "draw_names": self.draw_names,
+            **{name: getattr(self, name) for name in names},
         }
 
     def _check_output(self, pictures: list[Picture]) -> None:
@@ -591,3 +382,164 @@ class PredictCommand:
         for source in [*(picture.path for picture in pictures), *([self.boxes] if self.boxes else [])]:
             if source.resolve() in written:
                 raise InputError(f"{source}: would be overwritten by the result; name another --output")
+
+
+class _Run:
+    """One run: what is not done yet goes to the engine, and every answer to the disk at once."""
+
+    def __init__(
+        self,
+        command: PredictCommand,
+        pictures: list[Picture],
+        boxes: PeopleFile | None,
+        problems: list[str],
+        ready: Ready,
+    ) -> None:
+        self.command, self.pictures, self.boxes, self.ready = command, pictures, boxes, ready
+        self.output = command.output
+        self.progress = Progress(command.output, command.settings(ready))
+        self.positions: dict[str, int] = {}  # of the entries of pictures that are done, by their file_name
+        self.empty: list[Path] = []  # pictures in which nobody was found
+        self.problems = self.failures = self.poses = 0
+        self._report(problems)
+
+    def run(self) -> int:
+        """Go on until all is done; 0 if every picture and box could be used."""
+        left, began = self._left(), time.perf_counter()
+        before = len(self.positions)
+        if before:
+            say(f"going on with a run that was stopped: {before} of {len(self.pictures)} pictures are done")
+        finished = False
+        try:
+            with self._bar(before) as bar, closing(self.ready.engine.run(self._tasks(left))) as answers:
+                for answer in answers:
+                    self._note(answer)
+                    bar.update()
+            finished = not self.failures
+        except KeyboardInterrupt:
+            done = f"{len(self.positions)} of {len(self.pictures)} pictures are done"
+            say(f"{done}; the same command goes on from there")
+            raise
+        finally:  # also after Ctrl-C or a full disk: what is done is in the JSON as well
+            try:
+                self._write()
+            finally:
+                self.progress.close(finished)
+        self._sum_up(len(self.positions) - before, time.perf_counter() - began)
+        return 1 if self.problems else 0
+
+    def _left(self) -> list[Picture]:
+        """The pictures that are not done yet; the others are noted."""
+        left = []
+        for picture in self.pictures:
+            entry = self.progress.find(picture)
+            if entry is None:
+                left.append(picture)
+            else:
+                self._done(picture, self.progress.position(picture), entry["rows"])
+                self._report(entry["problems"])
+        return left
+
+    def _tasks(self, pictures: Sequence[Picture]) -> Iterator[list[PictureTask]]:
+        """Groups of pictures, as many as fill a batch with one person each."""
+        from diffusionpose.runtime.estimator import PictureTask
+
+        for first in range(0, len(pictures), self.ready.batch_size):
+            group = []
+            for picture in pictures[first : first + self.ready.batch_size]:
+                boxes, scores = self.boxes.of(picture.path) if self.boxes else (None, None)
+                # the key before the picture is read: one that changes meanwhile is not done
+                group.append(
+                    PictureTask(picture.path, boxes, scores, _Source(picture, self.progress.key(picture)))
+                )
+            yield group
+
+    def _note(self, answer: Answer) -> None:
+        """Bring what became of a picture to the disk."""
+        picture, failure = answer.source.picture, answer.failure
+        of = f" in {self.boxes.path}" if self.boxes else ""
+        problems = [f"{picture.path}: {problem}{of}" for problem in answer.problems]
+        if failure is None:
+            joints = list(self.ready.skeleton.joints)
+            rows = [
+                {**pose.to_coco_result(0), "box": pose.rounded_box, "joints": joints} for pose in answer.poses
+            ]
+            self._done(picture, self.progress.add(answer.source.key, rows, problems), rows)
+        else:
+            self.failures += 1
+        self._report([*problems, *([] if failure is None else [failure])])
+
+    def _done(self, picture: Picture, position: int, rows: Sequence[Any]) -> None:
+        self.positions[picture.file_name] = position
+        if not rows:
+            self.empty.append(picture.path)
+
+    def _rows(self) -> Iterator[dict[str, Any]]:
+        """The entries of keypoints.json, in the order of the pictures, read from the disk one by one."""
+        for picture in self.pictures:
+            if picture.file_name in self.positions:
+                names = {"file_name": picture.file_name, "drawn": picture.drawn}
+                for row in self.progress.rows(self.positions[picture.file_name]):
+                    yield {**row, "image_id": picture.image_id, **names}
+
+    def _write(self) -> None:
+        """keypoints.json, and keypoints.csv where it is asked for, row by row."""
+        from diffusionpose.poses import result_rows, write_csv
+
+        self.poses = write_json_list(self.output / "keypoints.json", self._rows())
+        if self.command.csv:
+            rows = result_rows(self._rows(), self.ready.skeleton.joints)
+            write_by(self.output / "keypoints.csv", lambda part: write_csv(part, rows))
+
+    def _bar(self, before: int) -> Any:
+        options = {"unit": " pictures", "bar_format": BAR, "smoothing": 0, "disable": None, "leave": False}
+        return tqdm(total=len(self.pictures), initial=before, **options)
+
+    def _report(self, problems: Sequence[str]) -> None:
+        self.problems += len(problems)
+        for problem in problems:
+            tqdm.write(f"diffusionpose: {problem}", file=sys.stderr)  # above the bar, if there is one
+
+    def _sum_up(self, done: int, seconds: float) -> None:
+        drawn = self.output / f"*.{self.command.format}"
+        print(
+            f"{_count(len(self.positions), 'picture', len(self.pictures))}, {_count(self.poses, 'pose')}, "
+            f"{seconds:.1f} s ({done / seconds:.1f} pictures/s): {drawn}, {self.output / 'keypoints.json'}"
+            + (f", {self.output / 'keypoints.csv'}" if self.command.csv else "")
+        )
+        if self.empty and not self.boxes:
+            say(
+                f"no person found in {len(self.empty)} of {len(self.positions)} pictures, "
+                f"{self.empty[0]} first"
+            )
+        if self.problems:
+            say(f"{_count(self.problems, 'problem')}, listed above; the rest is done")
+        if self.failures:
+            say(
+                "the same command tries the pictures again that could not be read; "
+                f"to begin anew, remove {self.output / PROGRESS}"
+            )
+
+
+@dataclass(frozen=True)
+class _Source:
+    """What a run knows a picture by."""
+
+    picture: Picture
+    key: str
+
+    @property
+    def path(self) -> Path:
+        """Of the file."""
+        return self.picture.path
+
+    @property
+    def drawn(self) -> str:
+        """Name of the drawing."""
+        return self.picture.drawn
+
+
+def _count(number: int, what: str, of: int | None = None) -> str:
+    """``3 poses``, ``1 pose``, ``2 of 3 pictures``."""
+    total = number if of is None else of
+    return f"{number}{'' if of is None else f' of {of}'} {what}{'' if total == 1 else 's'}"

@@ -26,7 +26,7 @@ from diffusionpose.app.options import (
     file_digest,
     make_folder,
     say,
-    weights_digest,
+    weights_stamp,
 )
 from diffusionpose.app.predict import BY_DETECTOR
 from diffusionpose.errors import InputError
@@ -112,13 +112,12 @@ class VideoCommand:
     def identity(self, estimator: PoseEstimator) -> dict[str, Any]:
         """All that decides what is found in a frame, for the journal."""
         from diffusionpose import __version__
-        from diffusionpose.models.checkpoints import find_weights
 
         options = ("detect_every", "smooth", "from_last", "max_frames", "steps", "decode", "flip")
         return {
             "version": __version__,
             "video": ends_digest(Path(self.source)),
-            "weights": weights_digest(find_weights(self.weights)),
+            "weights": weights_stamp(self.weights),
             "boxes": file_digest(self.boxes)
             if self.boxes
             else [estimator.detector.identity(), self.box_score],

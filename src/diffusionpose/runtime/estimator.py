@@ -488,7 +488,6 @@ class PictureTask:
     boxes: np.ndarray | None = None
     scores: np.ndarray | None = None
     source: Any = None
-    wanted: bool = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -528,7 +527,7 @@ class LocalEngine:
 
     def run(self, groups: Iterable[Group]) -> Generator[Answer]:
         """The answers in the order of the tasks."""
-        tasks = (task for group in groups for task in group if task.wanted)
+        tasks = (task for group in groups for task in group)
         return pose_pictures(self.estimator, tasks, self.finish)
 
 

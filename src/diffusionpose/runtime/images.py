@@ -2,33 +2,46 @@
 
 from __future__ import annotations
 
+import glob
 import io
+import os
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError, features
 
 from diffusionpose.errors import InputError
 
 # Only formats decoded inside Pillow: its EPS and WMF readers would start other programs.
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000")
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000", "MPO") + (
+    ("AVIF",) if features.check("avif") else ()
+)
 PICTURE_SUFFIXES = frozenset(
-    (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".jp2", ".mpo")
+    (
+        ".jpg",
+        ".jpeg",
+        ".jfif",
+        ".png",
+        ".webp",
+        ".bmp",
+        ".gif",
+        ".tif",
+        ".tiff",
+        ".ppm",
+        ".pgm",
+        ".jp2",
+        ".mpo",
+    )
+    + ((".avif",) if "AVIF" in FORMATS else ())
 )  # of pictures in a folder; a file that is named may have any
+# of pictures that cannot be read: in a folder they are named, not passed over
+OTHER_SUFFIXES = frozenset(
+    (".heic", ".heif", ".avif", ".jxl", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raw", ".psd", ".tga")
+) - PICTURE_SUFFIXES  # fmt: skip
 MAX_PIXELS = 178_000_000  # Pillow refuses more than 178.9 million by itself
-EXIF_ORIENTATION = 0x0112
-TRANSPOSITIONS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-
 
 ImageLike = str | Path | bytes | Image.Image | np.ndarray
 
@@ -68,8 +81,8 @@ def as_image(image: Any, name: str = "picture") -> np.ndarray:
 def read_image(path: str | Path, orient: bool = True) -> np.ndarray:
     """A picture as (H, W, 3) uint8 RGB.
 
-    Grey, palette and CMYK pictures are converted, alpha is dropped, 16-bit values keep their upper
-    eight bits.
+    Grey, palette and CMYK pictures are converted, alpha is dropped, 16-bit values keep the upper eight of the
+    bits that the picture uses.
 
     Args:
         path: the file.
@@ -150,21 +163,82 @@ def _decode(source: Path | BinaryIO, name: str | Path) -> Image.Image:
 
 def _oriented(image: Image.Image) -> Image.Image:
     try:
-        orientation = image.getexif().get(EXIF_ORIENTATION)
+        return ImageOps.exif_transpose(image)
     except Exception:  # a damaged EXIF block says nothing about the orientation; the pixels are good
         return image
-    return image.transpose(TRANSPOSITIONS[orientation]) if orientation in TRANSPOSITIONS else image
 
 
 def _rgb(image: Image.Image, path: str | Path) -> np.ndarray:
     """uint8 RGB of a decoded picture of any mode."""
     if image.mode.startswith("I"):  # 16 bits a pixel, in 16- or 32-bit integers
-        values = np.asarray(image)
-        grey = (np.clip(values, 0, 65535).astype(np.uint16) >> 8).astype(np.uint8)
-        return np.repeat(grey[:, :, None], 3, axis=2)
+        values = np.clip(np.asarray(image), 0, 65535).astype(np.uint16)
+        # cameras and scanners put 10 or 12 bits into 16; the upper eight of those that are used count
+        bits = next(bits for bits in (8, 10, 12, 16) if values.max(initial=0) < 1 << bits)
+        return np.repeat((values >> (bits - 8)).astype(np.uint8)[:, :, None], 3, axis=2)
     try:
         if image.mode == "F":
             raise ValueError("pixels are floating-point numbers without a known range")
         return np.array(image.convert("RGB"))
     except ValueError as error:
         raise InputError(f"{path}: cannot become RGB ({error}); save it as an 8-bit RGB picture") from error
+
+
+def list_pictures(given: Sequence[Path], recursive: bool = False) -> tuple[list[Path], list[str], list[str]]:
+    """The picture files among files, folders and patterns, each once.
+
+    Of a folder its pictures are taken, sorted by name, and with ``recursive`` those of its sub-folders. A
+    name with ``*`` or ``?`` that is no file is a pattern ("trip/*/*.jpg").
+
+    Returns:
+        the files; a message for everything asked for that cannot be had; and remarks.
+    """
+    files: dict[str, Path] = {}  # by absolute path, so that none comes twice
+    problems: list[str] = []
+    remarks: list[str] = []
+    for path in given:
+        if path.is_dir():
+            inside = _of_folder(path, recursive, problems, remarks)
+        elif any(sign in str(path) for sign in "*?[") and not path.exists():
+            inside = [Path(name) for name in sorted(glob.glob(str(path), recursive=True))]
+            if not inside:
+                problems.append(f"{path}: no file fits this pattern; check it")
+        else:
+            inside = [path]
+        files.update((os.path.abspath(file), file) for file in inside)
+    return list(files.values()), problems, remarks
+
+
+def _of_folder(folder: Path, recursive: bool, problems: list[str], remarks: list[str]) -> list[Path]:
+    """A folder's pictures, and what is to be said of the others in it."""
+    every = [
+        path
+        for path in sorted(folder.rglob("*") if recursive else folder.iterdir())
+        if _is_shown(path, folder)
+    ]
+    pictures = [path for path in every if path.suffix.lower() in PICTURE_SUFFIXES and path.is_file()]
+    others = [path for path in every if path.suffix.lower() in OTHER_SUFFIXES and path.is_file()]
+    problems += [
+        f"{path}: left out, this kind of picture cannot be read; save it as JPEG or PNG" for path in others
+    ]
+    if not recursive:
+        below = [path for path in every if path.is_dir() and _has_picture(path)]
+        if below:
+            names = ", ".join(str(path) for path in below[:3]) + (", ..." if len(below) > 3 else "")
+            remarks.append(
+                f"{folder}: its sub-folders ({names}) hold pictures as well; --recursive takes them"
+            )
+    if not pictures and not others:
+        kinds = " ".join(sorted(PICTURE_SUFFIXES))
+        problems.append(f"{folder}: no pictures in this folder (looked for {kinds}); name another")
+    return pictures
+
+
+def _is_shown(path: Path, folder: Path) -> bool:
+    return not any(part.startswith(".") for part in path.relative_to(folder).parts)
+
+
+def _has_picture(folder: Path) -> bool:
+    try:
+        return any(path.suffix.lower() in PICTURE_SUFFIXES for path in folder.iterdir())
+    except OSError:
+        return False
