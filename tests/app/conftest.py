@@ -22,19 +22,13 @@ class Ended(NamedTuple):
 
 @pytest.fixture(autouse=True)
 def offline(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """No network and empty caches, whatever this machine has: there is no detector for "auto"."""
-    from diffusionpose.runtime import (
-        detectors as torchvision_models,
-    )
-    from diffusionpose.runtime import (
-        detectors as transformers_models,
-    )
+    """No network and empty caches, whatever this machine has."""
+    from diffusionpose.runtime import detectors
 
     nothing = tmp_path_factory.mktemp("cache") / "weights.pth"
-    monkeypatch.setattr(torchvision_models, "cached_weights", lambda name: nothing)
-    monkeypatch.setattr(transformers_models, "in_hub_cache", lambda repository: None)
-    for module in (torchvision_models, transformers_models):
-        monkeypatch.setattr(module, "out_of_reach", lambda url: "no network in tests")
+    monkeypatch.setattr(detectors, "cached_weights", lambda name: nothing)
+    monkeypatch.setattr(detectors, "in_hub_cache", lambda repository: None)
+    monkeypatch.setattr(detectors, "out_of_reach", lambda url: "no network in tests")
 
 
 @pytest.fixture
@@ -71,6 +65,7 @@ def predicted(
 
     def call(*words: object) -> tuple[int, str, list[dict]]:
         output = tmp_path / "out"
+        words += () if {"--boxes", "--detector"} & set(words) else ("--detector", "whole")
         status, _, err = run(
             "predict", *words, "--output", output, "--weights", tiny_weights, "--device", "cpu"
         )

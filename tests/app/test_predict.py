@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from diffusionpose import PoseEstimator
-from diffusionpose.runtime import detectors as choice
 from diffusionpose.runtime import drawing
+from diffusionpose.runtime import estimator as choice
 from diffusionpose.runtime.boxes import Boxes
 from diffusionpose.runtime.people import PersonDetector
 
@@ -22,22 +22,29 @@ Predicted = Callable[..., tuple[int, str, list[dict]]]
 def test_one_picture_gives_a_drawing_and_a_result(
     run: Run, tiny_weights: Path, photo: Path, tmp_path: Path, picture: np.ndarray
 ) -> None:
-    status, out, err = run("predict", photo, "--output", tmp_path / "new" / "out", "--weights", tiny_weights)
-    assert status == 0
-    assert err.startswith(
-        "diffusionpose: no detector to look for persons, so the pose model looks for one in each picture ("
-    )
-    assert err.count("\n") == 1
-    assert "1 of 1 pictures, 1 poses" in out
+    words = ("--weights", tiny_weights, "--detector", "whole")
+    status, out, err = run("predict", photo, "--output", tmp_path / "new" / "out", *words)
+    assert (status, err) == (0, "")
+    assert "1 of 1 picture, 1 pose" in out
     assert "keypoints.json" in out
     folder = tmp_path / "new" / "out"
     assert sorted(path.name for path in folder.iterdir()) == ["keypoints.json", "photo.png"]
     assert cv2.imread(str(folder / "photo.png")).shape == picture.shape
     (row,) = json.loads((folder / "keypoints.json").read_text())
-    assert set(row) == {"image_id", "category_id", "keypoints", "score", "box", "file_name", "drawn"}
+    assert set(row) == {
+        "image_id",
+        "category_id",
+        "keypoints",
+        "score",
+        "box",
+        "joints",
+        "file_name",
+        "drawn",
+    }
     assert (row["image_id"], row["category_id"], row["file_name"]) == (1, 1, "photo.png")
     assert row["box"] == [0, 0, 120, 90]
-    pose = PoseEstimator.from_pretrained(tiny_weights, device="cpu")(photo)[0]
+    assert row["joints"][-2:] == ["head", "neck"]
+    pose = PoseEstimator.from_pretrained(tiny_weights, device="cpu", detector="whole")(photo)[0]
     keypoints = np.reshape(row["keypoints"], (14, 3))
     assert np.allclose(keypoints[:, :2], pose.keypoints, atol=2e-3)
     assert np.allclose(keypoints[:, 2], pose.scores, atol=2e-3)
@@ -118,6 +125,30 @@ def test_real_pictures_with_published_boxes(predicted: Predicted, data_dir: Path
     assert len(rows) == 14
 
 
+def test_nobody_in_the_picture(run: Run, tiny_weights: Path, tmp_path: Path) -> None:
+    Image.fromarray(np.full((120, 160, 3), (90, 140, 230), np.uint8)).save(tmp_path / "sky.png")
+    words = ("--weights", tiny_weights, "--output", tmp_path / "out")
+    status, out, err = run("predict", tmp_path / "sky.png", *words)
+    assert (status, json.loads((tmp_path / "out" / "keypoints.json").read_text())) == (0, [])
+    assert "no person found in 1 of 1 pictures" in err
+    assert "1 of 1 picture, 0 poses" in out
+
+
+def test_jpeg_drawings_and_what_cannot_be_drawn(predicted: Predicted, photo: Path, tmp_path: Path) -> None:
+    Image.new("RGB", (70_000, 2)).save(photo.with_name("wide.png"))
+    status, err, rows = predicted(photo.parent, "--format", "jpg")
+    assert status == 1
+    assert "wide.png: 70000x2 pixels cannot be drawn as .jpg" in err
+    assert [row["drawn"] for row in rows] == ["photo.jpg"]
+    assert cv2.imread(str(tmp_path / "out" / "photo.jpg")).shape == (90, 120, 3)
+
+
+def test_the_joints_that_are_asked_for(run: Run, predicted: Predicted, photo: Path, tmp_path: Path) -> None:
+    status, err, _ = predicted(photo, "--skeleton", "coco")
+    assert status == 1
+    assert "has no nose, left_eye" in err
+
+
 class TwoPersons(PersonDetector):
     """Finds two persons in every picture, in the second of them nobody."""
 
@@ -172,7 +203,7 @@ def test_boxes_below_the_least_score_are_not_drawn(predicted: Predicted, photo: 
 
 
 def test_a_detector_that_cannot_be_had_ends_the_run(run: Run, photo: Path, tmp_path: Path) -> None:
-    for name, cure in (("rtdetr", "--boxes FILE"), ("nonsense", "give auto, whole, dfine")):
+    for name, cure in (("rtdetr", "--boxes FILE"), ("nonsense", "give auto, people, whole, dfine")):
         status, _, err = run("predict", photo, "--output", tmp_path / "out", "--detector", name)
         assert status == 1
         assert cure in err

@@ -204,7 +204,7 @@ def test_a_stopped_run_keeps_what_is_done(
     draw = picture_job.DrawPicture.__call__
 
     def stopped(self: picture_job.DrawPicture, request: Request, poses: list[Pose]) -> None:
-        if request.source.picture.path.name == "05.png":
+        if request.source.path.name == "05.png":
             raise KeyboardInterrupt
         draw(self, request, poses)
 

@@ -6,10 +6,10 @@ import sys
 import numpy as np
 import pytest
 import torch
+from diffusionpose.models.exported import open_session
 
 from diffusionpose import InputError, PoseEstimator, load_model
 from diffusionpose.geometry import Crop
-from diffusionpose.models.exported import open_session
 from diffusionpose.skeletons import COCO, CROWDPOSE
 from diffusionpose.training.settings import TrainingSettings
 from diffusionpose.training.start import starting_model
@@ -26,7 +26,7 @@ BOXES = np.array([[5, 5, 60, 80], [30, 10, 110, 85], [-20, -20, 40, 60]], np.flo
 )
 def test_the_estimator_answers_alike(tiny_weights, tiny_onnx, picture, options):
     ours, theirs = (
-        PoseEstimator.from_pretrained(weights, device="cpu", **options)(picture, BOXES)
+        PoseEstimator.from_pretrained(weights, device="cpu", detector="whole", **options)(picture, BOXES)
         for weights in (tiny_weights, tiny_onnx)
     )
     assert len(ours) == len(theirs) == 3
@@ -47,7 +47,7 @@ def test_it_is_made_as_its_model_was(tiny_weights, tiny_onnx):
 
 def test_what_the_file_does_not_hold_is_refused(tiny_onnx):
     with pytest.raises(InputError, match="exported with --steps 1, and 0 cannot be had"):
-        PoseEstimator.from_pretrained(tiny_onnx, device="cpu", steps=0)
+        PoseEstimator.from_pretrained(tiny_onnx, device="cpu", detector="whole", steps=0)
     crop = Crop.from_boxes(torch.from_numpy(BOXES[:1]), (48, 64))
     with pytest.raises(InputError, match="exported with --steps 1, and 2 cannot be had"):
         load_model(tiny_onnx).estimate(torch.zeros(1, 3, 64, 48, dtype=torch.uint8), crop, steps=2)

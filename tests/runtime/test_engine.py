@@ -16,7 +16,7 @@ BOXES = np.array([[5, 5, 60, 80], [30, 10, 110, 85], [200, 0, 300, 80]], np.floa
 
 @pytest.fixture(scope="module")
 def estimator(tiny_weights: Path) -> PoseEstimator:
-    return PoseEstimator.from_pretrained(tiny_weights, device="cpu", batch_size=4)
+    return PoseEstimator.from_pretrained(tiny_weights, device="cpu", detector="whole", batch_size=4)
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ BOXES = np.array([[5, 5, 60, 80], [30, 10, 110, 85], [-20, -20, 40, 60]], np.flo
 
 @pytest.fixture(scope="module")
 def estimator(tiny_weights: Path) -> PoseEstimator:
-    return PoseEstimator.from_pretrained(tiny_weights, device="cpu", batch_size=4)
+    return PoseEstimator.from_pretrained(tiny_weights, device="cpu", detector="whole", batch_size=4)
 
 
 def equal(a: list[Pose], b: list[Pose], tolerance: float = 1e-3) -> bool:
@@ -64,7 +64,7 @@ def test_a_batch_equals_its_items(estimator: PoseEstimator, tiny_weights: Path, 
     assert [len(poses) for poses in together] == [3, 2, 1, 5]
     for image, box, poses in zip(pictures, boxes, together, strict=True):
         assert equal(estimator(image, box), poses)
-    one_by_one = PoseEstimator.from_pretrained(tiny_weights, device="cpu", batch_size=1)
+    one_by_one = PoseEstimator.from_pretrained(tiny_weights, device="cpu", detector="whole", batch_size=1)
     for a, b in zip(one_by_one(pictures, boxes), together, strict=True):
         assert equal(a, b)
 
@@ -165,7 +165,7 @@ def test_the_score_is_the_mean_of_sure_joints(picture: np.ndarray) -> None:
     model = create_model("tiny", "crowdpose", input_size=(48, 64)).eval()
     with torch.no_grad():
         model.head.bias[:] = torch.linspace(0, 1.3, 14)  # heatmaps are nearly flat at 0, 0.1, .. 1.3
-    pose = PoseEstimator(model, device="cpu")(picture)[0]
+    pose = PoseEstimator(model, device="cpu", detector="whole")(picture)[0]
     sure = pose.scores[pose.scores > 0.2]
     assert 0 < len(sure) < 14
     assert pose.score == pytest.approx(sure.mean(), abs=1e-6)
@@ -188,22 +188,25 @@ def test_bad_options_are_refused(tiny_weights: Path, options: dict[str, object],
 def test_a_model_without_steps_refuses_them(picture: np.ndarray) -> None:
     model = create_model("tiny", "crowdpose", input_size=(48, 64))
     with pytest.raises(InputError, match="no diffusion model"):
-        PoseEstimator(model, device="cpu", steps=2)
+        PoseEstimator(model, device="cpu", detector="whole", steps=2)
 
 
 def test_options_reach_the_model(tiny_weights: Path, picture: np.ndarray) -> None:
     answers = [
-        PoseEstimator.from_pretrained(tiny_weights, device="cpu", **options)(picture)
+        PoseEstimator.from_pretrained(tiny_weights, device="cpu", detector="whole", **options)(picture)
         for options in ({}, {"steps": 0}, {"steps": 3}, {"flip": False}, {"decode": "argmax"})
     ]
-    assert equal(PoseEstimator.from_pretrained(tiny_weights, device="cpu", steps=1)(picture), answers[0])
+    assert equal(
+        PoseEstimator.from_pretrained(tiny_weights, device="cpu", detector="whole", steps=1)(picture),
+        answers[0],
+    )
     for other in answers[1:]:
         assert not equal(other, answers[0])
 
 
 def test_the_model_is_left_in_evaluation_mode_and_without_gradients(tiny_weights: Path) -> None:
     model = load_model(tiny_weights).train()
-    estimator = PoseEstimator(model, device="cpu")
+    estimator = PoseEstimator(model, device="cpu", detector="whole")
     assert not model.training
     estimator(np.zeros((64, 48, 3), np.uint8))
     assert all(parameter.grad is None for parameter in model.parameters())

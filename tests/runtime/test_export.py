@@ -65,13 +65,13 @@ def test_a_flip_test_inside_is_made_once(lively, tmp_path, picture):
     model = lively("tiny", unbiased=True)
     path = export_model(model, tmp_path / "model.onnx", flip=True).path
     assert agree(model, path, None, True)
-    (ours,) = PoseEstimator(model, device="cpu")(picture)
-    (theirs,) = PoseEstimator.from_pretrained(path, device="cpu")(picture)
+    (ours,) = PoseEstimator(model, device="cpu", detector="whole")(picture)
+    (theirs,) = PoseEstimator.from_pretrained(path, device="cpu", detector="whole")(picture)
     assert np.abs(ours.keypoints - theirs.keypoints).max() < 1e-2
     with pytest.raises(InputError, match=r"model\.onnx was exported with --flip"):
-        PoseEstimator.from_pretrained(path, device="cpu", flip=False)
+        PoseEstimator.from_pretrained(path, device="cpu", detector="whole", flip=False)
     with pytest.raises(InputError, match="takes no diffusion steps"):
-        PoseEstimator.from_pretrained(path, device="cpu", steps=1)
+        PoseEstimator.from_pretrained(path, device="cpu", detector="whole", steps=1)
 
 
 def test_the_metadata_tell_all_and_nothing_of_this_machine(tiny_weights, tiny_onnx):

@@ -90,11 +90,11 @@ def test_no_joint_no_box_and_no_list(estimator, picture):
 
 
 def test_models_that_cannot_start_elsewhere_say_so(picture, tiny_onnx):
-    heatmap_model = PoseEstimator(create_model("tiny", CROWDPOSE), device="cpu")
+    heatmap_model = PoseEstimator(create_model("tiny", CROWDPOSE), device="cpu", detector="whole")
     with pytest.raises(InputError, match="start: tiny is no diffusion model"):
         heatmap_model(picture, BOXES, clicks())
     with pytest.raises(InputError, match=r"start: .*tiny\.onnx was exported to start from its own"):
-        PoseEstimator.from_pretrained(tiny_onnx, device="cpu")(picture, BOXES, clicks())
+        PoseEstimator.from_pretrained(tiny_onnx, device="cpu", detector="whole")(picture, BOXES, clicks())
     with pytest.raises(InputError, match="start: tiny is no"):  # also where nothing was checked beforehand
         list(heatmap_model.stream([Request(picture, BOXES, np.ones(3), start=clicks())]))
 

@@ -49,10 +49,9 @@ Detector = Annotated[
     str,
     arg(
         metavar="NAME",
-        help="Finds the persons: 'dfine', 'rtdetr', 'fasterrcnn' or another of torchvision's, a folder with "
-        "a detector in the format of transformers, a hub id; 'people' is the one in the package; 'whole' "
-        "takes the whole picture as one; "
-        "'auto' takes a detector that is at hand or can be downloaded, else the whole picture, and says so.",
+        help="Finds the persons: 'people', the bundled people finder (and 'auto' is that); 'whole' takes the "
+        "whole picture as one person; with the extra 'detect': 'dfine', 'rtdetr', 'fasterrcnn' or another of "
+        "torchvision's, a folder with a detector in the format of transformers, a hub id.",
     ),
 ]
 BoxScore = Annotated[
@@ -338,7 +337,7 @@ def ray_engine(
     """
     from diffusionpose.runtime.cluster import RayEngine, connected, import_ray
     from diffusionpose.runtime.networks import batch_size_on
-    from diffusionpose.runtime.people import AUTO, WHOLE, WholeImage
+    from diffusionpose.runtime.people import SIMPLE
 
     if workers is not None and workers < 1:
         raise InputError(f"--workers {workers}: must be 1 or more")
@@ -349,9 +348,8 @@ def ray_engine(
     import_ray()
     here = replace(how, device="cpu").make(say)  # faults come to light before Ray starts
     detector = None if how.detector is None else here.detector.identity()
-    fallbacks = {WholeImage: WHOLE}  # what "auto" took here is taken everywhere
-    name = fallbacks.get(type(here.detector), how.detector) if detector else how.detector
-    if name not in (AUTO, *fallbacks.values()):  # which stand for themselves, whatever files are called so
+    name = how.detector
+    if name not in SIMPLE:  # which stand for themselves, whatever files are called so
         name = _anywhere(name)
     how = replace(how, weights=_anywhere(how.weights), detector=name, same_as=detector)
     with connected(address, workers) as cluster:

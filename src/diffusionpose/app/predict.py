@@ -255,7 +255,8 @@ class DrawPicture:
         if not done:
             height, width = drawn.shape[:2]
             raise PictureError(
-                f"{request.source.path}: {width}x{height} pixels cannot be drawn as {Path(name).suffix}; scale it down"
+                f"{request.source.path}: {width}x{height} pixels cannot be drawn as {Path(name).suffix}; "
+                "scale it down"
             )
         write_file(self.folder / name, content.tobytes())
 

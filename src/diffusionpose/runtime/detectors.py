@@ -427,11 +427,11 @@ HUB = {
     "rtdetr": ("PekingU/rtdetr_v2_r18vd", 81),  # 48.1 with 60 GFLOPs
 }
 TORCHVISION = {"fasterrcnn": "fasterrcnn_mobilenet_v3_large_fpn"}  # 32.8 with 4.5 GFLOPs (torchvision)
-PREFERRED = (*HUB, *TORCHVISION)  # the first that is at hand
+KNOWN = (*HUB, *TORCHVISION)
 
 
 def load_detector(
-    name: str | None = None,
+    name: str,
     device: str = "auto",
     *,
     min_score: float = MIN_SCORE,
@@ -446,35 +446,17 @@ def load_detector(
     Args:
         name: "rtdetr", "dfine" or "fasterrcnn"; a detector of torchvision by its own name, or a file with its
             weights whose name begins with that (as torchvision names them); a folder with a detector in the
-            format of transformers, or the id of such a repository on the hub; None for the first of dfine,
-            rtdetr and fasterrcnn whose weights are at hand, else one of them by a download.
+            format of transformers, or the id of such a repository on the hub.
         device: as PyTorch names it, or "auto" (a GPU where there is one).
         min_score: of the box, from which on a person counts as found.
         max_persons: so many at most in a picture, those with the highest scores.
-        tell: is told, in words for the user, of a download and of what None takes; None for the log.
+        tell: is told, in words for the user, of a download; None for the log.
 
     Raises:
         InputError: a name that stands for nothing, or a detector that cannot be had; how it can is said.
     """
     options: dict[str, Any] = {"device": device, "min_score": min_score, "max_persons": max_persons}
-    tell = tell or logging.getLogger(__name__).warning
-    if name is not None:
-        return _named(name, options, tell)
-    for known in PREFERRED:
-        if _at_hand(known):
-            tell(f"looking for persons with {known} (--detector takes another, --boxes boxes of your own)")
-            return _named(known, options, tell)
-    name = "dfine" if _has_transformers() else "fasterrcnn"
-    detector = _named(name, options, tell)
-    tell(f"looking for persons with {name}")
-    return detector
-
-
-def _at_hand(name: str) -> bool:
-    """Whether a short name's weights are in a cache, and what they need is installed."""
-    if name in TORCHVISION:
-        return cached_weights(TORCHVISION[name]).is_file()
-    return _has_transformers() and in_hub_cache(HUB[name][0]) is not None
+    return _named(name, options, tell or logging.getLogger(__name__).warning)
 
 
 def _has_transformers() -> bool:
@@ -495,7 +477,7 @@ def _named(name: str, options: dict[str, Any], tell: Tell) -> NetworkDetector:
     if repository.count("/") != 1 or repository.startswith((".", "/", "~")):
         raise InputError(
             f"--detector {name}: no such detector, folder or file; give {', '.join(SIMPLE)}, "
-            f"{', '.join(PREFERRED)}, a name of torchvision's, a folder, or a hub id like {HUB['rtdetr'][0]}"
+            f"{', '.join(KNOWN)}, a name of torchvision's, a folder, or a hub id like {HUB['rtdetr'][0]}"
         )
     if not _has_transformers():
         raise InputError(f"detector {name}: needs transformers; install it: {install('detect')}")

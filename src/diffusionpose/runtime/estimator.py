@@ -22,7 +22,7 @@ from diffusionpose.geometry import DECODE_METHODS, Array, Crop, Start, flip_imag
 from diffusionpose.poses import Pose, box_around, pose_score
 from diffusionpose.runtime.boxes import Boxes, usable_boxes
 from diffusionpose.runtime.images import ImageLike, as_image, read_image
-from diffusionpose.runtime.networks import Network, TorchNetwork, load_network
+from diffusionpose.runtime.networks import Network, TorchNetwork, cpu_threads, load_network
 from diffusionpose.runtime.people import (
     AUTO,
     MAX_PERSONS,
@@ -151,7 +151,7 @@ class PoseEstimator:
         device: "auto" (a GPU where there is one), "cpu", "cuda:1", "mps", ...; of the model and of the
             detector.
         detector: finds the persons of pictures that come without boxes: a callable (H, W, 3) uint8 RGB ->
-            boxes (n, 4) xyxy and scores (n,), or a name that ``make_detector`` knows ("auto", "whole",
+            boxes (n, 4) xyxy and scores (n,), or a name that ``make_detector`` knows ("people", "whole",
             "dfine", ...).
         steps: diffusion steps; None for the network's own number, 0 for its coarse heatmaps.
         decode: how heatmaps become coordinates: "argmax", "quarter" or "dark".
@@ -161,7 +161,7 @@ class PoseEstimator:
             with COCO's and CrowdPose's; None for all.
 
     Attributes:
-        network, detector, batch_size: as given or chosen.
+        network, batch_size: as given or chosen.
         skeleton: of the poses.
 
     Raises:
@@ -175,7 +175,7 @@ class PoseEstimator:
         network: Network | PoseModel,
         *,
         device: str = "auto",
-        detector: Detector | str = WHOLE,
+        detector: Detector | str = AUTO,
         steps: int | None = None,
         decode: str = "dark",
         flip: bool = True,
@@ -190,14 +190,20 @@ class PoseEstimator:
         self.network.check(flip, steps)
         self.skeleton = self.network.skeleton if skeleton is None else get_skeleton(skeleton)
         self._joints = _joints(self.network, self.skeleton)
-        self.detector = make_detector(detector, device) if isinstance(detector, str) else _detector(detector)
+        self._detector: PersonDetector | None = None
+        if not isinstance(detector, str):
+            self._detector = _as_detector(detector)
+        elif detector not in (AUTO, PEOPLE):
+            self._detector = make_detector(detector, device)
         self.batch_size = batch_size or self.network.batch_size
         self._options: dict[str, Any] = {"decode": decode, "flip": flip, "steps": steps}
 
     @property
-    def model(self) -> Network:
-        """The network, by the name that it had."""
-        return self.network
+    def detector(self) -> PersonDetector:
+        """What finds the persons; the bundled people finder is opened when it is first asked for."""
+        if self._detector is None:
+            self._detector = make_detector()
+        return self._detector
 
     @classmethod
     def from_pretrained(
@@ -356,8 +362,8 @@ def make_detector(
     """The detector that a name stands for.
 
     Args:
-        name: "auto"; "people", the bundled finder; "whole", each whole picture; or a name, file, folder
-            or hub id that :func:`~diffusionpose.runtime.detectors.load_detector` takes (extra ``detect``).
+        name: "people" or "auto", the bundled people finder; "whole", each whole picture; or a name, file,
+            folder or hub id that :func:`~diffusionpose.runtime.detectors.load_detector` takes (extra ``detect``).
         device: as of :class:`PoseEstimator`.
         min_score: of the box, from which on a person counts as found.
         max_persons: so many at most in a picture, those with the highest scores.
@@ -372,22 +378,15 @@ def make_detector(
         raise InputError(f"persons in a picture: {max_persons} must be 1 or more")
     if name == WHOLE:
         return WholeImage()
-    if name == PEOPLE:
-        return BundledPeopleFinder(min_score=min_score, max_persons=max_persons)
+    if name in (AUTO, PEOPLE):
+        return BundledPeopleFinder(min_score=min_score, max_persons=max_persons, threads=cpu_threads())
+    with needs_extra("detect", f"detector {name}: needs PyTorch"):
+        from diffusionpose.runtime.detectors import load_detector
     tell = tell or logging.getLogger(__name__).warning
-    try:
-        with needs_extra("detect", f"detector {name}: needs PyTorch"):
-            from diffusionpose.runtime.detectors import load_detector
-        options: dict[str, Any] = {"min_score": min_score, "max_persons": max_persons, "tell": tell}
-        return load_detector(None if name == AUTO else name, device, **options)
-    except InputError as error:
-        if name != AUTO:
-            raise
-        tell(f"no detector to look for persons, taking each whole picture as one ({error})")
-        return WholeImage()
+    return load_detector(name, device, min_score=min_score, max_persons=max_persons, tell=tell)
 
 
-def _detector(detector: Detector) -> PersonDetector:
+def _as_detector(detector: Detector) -> PersonDetector:
     return detector if isinstance(detector, PersonDetector) else FunctionDetector(detector)
 
 

@@ -22,7 +22,7 @@ OPTIONS = Options(steps=1, flip=False)
 def estimator():
     torch.manual_seed(0)
     model = create_model("diffusionpose_tiny", "crowdpose", input_size=(48, 64))
-    return PoseEstimator(model, device="cpu")
+    return PoseEstimator(model, device="cpu", detector="whole")
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ gradio = pytest.importorskip("gradio")
 def handlers(folder, name="diffusionpose_tiny", limits=None):
     torch.manual_seed(0)
     model = create_model(name, "crowdpose", input_size=(48, 64))
-    return Handlers(PoseEstimator(model, device="cpu"), limits or Limits(), "dark", folder)
+    return Handlers(PoseEstimator(model, device="cpu", detector="whole"), limits or Limits(), "dark", folder)
 
 
 @pytest.fixture
