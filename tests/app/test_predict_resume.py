@@ -70,7 +70,7 @@ def entries(output: Path) -> int:
 
 
 def same(folder: Path, other: Path) -> bool:
-    """Poses within 0.01 pixels, and equal drawings."""
+    """Poses within 0.01 pixels, and the same drawings."""
     results = [json.loads((each / "keypoints.json").read_text()) for each in (folder, other)]
     numbers = [np.array([row.pop("keypoints") + [row.pop("score")] for row in rows]) for rows in results]
     drawings = [{path.name for path in each.glob("*.png")} for each in (folder, other)]

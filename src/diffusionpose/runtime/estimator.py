@@ -363,7 +363,7 @@ def make_detector(
 
     Args:
         name: "people" or "auto", the bundled people finder; "whole", each whole picture; or a name, file,
-            folder or hub id that :func:`~diffusionpose.runtime.detectors.load_detector` takes (extra ``detect``).
+            folder or hub id that ``load_detector`` of runtime/detectors.py takes (extra ``detect``).
         device: as of :class:`PoseEstimator`.
         min_score: of the box, from which on a person counts as found.
         max_persons: so many at most in a picture, those with the highest scores.

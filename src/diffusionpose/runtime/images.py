@@ -16,7 +16,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError, features
 from diffusionpose.errors import InputError
 
 # Only formats decoded inside Pillow: its EPS and WMF readers would start other programs.
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000", "MPO") + (
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000") + (
     ("AVIF",) if features.check("avif") else ()
 )
 PICTURE_SUFFIXES = frozenset(
