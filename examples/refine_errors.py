@@ -12,7 +12,7 @@ import numpy as np
 
 from diffusionpose.data.annotations import Annotations, read_annotations
 from diffusionpose.evaluation.evaluate import score_results
-from diffusionpose.evaluation.evaluate import KINDS, with_errors
+from diffusionpose.evaluation.pose_errors import KINDS, with_errors
 from diffusionpose.evaluation.evaluate import result_row
 
 

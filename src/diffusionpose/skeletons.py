@@ -7,7 +7,8 @@ constants here; one of your own comes from a small YAML file (:meth:`Skeleton.fr
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +16,8 @@ from typing import Any
 
 from diffusionpose.errors import InputError
 
+MOST_JOINTS, MOST_SIGMA = 1000, 10.0
+MOST_YAML = 1_000_000  # bytes
 LOWER_BODY = ("hip", "knee", "ankle", "foot", "heel", "toe")
 
 
@@ -44,8 +47,10 @@ class Skeleton:
                 f"skeleton {self.name!r}: {len(self.joints)} joints but {len(self.sigmas)} sigmas; "
                 "give every joint a sigma"
             )
-        if any(not sigma > 0 for sigma in self.sigmas):
-            raise InputError(f"skeleton {self.name!r}: every sigma must be a number above 0")
+        if any(not 0 < sigma < MOST_SIGMA for sigma in self.sigmas):
+            raise InputError(
+                f"skeleton {self.name!r}: every sigma must be a number above 0 and below {MOST_SIGMA:g}"
+            )
         for what, entries in (("limb", self.limbs), ("pair", self.pairs)):
             for a, b in entries:
                 if a == b or not (0 <= a < len(self.joints) and 0 <= b < len(self.joints)):
@@ -81,6 +86,23 @@ class Skeleton:
                 f"skeleton {self.name!r} has no joint {joint!r}; it has: {', '.join(self.joints)}"
             )
         return self.joints.index(joint)
+
+    def select(self, joints: Sequence[str]) -> Skeleton:
+        """The skeleton with these of its joints, in this order; limbs and pairs that lose an end are left
+        out.
+
+        Raises:
+            InputError: a joint that it has not.
+        """
+        if tuple(joints) == self.joints:
+            return self
+        old = [self.index(joint) for joint in joints]
+        new = {index: place for place, index in enumerate(old)}
+        limbs, pairs = (
+            tuple((new[a], new[b]) for a, b in ends if a in new and b in new)
+            for ends in (self.limbs, self.pairs)
+        )
+        return Skeleton(self.name, tuple(joints), limbs, pairs, tuple(self.sigmas[index] for index in old))
 
     def to_dict(self) -> dict[str, Any]:
         """A plain dict that JSON can hold and :meth:`from_dict` takes back."""
@@ -127,10 +149,17 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     import yaml
 
     try:
-        entries = yaml.safe_load(path.read_text(encoding="utf-8"))
+        if (path.exists() and not path.is_file()) or path.stat().st_size > MOST_YAML:
+            raise InputError(f"{path}: not a YAML file of a skeleton; check the path")
+        text = path.read_text(encoding="utf-8")
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
+            raise InputError(f"{path}: has aliases (*name), which can grow without bound; write them out")
+        entries = yaml.safe_load(text)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); give an existing YAML file") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except InputError:
+        raise
+    except (yaml.YAMLError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(f"{path}: not valid YAML ({error})") from error
     if not isinstance(entries, dict) or not isinstance(entries.get("joints"), dict):
         raise InputError(f"{path}: needs 'joints', a mapping from joint name to {{sigma: .., mirror: ..}}")
@@ -140,9 +169,12 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 def _skeleton_from_entries(path: Path, entries: dict[str, Any]) -> Skeleton:
     facts: dict[str, dict[str, Any]] = {}
     for joint, fact in entries["joints"].items():
-        if not isinstance(fact, dict) or not isinstance(fact.get("sigma"), (int, float)):
+        sigma = fact.get("sigma") if isinstance(fact, dict) else None
+        if isinstance(sigma, bool) or not isinstance(sigma, (int, float)):
             raise InputError(f"{path}: joint {joint!r} has no sigma; write '{joint}: {{sigma: 0.05}}'")
-        facts[str(joint)] = fact
+        facts[str(joint)] = fact  # YAML makes numbers and dates of some names
+    if len(facts) > MOST_JOINTS:
+        raise InputError(f"{path}: {len(facts)} joints; at most {MOST_JOINTS} can be used")
     joints = tuple(facts)
 
     pairs = []
@@ -150,9 +182,10 @@ def _skeleton_from_entries(path: Path, entries: dict[str, Any]) -> Skeleton:
         mirror = fact.get("mirror")
         if mirror is None:
             continue
+        mirror = str(mirror)
         if mirror not in facts:
             raise InputError(f"{path}: joint {joint!r} mirrors {mirror!r}, which is not one of the joints")
-        if facts[mirror].get("mirror") != joint:
+        if str(facts[mirror].get("mirror")) != joint:
             raise InputError(
                 f"{path}: {joint!r} mirrors {mirror!r} but not the other way round; "
                 f"write 'mirror: {joint}' at {mirror!r}"
@@ -161,20 +194,54 @@ def _skeleton_from_entries(path: Path, entries: dict[str, Any]) -> Skeleton:
         if a < b:
             pairs.append((b, a) if joint.startswith("right") else (a, b))
 
-    limbs = []
-    for limb in entries.get("limbs") or []:
+    limbs, given = [], entries.get("limbs") or []
+    if not isinstance(given, list) or len(given) > MOST_JOINTS**2:
+        raise InputError(f"{path}: 'limbs' must be a list of pairs of joint names")
+    for limb in given:
         if not isinstance(limb, list) or len(limb) != 2:
-            raise InputError(f"{path}: limb {limb!r} must be a list of two joint names")
-        for joint in limb:
+            raise InputError(f"{path}: limb {limb!r:.60} must be a list of two joint names")
+        for joint in map(str, limb):
             if joint not in facts:
-                raise InputError(f"{path}: limb {limb!r} names {joint!r}, which is not one of the joints")
-        limbs.append((joints.index(limb[0]), joints.index(limb[1])))
+                raise InputError(
+                    f"{path}: limb {limb!r:.60} names {joint!r:.60}, which is not one of the joints"
+                )
+        limbs.append((joints.index(str(limb[0])), joints.index(str(limb[1]))))
 
-    sigmas = tuple(float(fact["sigma"]) for fact in facts.values())
     try:
+        sigmas = tuple(float(fact["sigma"]) for fact in facts.values())
         return Skeleton(str(entries.get("name", path.stem)), joints, tuple(limbs), tuple(pairs), sigmas)
-    except InputError as error:
+    except (InputError, OverflowError) as error:
         raise InputError(f"{path}: {error}") from error
+
+
+def opposite(joint: str) -> str | None:
+    """The name of a joint's mirror image, "left_hip" of "right_hip", "hipR" of "hipL"; None in the middle."""
+    for pattern in (r"left|right", r"Left|Right", r"LEFT|RIGHT"):
+        if len(found := re.findall(pattern, joint)) == 1:
+            left, right = pattern.split("|")
+            return joint.replace(found[0], right if found[0] == left else left)
+    letter = re.search(r"(?:^|(?<=[_ .-]))[lrLR](?=[_ .-])|(?<=[_ .-])[lrLR]$|(?<=[a-z])[LR]$", joint)
+    if letter is None:
+        return None
+    other = {"l": "r", "r": "l", "L": "R", "R": "L"}[letter.group()]
+    return joint[: letter.start()] + other + joint[letter.end() :]
+
+
+def pair_by_name(joints: Sequence[str]) -> tuple[tuple[int, int], ...]:
+    """(left, right) indices of the joints whose names say left and right."""
+    others = ((joint, opposite(joint)) for joint in joints)
+    return tuple(
+        (joints.index(joint), joints.index(other))
+        for joint, other in others
+        if other is not None and other in joints and joint < other  # "left" comes before "right"
+    )
+
+
+def unpaired(skeleton: Skeleton) -> list[tuple[str, str]]:
+    """Joints named left and right that the skeleton does not pair: a mirrored picture mislabels them."""
+    known = {frozenset(pair) for pair in skeleton.pairs}
+    missing = [pair for pair in pair_by_name(skeleton.joints) if frozenset(pair) not in known]
+    return [(skeleton.joints[left], skeleton.joints[right]) for left, right in missing]
 
 
 def _named(name: str, joints: str, limbs: Iterable[str], sigmas: Iterable[float]) -> Skeleton:
@@ -229,7 +296,8 @@ AIC = _named(
 def union(*skeletons: Skeleton) -> Skeleton:
     """The joints of several skeletons, matched by name; limbs and sigmas of a shared joint from the first.
 
-    Models of a union train on data sets with different joints at once: a joint that a data set does not have is
+    Models of a union train on data sets with different joints at once: a joint that a data set does not have
+        is
     unlabelled in it.
 
     Raises:
@@ -259,7 +327,8 @@ SKELETONS = {skeleton.name: skeleton for skeleton in (COCO, CROWDPOSE, AIC)}
 
 
 def get_skeleton(skeleton: str | Path | Skeleton) -> Skeleton:
-    """A skeleton by name ("coco", "crowdpose", "aic", a union "coco+crowdpose"), from a YAML file, or as it is.
+    """A skeleton by name ("coco", "crowdpose", "aic", a union "coco+crowdpose"), from a YAML file, or as it
+    is.
 
     Raises:
         InputError: neither a known name nor a YAML file.

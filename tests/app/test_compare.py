@@ -69,7 +69,7 @@ def test_short_names(first, second, names):
         (None, "no such file"),
         ("[{", "not a JSON file"),
         ("{}", "not a list of poses"),
-        ('[{"image_id": 1, "keypoints": []}]', "no key 'score'"),
+        ('[{"image_id": 1, "keypoints": []}]', "entry 0 has no score"),
         ('[{"image_id": 987654, "keypoints": [], "score": 1}]', "987654"),
     ],
 )

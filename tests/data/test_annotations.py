@@ -1,6 +1,8 @@
 """Annotation files of every format, and every fault of theirs that the reader must name."""
 
 import json
+import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from diffusionpose.data.annotations import annotations_in, read_annotations
+from diffusionpose.data.annotations import annotations_in, find_pictures, read_annotations, without_boxes
 from diffusionpose.errors import InputError
 from diffusionpose.skeletons import AIC, COCO, CROWDPOSE, Skeleton
 
@@ -52,23 +54,87 @@ def test_coco(tmp_path: Path) -> None:
     assert person.visible.tolist() == [2] * 17
 
 
-def test_joints_in_another_order_and_spelling_are_sorted(tmp_path: Path) -> None:
+def test_joints_keep_the_order_of_the_file_whatever_their_spelling(tmp_path: Path) -> None:
     content = coco_content()
     names = content["categories"][0]["keypoints"]
     content["categories"][0]["keypoints"] = [name.replace("_", " ").title() for name in reversed(names)]
-    person = read_annotations(write(tmp_path, content)).persons[0]
-    np.testing.assert_array_equal(person.keypoints[:, 0], np.arange(16, -1, -1))
+    annotations = read_annotations(write(tmp_path, content))
+    assert annotations.skeleton == COCO.select(list(reversed(COCO.joints)))
+    np.testing.assert_array_equal(annotations.persons[0].keypoints[:, 0], np.arange(17))
+    mapped = annotations.to_skeleton(COCO).persons[0]
+    np.testing.assert_array_equal(mapped.keypoints[:, 0], np.arange(16, -1, -1))
+    assert read_annotations(write(tmp_path, content), COCO).skeleton == annotations.skeleton
 
 
 def test_a_skeleton_of_your_own(tmp_path: Path) -> None:
-    arrow = Skeleton("arrow", ("tip", "tail"), ((0, 1),), (), (0.05, 0.05))
+    arrow = Skeleton("arrow", ("tip", "tail"), ((0, 1),), (), (0.07, 0.07))
     content = coco_content(arrow)
     path = write(tmp_path, content)
-    with pytest.raises(InputError, match=r"persons\.json.*tip, tail.*--skeleton"):
-        read_annotations(path)
     assert read_annotations(path, arrow).persons[1].keypoints.tolist() == [[10, 20], [11, 21]]
+    assert read_annotations(path, arrow).skeleton == arrow
     content["categories"] = []
     assert len(read_annotations(write(tmp_path, content), arrow).persons) == 2
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_joints_and_limbs_of_the_file_make_its_skeleton(tmp_path: Path, first: int) -> None:
+    names = ["Left Wing", "Right Wing", "nose", "tail"]
+    content = coco_content(Skeleton("bird", tuple("abcd"), (), (), (0.1,) * 4))
+    limbs = [[first, 2 + first], [1 + first, 2 + first], [2 + first, 3 + first], [2 + first, 9]]
+    content["categories"] = [{"id": 1, "name": "bird", "keypoints": names, "skeleton": limbs}]
+    annotations = read_annotations(write(tmp_path, content))
+    skeleton = annotations.skeleton
+    assert skeleton.joints == ("left_wing", "right_wing", "nose", "tail")
+    assert skeleton.limbs == ((0, 2), (1, 2), (2, 3))
+    assert skeleton.pairs == ((0, 1),)
+    assert skeleton.sigmas == (0.05, 0.05, 0.026, 0.05)  # the nose is COCO's
+    assert {finding.check for finding in annotations.findings} == {"sigma taken", "limbs"}
+    assert "3 joints of its own" in annotations.doubts[1]
+
+
+def test_a_category_of_other_joints_is_left_out_and_counted(tmp_path: Path) -> None:
+    content = coco_content()
+    content["categories"].insert(0, {"id": 2, "name": "dog", "keypoints": ["nose", "tail"]})
+    dogs = [content["annotations"][0] | {"id": i, "category_id": 2, "keypoints": [1] * 6} for i in (20, 21)]
+    content["annotations"] += dogs
+    annotations = read_annotations(write(tmp_path, content))
+    assert [person.id for person in annotations.persons] == [7, 8]
+    assert "2 annotations of 1 categories with other joints than 'person'" in annotations.dropped[0]
+    bone = Skeleton("dog", ("nose", "tail"), (), (), (0.1, 0.1))
+    assert [p.id for p in read_annotations(write(tmp_path, content), bone).persons] == [20, 21]
+
+
+def test_ids_as_text_and_as_numbers_are_the_same(tmp_path: Path) -> None:
+    content = coco_content()
+    for annotation in content["annotations"]:
+        annotation["category_id"], annotation["image_id"] = "1", str(annotation["image_id"])
+    annotations = read_annotations(write(tmp_path, content))
+    assert [person.image_id for person in annotations.persons] == [1, 2]
+    assert annotations.find_image("2") == annotations.find_image(2.0) == 2
+    assert annotations.find_image([2]) is annotations.find_image(None) is annotations.find_image(3) is None
+    assert [finding.check for finding in annotations.findings] == ["ids as text"]
+    assert annotations.dropped == []
+
+
+def test_what_can_be_used_of_odd_entries_is_used(tmp_path: Path) -> None:
+    """CVAT exports persons without keypoints, other tools without boxes or sizes, or nulls for no joint."""
+    content = coco_content()
+    first, second = content["annotations"]
+    content["annotations"] = [
+        {**first, "id": 1, "keypoints": []},
+        {key: value for key, value in {**first, "id": 2}.items() if key != "keypoints"},
+        {key: value for key, value in {**second, "id": 3}.items() if key != "bbox"},
+        {**second, "id": 4, "keypoints": [None, None, 0, *second["keypoints"][3:]]},
+        {**second, "id": 5, "area": "big"},
+    ]
+    del content["images"][1]["width"]
+    annotations = read_annotations(write(tmp_path, content))
+    assert annotations.dropped == []
+    assert [int(person.visible.sum()) for person in annotations.persons] == [0, 0, 34, 32, 34]
+    np.testing.assert_allclose(annotations.persons[2].box, [8.4, 18.4, 27.6, 37.6])
+    assert annotations.persons[4].area == pytest.approx(0.53 * 30 * 40)
+    assert annotations.images[2].width == 0
+    assert {finding.check for finding in annotations.findings} == {"missing box", "area number"}
 
 
 def test_a_skeleton_that_does_not_fit_is_refused(tmp_path: Path) -> None:
@@ -90,8 +156,8 @@ def test_a_file_is_matched_to_a_skeleton_as_annotations_are(tmp_path: Path) -> N
     arrow = Skeleton("arrow", ("tip", "tail"), ((0, 1),), (), (0.05, 0.05))
     path = write(tmp_path, coco_content(arrow))
     assert annotations_in(path, arrow).persons[1].keypoints.tolist() == [[10, 20], [11, 21]]
-    with pytest.raises(InputError, match="say which with --skeleton"):
-        annotations_in(path, None)
+    named = annotations_in(path, Skeleton("own", ("head", "foot"), (), (), (0.05, 0.05)))  # by place
+    assert named.skeleton.joints == ("head", "foot")
     path.write_text("{")
     with pytest.raises(InputError, match="JSON"):
         annotations_in(path, arrow)
@@ -100,20 +166,23 @@ def test_a_file_is_matched_to_a_skeleton_as_annotations_are(tmp_path: Path) -> N
 def test_area_falls_back_to_the_box(tmp_path: Path) -> None:
     content = coco_content()
     del content["annotations"][0]["area"]
-    assert [p.area for p in read_annotations(write(tmp_path, content)).persons] == [1200.0, 600.0]
+    areas = [p.area for p in read_annotations(write(tmp_path, content)).persons]
+    assert areas == pytest.approx([0.53 * 1200, 600])
 
 
-def test_boxes_are_clipped_and_those_outside_dropped(tmp_path: Path) -> None:
+def test_boxes_are_clipped_and_those_outside_give_no_crop(tmp_path: Path) -> None:
     content = coco_content()
     boxes = [[-5, -5, 20, 20], [90, 70, 30, 30], [5, 5, 0, 10], [100, 5, 10, 10], [20, 20, -4, 9]]
     boxes.append([float("nan"), 1, 2, 3])
     content["annotations"] = [content["annotations"][0] | {"bbox": box} for box in boxes]
     annotations = read_annotations(write(tmp_path, content))
-    assert [p.box.tolist() for p in annotations.persons] == [[0, 0, 15, 15], [90, 70, 100, 80]]
-    assert len(annotations.dropped) == 4
-    assert (
-        "persons.json: annotation 7: its box [5, 5, 0, 10] has no area inside 1.jpg" in annotations.dropped[0]
-    )
+    usable = annotations.labelled().persons
+    assert [p.box.tolist() for p in usable] == [[0, 0, 15, 15], [90, 70, 100, 80]]
+    assert usable[0].xywh.tolist() == [-5, -5, 20, 20]
+    assert len(annotations.persons) == 6  # all are still there to be found
+    (message,) = without_boxes(annotations)
+    assert "persons.json: annotation 7: its box [5, 5, 0, 10] has no area inside 1.jpg" in message
+    assert "and 1 more" in message
 
 
 def test_other_categories_are_left_out(tmp_path: Path) -> None:
@@ -172,6 +241,10 @@ def _two_of_one_id(content: Content) -> None:
     content["images"][1]["id"] = 1
 
 
+def _other_category(content: Content) -> None:
+    content["annotations"][0]["category_id"] = 99
+
+
 def _short_box(content: Content) -> None:
     content["annotations"][0]["bbox"] = [1, 2, 3]
 
@@ -181,13 +254,23 @@ def _short_box(content: Content) -> None:
     [
         (_without("images"), "the key 'images' is missing"),
         (_without("annotations"), "the key 'annotations' is missing"),
-        (_without("categories"), "say which with --skeleton"),
+        (_without("categories"), "which they are with --skeleton"),
+    ],
+)
+def test_files_that_are_none(fault: Callable[[Content], None], complaint: str, tmp_path: Path) -> None:
+    content = coco_content()
+    fault(content)
+    with pytest.raises(InputError, match=rf"persons\.json: .*{complaint}"):
+        read_annotations(write(tmp_path, content))
+
+
+@pytest.mark.parametrize(
+    ("fault", "complaint"),
+    [
         (_without("images", 1, "file_name"), "with id 2 of 'images' has no key 'file_name'"),
         (_without("images", 1, "id"), "number 1 of 'images' has no key 'id'"),
-        (_without("annotations", 1, "keypoints"), "with id 8 of 'annotations' has no key 'keypoints'"),
-        (_without("annotations", 1, "bbox"), "with id 8 of 'annotations' has no key 'bbox'"),
-        (_without("annotations", 1, "image_id"), "with id 8 of 'annotations' has no key 'image_id'"),
-        (_set_keypoints(lambda k: k[:-3]), "annotation 8 has 48 keypoint numbers; the 17 joints .* 51"),
+        (_without("annotations", 1, "image_id"), "annotation 8 has no key 'image_id'"),
+        (_set_keypoints(lambda k: k[:-3]), "annotation 8 has 48 keypoint numbers; its 17 joints need 51"),
         (_set_keypoints(lambda k: [float("nan"), *k[1:]]), r"annotation 8 are not finite \(NaN\)"),
         (_set_keypoints(lambda k: [None, *k[1:]]), "annotation 8 are not finite"),
         (_set_keypoints(lambda k: ["left", *k[1:]]), "no number"),
@@ -195,19 +278,26 @@ def _short_box(content: Content) -> None:
         (_unknown_image, "annotation 7 is of image 12345; list that image"),
         (_two_of_one_id, "two images have the id 1"),
         (_short_box, "annotation 7 has a bbox that is not four numbers"),
+        (_other_category, "annotation 7 is of category 99; list that category"),
     ],
 )
-def test_faults_are_named(fault: Callable[[Content], None], complaint: str, tmp_path: Path) -> None:
+def test_entries_that_cannot_be_used_are_named_and_the_rest_is_used(
+    fault: Callable[[Content], None], complaint: str, tmp_path: Path
+) -> None:
     content = coco_content()
     fault(content)
-    with pytest.raises(InputError, match=rf"persons\.json: .*{complaint}"):
+    annotations = read_annotations(write(tmp_path, content))
+    assert re.search(rf"persons\.json: .*{complaint}", "\n".join(annotations.dropped))
+    assert len(annotations.persons) == 1
+    content["annotations"] = [e for e in content["annotations"] if e["id"] != annotations.persons[0].id]
+    with pytest.raises(InputError, match=r"persons\.json: "):  # nothing is left
         read_annotations(write(tmp_path, content))
 
 
 def test_many_faults_are_counted(tmp_path: Path) -> None:
     content = coco_content()
     content["annotations"] = [content["annotations"][0] | {"id": i, "keypoints": [1]} for i in range(9)]
-    with pytest.raises(InputError, match="annotation 2 has 1 keypoint numbers; and 6 more;"):
+    with pytest.raises(InputError, match="annotation 2 has 1 keypoint numbers; and 6 more; its 17 joints"):
         read_annotations(write(tmp_path, content))
 
 
@@ -232,3 +322,32 @@ def test_a_results_file_is_recognised(tmp_path: Path) -> None:
     path = write(tmp_path, [{"image_id": 1, "category_id": 1, "bbox": [1, 2, 3, 4], "score": 0.5}])
     with pytest.raises(InputError, match="--boxes"):
         read_annotations(path)
+
+
+def test_a_pipe_or_a_device_is_no_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.json")
+    for path in (tmp_path / "pipe.json", Path("/dev/zero"), tmp_path):
+        with pytest.raises(InputError, match="not a file"):
+            read_annotations(path)
+
+
+def test_file_names_of_another_machine(tmp_path: Path) -> None:
+    content = coco_content()
+    content["images"] = [
+        {"id": 1, "file_name": "C:\\data\\set\\1.jpg", "width": 9, "height": 9},
+        {"id": 2, "file_name": "/home/them/set/2.jpg", "width": 9, "height": 9},
+        {"id": 3, "file_name": "sub\\3.jpg", "width": 9, "height": 9},
+        {"id": 4, "file_name": "x" * 300 + ".jpg", "width": 9, "height": 9},
+        {"id": 5, "file_name": "a\x00b.jpg", "width": 9, "height": 9},
+    ]
+    annotations = read_annotations(write(tmp_path, content))
+    (tmp_path / "sub").mkdir()
+    for name in ("1.jpg", "2.jpg", "sub/3.jpg"):
+        (tmp_path / name).touch()
+    found = find_pictures(annotations, tmp_path)
+    assert [found.paths[i] for i in (1, 2, 3)] == [
+        tmp_path / name for name in ("1.jpg", "2.jpg", "sub/3.jpg")
+    ]
+    assert list(found.missing) == [4, 5]
+    assert "3 file names are of another machine" in found.notes[0]
+    assert list(find_pictures(annotations, tmp_path, persons_only=True).paths) == [1, 2]

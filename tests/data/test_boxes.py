@@ -44,9 +44,9 @@ def test_unusable_boxes_are_dropped_and_said(annotations: Annotations, tmp_path:
     boxes = ([-10, -10, 30, 30], [200, 10, 5, 5], [5, 5, 0, 9])
     found = read_boxes(write(tmp_path, [detection(bbox=box) for box in boxes]), annotations)
     assert [p.box.tolist() for p in found.persons] == [[-10, -10, 20, 20]]
-    outside, thin = found.dropped
-    assert "1.jpg: box 1 [200, 10, 205, 15] is outside the 100x80 picture" in outside
-    assert "1.jpg: box 2 [5, 5, 5, 14] has no area" in thin
+    (told,) = found.dropped
+    assert "1.jpg: box 1 [200, 10, 205, 15] is outside the 100x80 picture" in told
+    assert "1.jpg: box 2 [5, 5, 5, 14] has no area" in told
 
 
 def test_boxes_of_other_pictures_do_not_matter_unless_they_are_all(

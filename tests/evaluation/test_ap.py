@@ -9,13 +9,8 @@ import pytest
 
 from diffusionpose.data.annotations import read_annotations
 from diffusionpose.errors import InputError
-from diffusionpose.evaluation.metrics import (
-    COCO_METRICS,
-    CROWDPOSETOOLS_AREA,
-    coco_metrics,
-    crowdposetools_metrics,
-)
-from diffusionpose.skeletons import COCO, CROWDPOSE, Skeleton
+from diffusionpose.evaluation.metrics import COCO_METRICS, coco_metrics
+from diffusionpose.skeletons import AIC, COCO, CROWDPOSE, Skeleton
 
 
 def by_pycocotools(truth, rows, sigmas=COCO.sigmas, images=None):
@@ -46,30 +41,25 @@ def test_equals_pycocotools_on_coco(data_dir, random_rows, seed):
     assert ours == pytest.approx(by_pycocotools(truth, rows), abs=1e-6)
 
 
-def crowdpose_truth(data_dir, area):
-    path = data_dir / "formats" / "crowdpose" / "crowdpose_val.json"
-    truth = json.loads(path.read_text())
+def with_box_areas(truth):
+    """As crowdposetools' computeOks and mmpose's use_area=False have it."""
     for annotation in truth["annotations"]:
-        annotation["area"] = area * annotation["bbox"][2] * annotation["bbox"][3]
-    return path, truth
+        annotation["area"] = 0.53 * annotation["bbox"][2] * annotation["bbox"][3]
+    return truth
 
 
-@pytest.mark.parametrize(
-    ("metrics", "area", "bounds"),
-    [(coco_metrics, 1.0, (0.1, 0.8)), (crowdposetools_metrics, CROWDPOSETOOLS_AREA, (0.2, 0.8))],
-)
-def test_crowdpose_val_equals_pycocotools_with_its_areas_and_ranges(
-    data_dir, random_rows, metrics, area, bounds
-):
-    path, truth = crowdpose_truth(data_dir, area)
+def test_crowdpose_val_equals_the_official_tool(data_dir, random_rows):
+    """pycocotools with the tool's areas and its ranges: get_type_result(first=0.2, second=0.8)."""
+    path = data_dir / "formats" / "crowdpose" / "crowdpose_val.json"
+    truth = with_box_areas(json.loads(path.read_text()))
     rows = random_rows(truth, 0)
-    ours = metrics(path, rows)
+    ours = coco_metrics(path, rows)
     expected = by_pycocotools(truth, rows, CROWDPOSE.sigmas)
     assert {name: ours[name] for name in COCO_METRICS} == pytest.approx(expected, abs=1e-6)
     for name, low, high in (
-        ("AP_easy", 0, bounds[0]),
-        ("AP_medium", *bounds),
-        ("AP_hard", bounds[1], np.inf),
+        ("AP_easy", 0, 0.2),
+        ("AP_medium", 0.2, 0.8),
+        ("AP_hard", 0.8, np.inf),
     ):
         images = [image["id"] for image in truth["images"] if low <= image["crowdIndex"] < high]
         expected = by_pycocotools(truth, rows, CROWDPOSE.sigmas, images)["AP"]
@@ -78,7 +68,7 @@ def test_crowdpose_val_equals_pycocotools_with_its_areas_and_ranges(
 
 
 def test_crowdpose_files_count_persons_by_their_limb_joints(data_dir):
-    _, truth = crowdpose_truth(data_dir, 1.0)
+    truth = json.loads((data_dir / "formats" / "crowdpose" / "crowdpose_val.json").read_text())
     for annotation in truth["annotations"]:
         assert annotation["num_keypoints"] == np.count_nonzero(annotation["keypoints"][2:36:3])
 
@@ -117,7 +107,7 @@ def test_annotations_are_matched_to_the_results_joints(make_annotations, rows_of
     annotations = make_annotations()
     rows = rows_of(annotations.to_skeleton(CROWDPOSE))
     assert coco_metrics(annotations, rows, CROWDPOSE)["AP"] == pytest.approx(1)
-    with pytest.raises(InputError, match="needs 17"):
+    with pytest.raises(InputError, match=r"42 numbers in .* the 17 joints"):
         coco_metrics(annotations, rows)
 
 
@@ -149,13 +139,10 @@ def test_ranges_without_persons_give_none(make_annotations, rows_of):
 
 
 def test_crowd_ranges_begin_at_their_lower_ends(make_annotations, rows_of):
-    annotations = make_annotations(images=3, crowd_indices=[0.0999, 0.1, 0.8])
+    annotations = make_annotations(images=3, crowd_indices=[0.1999, 0.2, 0.8])
     rows = [row for row in rows_of(annotations) if row["image_id"] == 1]
     metrics = coco_metrics(annotations, rows)
     assert (metrics["AP_easy"], metrics["AP_medium"], metrics["AP_hard"]) == pytest.approx((0, 1, 0))
-    tool = crowdposetools_metrics(annotations, rows)
-    assert tool["AP_medium"] is None  # 0.1 is easy there
-    assert 0 < tool["AP_easy"] < 1
 
 
 def test_quiet_and_without_a_trace_on_its_arguments(make_annotations, rows_of, capfd):
@@ -182,6 +169,9 @@ def test_a_bbox_in_the_results_changes_nothing(make_annotations, rows_of):
         ({"image_id": 99}, "99.*made.json does not list"),
         ({"keypoints": [0.0] * 42}, "42 numbers.*17"),
         ({"keypoints": [np.nan] * 51}, "not finite"),
+        ({"keypoints": ["a"] * 51}, "no number"),
+        ({"keypoints": 5}, "0 numbers"),
+        ({"image_id": [1]}, "does not list"),
         ({"score": np.inf}, "not finite"),
         ({"score": None}, "no score"),
     ],
@@ -193,3 +183,89 @@ def test_unusable_results_are_refused(make_annotations, rows_of, change, message
     with pytest.raises(InputError, match=message) as caught:
         coco_metrics(annotations, rows)
     assert "entry 1" in str(caught.value)
+
+
+def test_null_scores_are_named(make_annotations, rows_of):
+    annotations = make_annotations()
+    rows = [{**row, "score": None} for row in rows_of(annotations)]
+    with pytest.raises(InputError, match="entry 0 has None as 'score'"):
+        coco_metrics(annotations, rows)
+
+
+def test_ai_challenger_area_is_the_boxs_whatever_the_file_says(data_dir, random_rows, tmp_path):
+    """mmpose's use_area=False, by which its zoo rows and Table 4 are measured."""
+    truth = json.loads((data_dir / "formats" / "aic" / "test_aic.json").read_text())
+    truth["annotations"] = [{**annotation, "iscrowd": 0} for annotation in truth["annotations"]]
+    rows = random_rows(truth, 3)
+    expected = by_pycocotools(with_box_areas(copy.deepcopy(truth)), rows, AIC.sigmas)
+    for area in (None, 10.0):
+        for annotation in truth["annotations"]:
+            annotation["area"] = area
+        path = tmp_path / "aic.json"
+        path.write_text(json.dumps(truth))
+        ours = coco_metrics(path, rows)
+        assert {name: -1 if ours[name] is None else ours[name] for name in COCO_METRICS} == pytest.approx(
+            expected
+        )
+
+
+def test_odd_files_count_as_in_pycocotools(data_dir, random_rows, tmp_path):
+    """Area 0, boxes without width or outside the picture, a num_keypoints that does not fit."""
+    truth = json.loads((data_dir / "formats" / "coco" / "person_keypoints_val2017_2213.json").read_text())
+    rows = random_rows(truth, 5)
+    generator = np.random.default_rng(0)
+    for annotation in truth["annotations"]:
+        change = generator.integers(8)
+        if change == 0:
+            annotation["area"] = 0
+        elif change == 1:
+            annotation["bbox"][2] = 0
+        elif change == 2:
+            annotation["num_keypoints"] = 0
+        elif change == 3:
+            annotation["num_keypoints"] = 5
+        elif change == 4:
+            annotation["bbox"][0] = 5000
+    path = tmp_path / "odd.json"
+    path.write_text(json.dumps(truth))
+    assert coco_metrics(path, rows) == pytest.approx(by_pycocotools(truth, rows), abs=1e-6)
+
+
+def test_ids_as_text_are_the_ids(make_annotations, rows_of):
+    annotations = make_annotations()
+    rows = [{**row, "image_id": str(row["image_id"])} for row in rows_of(annotations)]
+    assert coco_metrics(annotations, rows)["AP"] == pytest.approx(1)
+
+
+def test_results_are_in_the_order_of_the_file(tmp_path, make_annotations):
+    """COCO's rule: whoever writes results writes the joints as the annotation file lists them."""
+    names = list(reversed(CROWDPOSE.joints))
+    person = make_annotations(images=1, persons=1, skeleton=CROWDPOSE).persons[0]
+    keypoints = np.column_stack([person.keypoints, person.visible]).astype(float).ravel().tolist()
+    content = {
+        "images": [{"id": 1, "file_name": "1.jpg", "width": 600, "height": 400}],
+        "categories": [{"id": 1, "name": "person", "keypoints": names}],
+        "annotations": [
+            {"id": 1, "image_id": 1, "category_id": 1, "bbox": [20, 30, 150, 300], "keypoints": keypoints}
+        ],
+    }
+    path = tmp_path / "file.json"
+    path.write_text(json.dumps(content))
+    row = {"image_id": 1, "keypoints": keypoints, "score": 1.0}
+    assert coco_metrics(path, [row])["AP"] == pytest.approx(1)
+    # results that name their joints, and results of a skeleton that is named
+    sorted_out = np.reshape(keypoints, (-1, 3))[::-1].ravel().tolist()
+    named = {"image_id": 1, "keypoints": sorted_out, "score": 1.0, "joints": list(CROWDPOSE.joints)}
+    assert coco_metrics(path, [named])["AP"] == pytest.approx(1)
+    assert coco_metrics(path, [{**row, "keypoints": sorted_out}], CROWDPOSE)["AP"] == pytest.approx(1)
+    assert coco_metrics(path, [{**row, "keypoints": sorted_out}])["AP"] == 0
+
+
+def test_results_of_some_of_the_joints(make_annotations, rows_of):
+    annotations = make_annotations()
+    arms = COCO.select(["left_elbow", "left_wrist", "nose"])
+    rows = rows_of(annotations.to_skeleton(arms))
+    assert coco_metrics(annotations, rows, arms)["AP"] == pytest.approx(1)
+    rows[0]["joints"] = ["left_elbow", "left_wrist", "tail"]
+    with pytest.raises(InputError, match="entry 1"):  # without names it would have the file's
+        coco_metrics(annotations, rows)

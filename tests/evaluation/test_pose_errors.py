@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from diffusionpose.evaluation.evaluate import KINDS, error_rates, with_errors
+from diffusionpose.evaluation.pose_errors import KINDS, error_rates, with_errors
 from diffusionpose.skeletons import COCO, CROWDPOSE
 
 AREA = 120.0 * 200.0

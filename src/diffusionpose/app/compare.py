@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from diffusionpose.app.options import File, Joints, make_folder, show_progress, write_by, write_json
+from diffusionpose.app.options import File, Joints, make_folder, say, show_progress, write_by, write_json
 from diffusionpose.errors import InputError
+from diffusionpose.json_files import printable
 from diffusionpose.skeletons import get_skeleton
 
 if TYPE_CHECKING:
     from diffusionpose.data.annotations import Annotations
-    from diffusionpose.evaluation.compare import Difference, Rows
+    from diffusionpose.evaluation.compare import Difference
+    from diffusionpose.evaluation.metrics import Rows
 
 Results = Annotated[Path, tyro.conf.arg(metavar="RESULTS.json")]
 
@@ -40,7 +42,7 @@ class CompareCommand:
     annotations: File
     """The truth: COCO-style JSON, or AI Challenger's own."""
     skeleton: Joints = None
-    """Joints of the annotation file: coco, crowdpose, aic or a YAML file."""
+    """Joints of the results, where they are not the annotation file's: coco, crowdpose, aic or YAML."""
     rounds: int = 200
     """Draws of pictures; each costs two evaluations."""
     seed: int = 0
@@ -54,11 +56,23 @@ class CompareCommand:
             raise InputError(f"--rounds {self.rounds}: must be 1 or more")
         if self.output is not None:
             make_folder(self.output)
-        from diffusionpose.data.annotations import read_annotations
-        from diffusionpose.evaluation.compare import compare_results
+        from diffusionpose.evaluation.compare import compare_results, match_both
+        from diffusionpose.evaluation.metrics import read_results, read_truth
 
-        truth = read_annotations(self.annotations, get_skeleton(self.skeleton) if self.skeleton else None)
-        first, second = _read(self.first), _read(self.second)
+        skeleton = get_skeleton(self.skeleton) if self.skeleton else None
+        everything = read_truth(self.annotations, skeleton)
+        truth, first, second = match_both(
+            everything,
+            read_results(self.first),
+            read_results(self.second),
+            skeleton,
+            (str(self.first), str(self.second)),
+        )
+        for message in [*truth.dropped, *truth.doubts]:
+            say(message)
+        if truth.skeleton.num_joints < everything.skeleton.num_joints:
+            joints = ", ".join(truth.skeleton.joints)
+            say(f"measured on the {truth.skeleton.num_joints} joints that all have: {joints}")
         found = compare_results(
             truth,
             first,
@@ -69,7 +83,8 @@ class CompareCommand:
         )
         if not found:
             raise InputError(f"{self.annotations}: no labelled person to compare the poses of")
-        print(f"first   {self.first}\nsecond  {self.second}\n{table(found)}")
+        print(f"first   {self.first}\nsecond  {self.second}")
+        print(table(found))
         if self.output is not None:
             write_json(self.output / "comparison.json", self._entries(found))
             print(self.output / "comparison.json")
@@ -110,7 +125,9 @@ def told_apart(first: Path, second: Path) -> tuple[str, str]:
     """
     backwards = (reversed(path.with_suffix("").parts) for path in (first, second))
     pairs = zip(*backwards, strict=False)
-    return next(((one, other) for one, other in pairs if one != other), ("first", "second"))
+    names = next(((one, other) for one, other in pairs if one != other), ("first", "second"))
+    first_name, second_name = (printable(name)[:60] for name in names)
+    return first_name, second_name
 
 
 def table(found: dict[str, Difference]) -> str:
@@ -126,14 +143,3 @@ def table(found: dict[str, Difference]) -> str:
             f"{low:+.4f} to {high:+.4f}   {verdict}"
         )
     return "\n".join(lines)
-
-
-def _read(path: Path) -> list[dict[str, Any]]:
-    from diffusionpose.runtime.json_files import entries_with, read_json
-
-    content = read_json(path)
-    if not isinstance(content, list):
-        raise InputError(
-            f"{path}: not a list of poses; give COCO results, such as the keypoints.json of an evaluation"
-        )
-    return entries_with(path, "results", content, ("image_id", "keypoints", "score"))

@@ -14,11 +14,12 @@ from tyro.conf import FlagCreatePairsOff, Positional, arg
 
 from diffusionpose.app.options import File, Folder, Joints, say, show_progress
 from diffusionpose.errors import InputError
+from diffusionpose.json_files import printable
 from diffusionpose.skeletons import get_skeleton
 
 if TYPE_CHECKING:
+    from diffusionpose.data.annotations import Finding
     from diffusionpose.data.check import CheckReport, SetToCheck
-    from diffusionpose.data.check_annotations import Finding
 
 EXAMPLES = 3
 HEADER = f"{'CHECK':28}{'SEVERITY':10}{'COUNT':>6}  EXAMPLES"
@@ -137,7 +138,9 @@ def _table(report: CheckReport) -> str:
         lines.append(f"{check:28}{severity:10}{len(found):6}  {examples[0]}")
         lines += [INDENT + example for example in [*examples[1:], f"-> {found[0].cure}"]]
     warnings = len(report.findings) - report.errors
-    return "\n".join([*lines, "", f"{_number(report.errors, 'error')}, {_number(warnings, 'warning')}"])
+    return "\n".join(
+        [*map(printable, lines), "", f"{_number(report.errors, 'error')}, {_number(warnings, 'warning')}"]
+    )
 
 
 def _example(finding: Finding) -> str:

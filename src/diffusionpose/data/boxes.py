@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from diffusionpose.data.annotations import Annotations, ImageRecord, Person
+from diffusionpose.data.annotations import Annotations, Finding, ImageRecord, Person
 from diffusionpose.errors import InputError
 from diffusionpose.runtime.boxes import ListedPerson, PeopleFile, usable_boxes
 
@@ -26,7 +26,7 @@ def read_boxes(path: str | Path, annotations: Annotations, min_score: float = 0.
         min_score: boxes below it are ignored.
 
     Returns:
-        Annotations whose persons have zero, unlabelled keypoints. What cannot be used is in ``dropped``;
+        Annotations whose persons have zero, unlabelled keypoints. What cannot be used is in ``findings``;
         boxes of pictures that ``annotations`` does not list are left out, since a detection file is often of
         more pictures than are looked at.
 
@@ -42,7 +42,7 @@ def read_boxes(path: str | Path, annotations: Annotations, min_score: float = 0.
             "give the detections of these pictures"
         )
     joints = annotations.skeleton.num_joints
-    persons, dropped = [], list(file.problems)
+    persons, dropped = [], [problem.removeprefix(f"{path}: ") for problem in file.problems]
     for person, record in listed:
         if person.score < min_score:
             continue
@@ -50,12 +50,14 @@ def read_boxes(path: str | Path, annotations: Annotations, min_score: float = 0.
         _, kept, problems = usable_boxes(person.box[None], *size)
         if not kept:
             what = problems[0].replace("box 0", f"box {person.index}")
-            dropped.append(f"{path}: {record.file_name}: {what}")
+            dropped.append(f"{record.file_name}: {what}")
             continue
         unlabelled = np.zeros((joints, 2), np.float32), np.zeros(joints, np.int64)
         area = float(np.prod(person.box[2:] - person.box[:2]))
         persons.append(Person(record.id, person.index, person.box, *unlabelled, area, score=person.score))
-    return replace(annotations, persons=persons, box_source=f"detections {Path(path).name}", dropped=dropped)
+    findings = [Finding("boxes", "error", str(path), what, "mend them") for what in dropped]
+    source = f"detections {Path(path).name}"
+    return replace(annotations, persons=persons, box_source=source, findings=findings)
 
 
 class _Records:

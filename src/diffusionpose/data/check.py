@@ -1,307 +1,35 @@
-"""Opening every picture of a data set once: is it whole, and what is it like."""
+"""The check of a data set: its annotation files, its pictures, training against validation."""
 
 from __future__ import annotations
 
-import hashlib
-import os
-import signal
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
-from diffusionpose.data.annotations import Listing, read_listing
-from diffusionpose.data.check_annotations import (
+from diffusionpose.data.annotations import (
+    Annotations,
     Finding,
-    KeepFaults,
     Severity,
-    check_listing,
-    facing_camera,
-    file_exchanged,
-    find_exchanged,
-    person_finding,
+    box_problem,
+    find_pictures,
+    read_annotations,
 )
+from diffusionpose.data.check_pictures import SetPictures, check_pictures
+from diffusionpose.data.check_sides import facing_camera, file_exchanged, find_exchanged
 from diffusionpose.errors import InputError
-from diffusionpose.runtime.images import read_recorded_image
-from diffusionpose.skeletons import Skeleton
+from diffusionpose.json_files import Id
+from diffusionpose.skeletons import CROWDPOSE, Skeleton, unpaired
 
-MAX_WORKERS = 8
-FEW = 200  # pictures; below, starting processes takes longer than reading
-AT_ONCE = 32  # pictures a process takes at a time
-FLAT = 2.0  # grey levels of deviation; a picture flatter than this has no look of its own
-
-
-@dataclass(frozen=True)
-class Request:
-    """A picture to open, with the (width, height) its annotations were made at; 0 where unknown."""
-
-    path: Path
-    width: int
-    height: int
-
-
-@dataclass(frozen=True)
-class PictureFacts:
-    """What opening a picture found.
-
-    Attributes:
-        fault: "" where it can be used; else "missing", "unreadable" or "size" (not that of the record).
-        message: what is wrong and the cure.
-        file_digest: SHA-256 of the file's bytes; b"" where it cannot be read.
-        pixel_digest: SHA-256 of size and RGB pixels; b"" where it cannot be decoded.
-        look: :func:`look_of` the picture; None where it cannot be decoded or is of one colour.
-        mirrored: the look of its mirror image.
-    """
-
-    fault: str = ""
-    message: str = ""
-    file_digest: bytes = b""
-    pixel_digest: bytes = b""
-    look: int | None = None
-    mirrored: int | None = None
-
-
-def open_pictures(
-    requests: Sequence[Request],
-    workers: int | None = None,
-    progress: Callable[[int, int], None] | None = None,
-) -> dict[Request, PictureFacts]:
-    """The facts of every picture, each opened once; some 400 bytes a picture stay in memory.
-
-    Args:
-        requests: may repeat.
-        workers: processes that decode; None takes one a core, up to ``MAX_WORKERS``, and none for few
-            pictures; 0 decodes in this process.
-        progress: gets the number done and that of all.
-    """
-    unique = list(dict.fromkeys(requests))
-    if workers is None:
-        workers = min(MAX_WORKERS, os.cpu_count() or 1) if len(unique) >= FEW else 0
-    facts = {}
-    for request, found in zip(unique, _opened(unique, workers), strict=True):
-        facts[request] = found
-        if progress is not None:
-            progress(len(facts), len(unique))
-    return facts
-
-
-def _opened(requests: Sequence[Request], workers: int) -> Iterator[PictureFacts]:
-    if workers == 0:
-        yield from map(facts_of, requests)
-        return
-    pool = ProcessPoolExecutor(workers, initializer=_start_worker)
-    try:
-        yield from pool.map(facts_of, requests, chunksize=AT_ONCE)
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _start_worker() -> None:
-    """Each worker is one core's work, and Ctrl-C is for the process that waits for them."""
-    import cv2
-
-    cv2.setNumThreads(0)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-def facts_of(request: Request) -> PictureFacts:
-    """Open one picture."""
-    fault = message = ""
-    image = None
-    try:
-        image = read_recorded_image(request.path, request.width, request.height)
-    except InputError as error:
-        message = str(error)
-        fault = "unreadable" if _exists(request.path) else "missing"
-    if fault == "unreadable" and (request.width, request.height) != (0, 0):
-        try:
-            image = read_recorded_image(request.path, 0, 0)
-            fault = "size"
-        except InputError:  # unreadable at any size
-            pass
-    file_digest = _file_digest(request.path)
-    if image is None:
-        return PictureFacts(fault, message, file_digest)
-    pixels = hashlib.sha256(repr(image.shape).encode() + image.tobytes()).digest()
-    look, mirrored = look_of(image)
-    return PictureFacts(fault, message, file_digest, pixels, look, mirrored)
-
-
-def _exists(path: Path) -> bool:
-    try:
-        return path.exists()
-    except OSError:  # a name longer than any file's, or a folder that may not be entered: nobody can tell
-        return True
-
-
-def _file_digest(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").digest()
-    except (OSError, ValueError):  # said already by the reader of pictures
-        return b""
-
-
-def look_of(image: np.ndarray) -> tuple[int | None, int | None]:
-    """A perceptual hash of 63 bits, and that of the mirror image.
-
-    Each bit says whether one of the 63 lowest frequencies of the picture, in grey at 32 x 32, is above their
-    median; so scale, compression, brightness and contrast hardly matter. Mirroring changes the sign of
-    the odd horizontal frequencies.
-
-    Args:
-        image: (H, W, 3) uint8 RGB.
-
-    Returns:
-        Two numbers to compare by the bits they differ in; None and None for a picture of one colour.
-    """
-    import cv2
-
-    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
-    small = cv2.resize(grey, (32, 32), interpolation=cv2.INTER_AREA).astype(np.float32)
-    if small.std() < FLAT:
-        return None, None
-    low = cv2.dct(small)[:8, :8]
-    mirrored = low * np.where(np.arange(8) % 2, -1, 1)
-    return _bits(low), _bits(mirrored)
-
-
-def _bits(low: np.ndarray) -> int:
-    values = low.ravel()[1:]  # without the mean brightness
-    return int.from_bytes(np.packbits(values > np.median(values)).tobytes())
-
-
-# Checks of the pictures of a data set: whole, each listed once, none both in training and validation
-
-# Bits of 63 in which near-copies may differ; measured in docs/checks.md. Mirror images get fewer.
-NEAR, NEAR_MIRRORED = 6, 4
-ROWS = 64  # validation pictures compared at a time, to keep memory flat
-
-# What stands at the end of the message of the reader of pictures, as the cure in a finding
-FAULTS = {
-    "missing": ("missing picture", "check the path"),
-    "unreadable": ("unreadable picture", "copy or download it again"),
-    "size": ("picture size", "use the picture they belong to"),
-}
-
-
-@dataclass(frozen=True, eq=False)
-class Source:
-    """A set to check: what its file lists, and the folder of its pictures."""
-
-    listing: Listing
-    folder: Path
-    validation: bool = False
-
-    def requests(self) -> list[Request]:
-        """Its pictures, in the order of the records."""
-        return [Request(self.folder / r.file_name, r.width, r.height) for r in self.listing.records]
-
-
-@dataclass(frozen=True)
-class _Copy:
-    """A picture of a source, for comparing."""
-
-    file: str
-    name: str
-    path: Path
-    validation: bool
-    facts: PictureFacts
-
-
-def check_pictures(sources: Sequence[Source], facts: dict[Request, PictureFacts]) -> list[Finding]:
-    """Pictures that cannot be used, and pictures that are there more than once."""
-    copies: dict[tuple[str, str], _Copy] = {}
-    found: list[Finding] = []
-    for source in sources:
-        found += _unusable(source, facts)
-        for request, record in zip(source.requests(), source.listing.records, strict=True):
-            file, name = str(source.listing.path), record.file_name
-            # under the same name in the same file: that is the check of file names
-            copy = _Copy(file, name, request.path, source.validation, facts[request])
-            copies.setdefault((f"{file} {source.validation}", name), copy)
-    leaked: set[bytes] = set()
-    for digest, group in _groups(copies.values()):
-        found.append(_repeated(group))
-        if {copy.validation for copy in group} == {True, False}:
-            leaked.add(digest)
-    return [*found, *_near_copies(list(copies.values()), leaked)]
-
-
-def _unusable(source: Source, facts: dict[Request, PictureFacts]) -> Iterator[Finding]:
-    labelled = source.listing.labelled()
-    ids = {number for number, good in zip(source.listing.image_ids, labelled, strict=True) if good}
-    records = list(zip(source.requests(), source.listing.records, strict=True))
-    used = {request for request, record in records if record.id in ids}  # perhaps under another id
-    told = set()
-    for request, record in records:
-        fact = facts[request]
-        if not fact.fault or request in told:
-            continue
-        told.add(request)
-        check, cure = FAULTS[fact.fault]
-        severity: Severity = "error" if request in used else "warning"
-        message = fact.message.removesuffix(f"; {cure}")
-        if severity == "warning":
-            cure = f"{cure}; it has no labelled person"
-        yield Finding(check, severity, str(source.listing.path), message, cure, record.file_name)
-
-
-def _groups(copies: Iterable[_Copy]) -> list[tuple[bytes, list[_Copy]]]:
-    """Pictures of the same pixels, or the same file where it cannot be decoded: two and more of each."""
-    groups: dict[bytes, list[_Copy]] = {}
-    for copy in copies:
-        digest = copy.facts.pixel_digest or copy.facts.file_digest
-        if digest:
-            groups.setdefault(digest, []).append(copy)
-    return [(digest, group) for digest, group in groups.items() if len(group) > 1]
-
-
-def _repeated(group: list[_Copy]) -> Finding:
-    """Training and validation share the picture, or one of them has it several times."""
-    train = [copy for copy in group if not copy.validation]
-    validation = [copy for copy in group if copy.validation]
-    leaks = bool(train and validation)
-    first, second = (train[0], validation[0]) if leaks else group[:2]
-    same = "the same file" if first.facts.file_digest == second.facts.file_digest else "saved anew"
-    more = f", {len(group)} times in all" if len(group) > 2 else ""
-    message = f"{first.path} and {second.path} have the same pixels ({same}){more}"
-    if leaks:
-        cure = "remove it from one of the two: the validation knows the answer"
-        return Finding("picture in train and val", "error", second.file, message, cure, second.name)
-    cure = "keep one, with the annotations of all"
-    return Finding("picture listed twice", "warning", second.file, message, cure, second.name)
-
-
-def _near_copies(copies: list[_Copy], leaked: set[bytes]) -> Iterator[Finding]:
-    """For each validation picture the training picture that looks most like it, where that is close."""
-    usable = [c for c in copies if c.facts.look is not None and c.facts.pixel_digest not in leaked]
-    train = [copy for copy in usable if not copy.validation]
-    validation = [copy for copy in usable if copy.validation]
-    if not train:
-        return
-    looks = np.asarray([[c.facts.look, c.facts.mirrored] for c in train], dtype=np.uint64)
-    for start in range(0, len(validation), ROWS):
-        part = validation[start : start + ROWS]
-        wanted = np.asarray([c.facts.look for c in part], dtype=np.uint64)
-        bits = np.bitwise_count(wanted[:, None, None] ^ looks)  # (validation, train, plain or mirrored)
-        for copy, differing in zip(part, bits, strict=True):
-            plain, mirrored = differing.argmin(axis=0)
-            if differing[plain, 0] <= NEAR:
-                yield _near(copy, train[plain], "", differing[plain, 0])
-            elif differing[mirrored, 1] <= NEAR_MIRRORED:
-                yield _near(copy, train[mirrored], "the mirror image of ", differing[mirrored, 1])
-
-
-def _near(copy: _Copy, twin: _Copy, how: str, bits: int) -> Finding:
-    message = f"{copy.path} looks like {how}{twin.path} ({bits} of 63 bits differ)"
-    cure = "look at both; pictures of one scene belong to one of the two sets"
-    return Finding("near-copy in train and val", "warning", copy.file, message, cure, copy.name)
-
-
-# The whole check of a data set: its files, its pictures, training against validation
+BORDER = 1.0  # px; real sets round boxes and keypoints to the pixel beyond the border
+FAR_FROM_BOX = 0.5  # of the box's longer side; measured in docs/checks.md
+FIRST_PIXEL = 2.0  # px; a file whose boxes all end before it has normalised coordinates
+LARGE_AREA, SMALL_AREA = 1.1, 0.01  # of the box's; a segment fills a part of its box
+SAME_POSE = 0.01  # of the square root of the box's area: mean distance of the joints of two annotations
+SAME_JOINTS = 3  # at least so many joints labelled in both
+MOST_CORNERS = 0.8  # share of the boxes that make sense only as x0, y0, x1, y1
 
 
 @dataclass(frozen=True)
@@ -347,8 +75,8 @@ def check_sets(
 
     Args:
         sets: those that a training would take together.
-        skeleton: of the files; by default the known one whose joint names each lists.
-        workers: processes that open pictures; see :func:`open_pictures`.
+        skeleton: of the files; by default that of each one's joint names.
+        workers: processes that open pictures; None takes one a core.
         progress: gets the number of pictures opened and that of all.
 
     Raises:
@@ -358,23 +86,21 @@ def check_sets(
     for one in sets:
         if one.images is not None:
             _require_pictures(one.images)
-    counts, findings, sources = [], [], []
+    counts, findings, pictures = [], [], []
     for one in sets:
-        kept = KeepFaults()
-        listing = read_listing(one.annotations, skeleton, kept)
-        file = str(one.annotations)
-        if not listing.names and not kept.found:
+        annotations = read_annotations(one.annotations, skeleton, allow_empty=True)
+        file, persons = str(one.annotations), annotations.persons
+        if not persons and not annotations.findings:
             raise InputError(f"{file}: lists no persons; give a file with annotations")
-        findings += kept.findings(file, {record.id: record.file_name for record in listing.records})
-        findings += check_listing(listing)
-        findings += _left_and_right(listing)
-        labelled = int(listing.labelled().sum())
-        counts.append(Count(file, listing.skeleton.name, len(listing.records), len(listing.names), labelled))
+        findings += [*annotations.findings, *check_annotations(annotations)]
+        labelled = len(annotations.labelled().persons)
+        counts.append(Count(file, annotations.skeleton.name, len(annotations.images), len(persons), labelled))
         if one.images is not None:
-            sources.append(Source(listing, one.images, one.validation))
-    facts = open_pictures([r for source in sources for r in source.requests()], workers, progress)
-    findings += check_pictures(sources, facts)
-    return CheckReport(counts, findings)
+            found = find_pictures(annotations, one.images)
+            cure = "write names relative to the folder, with slashes"
+            findings += [Finding("file names", "warning", file, note, cure) for note in found.notes]
+            pictures.append(SetPictures(annotations, found.paths, one.validation))
+    return CheckReport(counts, findings + check_pictures(pictures, workers, progress))
 
 
 def _require_pictures(folder: Path) -> None:
@@ -384,19 +110,244 @@ def _require_pictures(folder: Path) -> None:
         raise InputError(f"{folder}: an empty folder; give the one that holds the images")
 
 
-def _left_and_right(listing: Listing) -> list[Finding]:
-    """Warnings, the most suspicious persons first."""
-    joints = listing.skeleton.joints
-    findings = []
-    facing, persons = facing_camera(listing)
-    if file_exchanged(facing, persons):
-        message = f"only {facing} of {persons} persons face the camera by their shoulders"
-        cure = "most people do: left and right seem exchanged in the whole file"
-        findings.append(Finding("left/right, file", "warning", str(listing.path), message, cure))
-    for suspicion in find_exchanged(listing):
-        pair = (joints[suspicion.pair[0]], joints[suspicion.pair[1]])
-        what = f"{pair[0]} and {pair[1]} may be exchanged"
-        check = f"left/right, {suspicion.rule}"
-        cure = "look at it: also a twist, crossed limbs or a face turned away"
-        findings.append(person_finding(listing, suspicion.row, check, "warning", what, cure, pair))
-    return findings
+def check_annotations(annotations: Annotations) -> list[Finding]:
+    """Everything wrong or suspicious in what a file lists, beyond what its reader found; without pictures."""
+    return list(_Checks(annotations).all())
+
+
+class _Checks:
+    """The checks of one file, on its n persons as arrays."""
+
+    def __init__(self, annotations: Annotations) -> None:
+        self.annotations = annotations
+        self.persons, self.skeleton = annotations.persons, annotations.skeleton
+        count, joints = len(self.persons), self.skeleton.num_joints
+        self.boxes = np.reshape([person.xywh for person in self.persons], (count, 4))
+        self.points = np.reshape([person.keypoints for person in self.persons], (count, joints, 2)).astype(
+            np.float64
+        )
+        self.visible = np.reshape([person.visible for person in self.persons], (count, joints))
+        self.seen = self.visible > 0
+        self.crowd = np.array([person.is_crowd for person in self.persons], bool)
+        self.usable = np.array([person.has_box for person in self.persons], bool)
+        records = [annotations.images[person.image_id] for person in self.persons]
+        self.sizes = np.reshape([(record.width, record.height) for record in records], (count, 2))
+
+    @cached_property
+    def box_areas(self) -> np.ndarray:
+        """(n,) square pixels; 1 for boxes without area."""
+        return np.where(self.usable, np.abs(self.boxes[:, 2] * self.boxes[:, 3]), 1.0)
+
+    def all(self) -> Iterator[Finding]:
+        yield from self.ids()
+        yield from self.file_names()
+        yield from self.mirrors()
+        if self.persons:
+            normalised = list(self.normalised())
+            yield from normalised
+            if not normalised:
+                yield from self.box_checks()
+                yield from self.keypoints()
+            yield from self.areas()
+            yield from self.counts()
+            yield from self.labels()
+            yield from self.twice()
+            yield from self.sides()
+
+    def of_file(self, check: str, severity: Severity, what: str, cure: str, **more: object) -> Finding:
+        return Finding(check, severity, str(self.annotations.path), what, cure, **more)  # type: ignore[arg-type]
+
+    def of_person(
+        self, row: int, check: str, severity: Severity, what: str, cure: str, joints: tuple[str, ...] = ()
+    ) -> Finding:
+        """A finding about a person; ``what`` follows the person's name."""
+        person = self.persons[row]
+        image = self.annotations.images[person.image_id].file_name
+        return self.of_file(
+            check,
+            severity,
+            f"annotation {person.id}: {what}",
+            cure,
+            image=image,
+            annotation=person.id,
+            joints=joints,
+        )
+
+    def ids(self) -> Iterator[Finding]:
+        rows: dict[Id, list[int]] = {}
+        for row, person in enumerate(self.persons):
+            rows.setdefault(person.id, []).append(row)
+        cure = "give every annotation its own id; COCO's tools keep one of the two"
+        for several in rows.values():
+            if len(several) > 1:
+                what = f"{len(several)} annotations have this id"
+                yield self.of_person(several[0], "annotation id twice", "error", what, cure)
+
+    def file_names(self) -> Iterator[Finding]:
+        ids: dict[str, list[Id]] = {}
+        for record in self.annotations.images.values():
+            ids.setdefault(record.file_name, []).append(record.id)
+        for name, several in ids.items():
+            if len(several) > 1:
+                what = f"one file under the ids {', '.join(map(str, several[:9]))}"
+                cure = "list it once and give its annotations that id"
+                yield self.of_file("file under two ids", "warning", what, cure, image=name)
+
+    def mirrors(self) -> Iterator[Finding]:
+        for left, right in unpaired(self.skeleton):
+            what = f"{left} and {right} are no pair of the skeleton {self.skeleton.name!r}"
+            cure = "write 'mirror' for both: mirrored pictures and the flip test teach the wrong side"
+            yield self.of_file("joint without mirror", "warning", what, cure, joints=(left, right))
+
+    def normalised(self) -> Iterator[Finding]:
+        """Boxes and keypoints as shares of the picture instead of pixels."""
+        ends = np.maximum((self.boxes[:, :2] + self.boxes[:, 2:]).max(axis=1), 0)
+        furthest = np.where(self.seen[..., None], self.points, 0).max(axis=(1, 2))
+        tiny = (ends <= FIRST_PIXEL) & (furthest <= FIRST_PIXEL) & ((ends > 0) | (furthest > 0))
+        if tiny.any() and tiny[self.seen.any(axis=1)].all():
+            what = f"boxes and keypoints of {tiny.sum()} persons lie in the first pixel: they look normalised"
+            yield self.of_file("normalised numbers", "error", what, "multiply them by the picture's size")
+
+    def box_checks(self) -> Iterator[Finding]:
+        x, y, width, height = self.boxes.T
+        for row in _true(~self.usable):
+            record = self.annotations.images[self.persons[row].image_id]
+            cure = "x, y, width, height in pixels; training leaves the person out"
+            yield self.of_person(
+                row, "box without area", "error", box_problem(self.persons[row], record), cure
+            )
+        reach = np.maximum(-self.boxes[:, :2], self.boxes[:, :2] + self.boxes[:, 2:] - self.sizes).max(axis=1)
+        outside = self.usable & (self.sizes[:, 0] > 0) & (reach > BORDER)
+        # as x0, y0, x1, y1 they would lie in the picture and hold the joints
+        margin = 0.1 * np.maximum(width - x, height - y)[:, None, None]
+        low, high = self.boxes[:, None, :2] - margin, self.boxes[:, None, 2:] + margin
+        held = ((self.points >= low) & (self.points <= high)).all(axis=2) | ~self.seen
+        corners = held.all(axis=1) & self.seen.any(axis=1) & (width > x) & (height > y) & outside
+        if corners.sum() >= SAME_JOINTS and corners.sum() > MOST_CORNERS * self.usable.sum():
+            what = f"{corners.sum()} boxes reach out of their pictures, and would not as x0, y0, x1, y1"
+            yield self.of_file("boxes as corners", "error", what, "write x, y, width, height")
+            return
+        for row in _true(outside):
+            what = f"its box reaches {reach[row]:.0f} px out of the picture"
+            cure = "check the picture's size and the box; it is clipped"
+            yield self.of_person(row, "box outside picture", "warning", what, cure)
+
+    def areas(self) -> Iterator[Finding]:
+        for row, person in enumerate(self.persons):
+            share = person.area / self.box_areas[row]
+            if person.area < 0:
+                what, cure = f"its area is {person.area:g}", "square pixels; OKS means nothing with this"
+                yield self.of_person(row, "negative area", "error", what, cure)
+            elif person.area == 0 and self.usable[row]:
+                what, cure = (
+                    "its area is 0",
+                    "square pixels, or leave the key out; no pose can be right with it",
+                )
+                yield self.of_person(row, "zero area", "warning", what, cure)
+            elif (
+                person.file_box is not None
+                and self.usable[row]
+                and not self.crowd[row]
+                and not SMALL_AREA <= share <= LARGE_AREA
+            ):
+                what = f"its area is {share:.3g} of its box's"
+                cure = "check both: OKS, and so AP, go by the area"
+                yield self.of_person(row, "area and box differ", "warning", what, cure)
+
+    def counts(self) -> Iterator[Finding]:
+        limbs = self.seen
+        if set(self.skeleton.joints) == set(CROWDPOSE.joints):  # its files leave head and neck out
+            limbs = self.seen[:, [joint not in ("head", "neck") for joint in self.skeleton.joints]]
+        for row, person in enumerate(self.persons):
+            fitting = {int(self.seen[row].sum()), int(limbs[row].sum())}
+            if person.num_keypoints is not None and person.num_keypoints not in fitting:
+                what = f"its num_keypoints is {person.num_keypoints}, and {max(fitting)} joints are labelled"
+                cure = "count anew: AP leaves out persons with 0"
+                yield self.of_person(row, "num_keypoints", "warning", what, cure)
+
+    def keypoints(self) -> Iterator[Finding]:
+        points, seen = self.points, self.seen
+        zero = seen & np.all(points == 0, axis=2)
+        for row, joints in self.rows(zero):
+            what, cure = (
+                f"{_list(joints)} labelled at exactly (0, 0)",
+                "visibility 0 for what is not labelled",
+            )
+            yield self.of_person(row, "labelled at (0, 0)", "error", what, cure, joints)
+        sizes = self.sizes[:, None]
+        reach = np.maximum(-points, points - sizes).max(axis=2)
+        outside = seen & (sizes[:, :, 0] > 0) & (reach > BORDER)
+        for row, joints in self.rows(outside):
+            what = f"{_list(joints)} up to {reach[row][outside[row]].max():.0f} px outside the picture"
+            cure = "check the picture's size and these keypoints"
+            yield self.of_person(row, "keypoint outside picture", "warning", what, cure, joints)
+        starts, spans = self.boxes[:, None, :2], self.boxes[:, None, 2:]
+        beyond = np.maximum(starts - points, points - starts - spans).max(axis=2)
+        distance = beyond / np.where(self.usable, self.boxes[:, 2:].max(axis=1), np.inf)[:, None]
+        far = seen & ~zero & ~outside & self.usable[:, None] & (distance > FAR_FROM_BOX)
+        for row, joints in self.rows(far):
+            what = f"{_list(joints)} up to {distance[row][far[row]].max():.1f} box sides from its box"
+            cure = "keypoint of another person, or a wrong box"
+            yield self.of_person(row, "keypoint far from box", "warning", what, cure, joints)
+
+    def labels(self) -> Iterator[Finding]:
+        seen = self.seen & ~self.crowd[:, None]
+        if not seen.any():
+            cure = "give a file with labelled persons"
+            yield self.of_file("nobody labelled", "error", "no person with a labelled joint", cure)
+            return
+        for joint, count in zip(self.skeleton.joints, seen.sum(axis=0), strict=True):
+            if count == 0:
+                what, cure = f"{joint} is labelled for nobody", "a model of this file alone cannot learn it"
+                yield self.of_file("joint never labelled", "warning", what, cure, joints=(joint,))
+        for row in _true(~seen.any(axis=1) & ~self.crowd):
+            what, cure = "no joint is labelled", "fine where meant so; the person is not trained on"
+            yield self.of_person(row, "person without joints", "warning", what, cure)
+
+    def twice(self) -> Iterator[Finding]:
+        """Two annotations of one pose in one picture."""
+        rows: dict[Id, list[int]] = {}
+        for row in _true((self.seen.sum(axis=1) >= SAME_JOINTS) & ~self.crowd):
+            rows.setdefault(self.persons[row].image_id, []).append(row)
+        for several in rows.values():
+            for place, row in enumerate(several[1:], start=1):
+                others = several[:place]
+                both = self.seen[others] & self.seen[row]
+                distance = np.linalg.norm(self.points[others] - self.points[row], axis=2)
+                mean = np.where(both, distance, 0).sum(axis=1) / np.maximum(both.sum(axis=1), 1)
+                size = np.sqrt(np.maximum(self.box_areas[others], self.box_areas[row]))
+                same = (mean < SAME_POSE * size) & (both.sum(axis=1) >= SAME_JOINTS)
+                if same.any():
+                    twin = self.persons[others[int(np.flatnonzero(same)[0])]].id
+                    what = f"has the joints of annotation {twin} of the same picture"
+                    yield self.of_person(
+                        row, "person annotated twice", "warning", what, "keep one of the two"
+                    )
+
+    def sides(self) -> Iterator[Finding]:
+        """Left and right exchanged, the most suspicious persons first."""
+        visible = np.where(self.crowd[:, None], 0, self.visible)
+        facing, persons = facing_camera(self.points, visible, self.skeleton)
+        if file_exchanged(facing, persons):
+            what = f"only {facing} of {persons} persons face the camera by their shoulders"
+            cure = "most people do: left and right seem exchanged in the whole file"
+            yield self.of_file("left/right, file", "warning", what, cure)
+        for suspicion in find_exchanged(self.points, visible, np.sqrt(self.box_areas), self.skeleton):
+            left, right = (self.skeleton.joints[joint] for joint in suspicion.pair)
+            what = f"{left} and {right} may be exchanged"
+            cure = "look at it: also a twist, crossed limbs or a face turned away"
+            check = f"left/right, {suspicion.rule}"
+            yield self.of_person(suspicion.row, check, "warning", what, cure, (left, right))
+
+    def rows(self, mask: np.ndarray) -> Iterator[tuple[int, tuple[str, ...]]]:
+        """Rows of an (n, J) mask that hold any, and the names of the joints they hold."""
+        for row in _true(np.any(mask, axis=1)):
+            yield row, tuple(self.skeleton.joints[joint] for joint in _true(mask[row]))
+
+
+def _true(mask: np.ndarray) -> list[int]:
+    return [int(row) for row in np.flatnonzero(mask)]
+
+
+def _list(joints: tuple[str, ...]) -> str:
+    return ", ".join(joints[:3]) + (f" and {len(joints) - 3} more" if len(joints) > 3 else "")

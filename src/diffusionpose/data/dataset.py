@@ -15,15 +15,17 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from diffusionpose.data.annotations import Annotations, Person
+from diffusionpose.data.annotations import Annotations, Person, find_pictures
 from diffusionpose.errors import InputError
-from diffusionpose.geometry import PADDING, Crop, flip_keypoints
+from diffusionpose.geometry import PADDING, ROWS_PER_SIGMA, Crop, flip_keypoints
 from diffusionpose.runtime.images import read_recorded_image
 from diffusionpose.skeletons import Skeleton
 
 # HRNet asks for more than 8 labelled joints of COCO's 17 before it cuts a person in half.
 HALF_BODY_SHARE = 8 / 17
 HALF_BODY_JOINTS = 3  # at least so many labelled joints in the half that stays
+UPPER_SHARE = 0.691  # its code draws `randn() < 0.5` for the upper half
+SIGMAS = 3  # a joint so far outside the crop that its Gaussian is cut there does not count
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ class Augmentation:
         zoom, turn = generator.standard_normal(2)
         box, padding = person.box, PADDING
         if half < self.half_body:
-            half_box = half_body_box(person, skeleton, prefer_upper=bool(upper < 0.5))
+            half_box = half_body_box(person, skeleton, prefer_upper=bool(upper < UPPER_SHARE))
             if half_box is not None:
                 box, padding = half_box, self.half_body_padding
         turn = float(np.clip(turn * self.rotation, -2 * self.rotation, 2 * self.rotation))
@@ -86,7 +88,7 @@ class Augmentation:
 
 
 def half_body_box(person: Person, skeleton: Skeleton, prefer_upper: bool) -> np.ndarray | None:
-    """(4,) extent of the labelled joints of half a body, xyxy in image pixels.
+    """(4,) box about half a body, xyxy in image pixels: the extent of its labelled joints, about their mean.
 
     The preferred half if enough of it is labelled, else the other; None if the person has too few
     labelled joints for either.
@@ -99,9 +101,9 @@ def half_body_box(person: Person, skeleton: Skeleton, prefer_upper: bool) -> np.
     for half in halves if prefer_upper else reversed(halves):
         if half.sum() >= HALF_BODY_JOINTS:
             points = person.keypoints[half]
-            low, high = points.min(axis=0), points.max(axis=0)
+            extent, middle = np.ptp(points, axis=0), points.mean(axis=0)
             # joints on one spot (annotation errors) would make a crop of nothing
-            return np.concatenate([low, high]) if (high - low).max() >= 1 else None
+            return np.concatenate([middle - extent / 2, middle + extent / 2]) if extent.max() >= 1 else None
     return None
 
 
@@ -122,7 +124,8 @@ class PersonDataset(Dataset[Sample]):
     ============ ==================== =============================================================
     image        (3, h, w) uint8      RGB crop
     keypoints    (J, 2) float32       pixels of the crop
-    visible      (J,) float32         1 where the joint is labelled and inside the crop, else 0
+    visible      (J,) float32         1 where the joint is labelled and its Gaussian reaches into the crop,
+                                      else 0
     center       (2,) float32         of the crop, image pixels (see :func:`crops_of`)
     scale        (2,) float32         width and height of the crop, image pixels
     angle        () float32           of the crop, degrees
@@ -169,15 +172,16 @@ class PersonDataset(Dataset[Sample]):
         # in shared memory, so that workers which live on see the next epoch
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
 
-        missing = missing_images(annotations, self.images)
-        if missing and not skip_missing:
-            shown = ", ".join(list(missing.values())[:MISSING_SHOWN])
+        found = find_pictures(annotations, self.images, persons_only=True)
+        if found.missing and not skip_missing:
+            shown = ", ".join(list(found.missing.values())[:MISSING_SHOWN])
             raise InputError(
-                f"{self.images}: {len(missing)} of the {len(annotations.images)} pictures listed in "
+                f"{self.images}: {len(found.missing)} of the {len(annotations.images)} pictures listed in "
                 f"{annotations.path} are not there (first: {shown}); give the folder that holds them"
             )
-        self.failures = [f"{self.images / name}: no such file" for name in missing.values()]
-        self.persons = [person for person in annotations.persons if person.image_id not in missing]
+        self.paths, self.notes = found.paths, found.notes
+        self.failures = [f"{self.images / name}: no such file" for name in found.missing.values()]
+        self.persons = [person for person in annotations.persons if person.image_id not in found.missing]
 
     def __len__(self) -> int:
         return len(self.persons)
@@ -206,7 +210,7 @@ class PersonDataset(Dataset[Sample]):
     def read(self, person: Person) -> np.ndarray:
         """The picture of a person, (H, W, 3) uint8 RGB; InputError where it cannot be read."""
         record = self.annotations.images[person.image_id]
-        return read_recorded_image(self.images / record.file_name, record.width, record.height)
+        return read_recorded_image(self.paths[record.id], record.width, record.height)
 
     def failure(self, index: int) -> str:
         """Why the sample of a person is ``broken``: the message, or "" if its picture can be read now."""
@@ -229,9 +233,9 @@ class PersonDataset(Dataset[Sample]):
             pixels = pixels.flip(1)
             order = self.annotations.skeleton.flip_order
             keypoints, visible = flip_keypoints(keypoints, visible, order, width)
-        # inside: nearer to a pixel of the crop than to any beyond it
-        limit = keypoints.new_tensor([width - 0.5, height - 0.5])
-        inside = ((keypoints >= -0.5) & (keypoints < limit)).all(dim=2)
+        reach = SIGMAS * height / ROWS_PER_SIGMA
+        limit = keypoints.new_tensor([width - 1 + reach, height - 1 + reach])
+        inside = ((keypoints >= -reach) & (keypoints <= limit)).all(dim=2)
         return {
             "image": pixels.permute(2, 0, 1).contiguous(),
             "keypoints": keypoints[0],
@@ -291,22 +295,3 @@ class JointDataset(Dataset[Sample]):
 def crops_of(batch: Mapping[str, Tensor], input_size: tuple[int, int], unbiased: bool = False) -> Crop:
     """The crops of a batch of unmirrored samples: they lead its keypoints back to the pictures."""
     return Crop(batch["center"], batch["scale"], batch["angle"], input_size, unbiased)
-
-
-def missing_images(annotations: Annotations, folder: Path) -> dict[int | str, str]:
-    """File names, by image id, of the pictures with persons that are not in the folder.
-
-    Lists each folder once instead of asking for every file.
-    """
-    listed: dict[Path, set[str]] = {}
-    missing = {}
-    for image_id in {person.image_id: None for person in annotations.persons}:
-        path = folder / annotations.images[image_id].file_name
-        if path.parent not in listed:
-            try:
-                listed[path.parent] = {entry.name for entry in path.parent.iterdir()}
-            except OSError:
-                listed[path.parent] = set()
-        if path.name not in listed[path.parent]:
-            missing[image_id] = annotations.images[image_id].file_name
-    return missing

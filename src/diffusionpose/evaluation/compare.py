@@ -1,4 +1,4 @@
-"""How far a number may be from that of another sample of persons: bootstrap intervals."""
+"""Two methods on the same pictures: bootstrap intervals, accuracy curves, the difference, and its plot."""
 
 from __future__ import annotations
 
@@ -10,14 +10,19 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from diffusionpose.data.annotations import Annotations, Person, annotations_in
+from diffusionpose.data.annotations import Annotations, Person
+from diffusionpose.errors import InputError
 from diffusionpose.evaluation.metrics import (
     JointCounts,
+    Rows,
     ap_by_threshold,
-    coco_metrics,
+    average_precision,
     count_pose_joints,
     has_torso,
+    match_results,
+    pick_joints,
 )
+from diffusionpose.json_files import as_numbers
 from diffusionpose.skeletons import Skeleton
 
 Interval = tuple[float, float]
@@ -56,7 +61,7 @@ def bootstrap_pck(
 
 def bootstrap_ap(
     annotations: Annotations,
-    results: Sequence[Mapping[str, Any]],
+    results: Rows,
     rounds: int = 200,
     seed: int = 0,
     confidence: float = 0.95,
@@ -75,11 +80,12 @@ def bootstrap_ap(
     """
     if not annotations.images:
         return None
+    annotations, results = match_results(annotations, results)
     rows, persons = by_image(results, annotations.persons)
     samples = (
         resampled(annotations, rows, persons, drawn) for drawn in draws(len(annotations.images), rounds, seed)
     )
-    values = [coco_metrics(*sample)["AP"] for sample in samples]
+    values = [average_precision(*sample)["AP"] for sample in samples]
     return percentiles([value for value in values if value is not None], confidence)
 
 
@@ -152,15 +158,15 @@ class Curves:
 
 def accuracy_curves(
     annotations: Annotations | str | Path,
-    results: Sequence[Mapping[str, Any]],
+    results: Rows,
     skeleton: Skeleton | None = None,
 ) -> Curves:
     """AP by OKS threshold, PCK by distance, PCK of every joint.
 
-    Arguments and errors as :func:`~diffusionpose.evaluation.metrics.coco_metrics`; PCK needs a pose in every true
-    box and the ``box`` of each, as ``diffusionpose evaluate`` writes them.
+    Arguments and errors as :func:`~diffusionpose.evaluation.metrics.coco_metrics`; PCK needs a pose in every
+    true box and the ``box`` of each, as ``diffusionpose evaluate`` writes them.
     """
-    annotations = annotations_in(annotations, skeleton)
+    annotations, results = match_results(annotations, results, skeleton)
     ap = ap_by_threshold(annotations, results)
     labelled = annotations.labelled()
     rows = rows_in_boxes(labelled, results)
@@ -230,7 +236,8 @@ def plot_comparison(first: tuple[str, Curves], second: tuple[str, Curves]) -> Fi
 def _lines(axes: Axes, both: Sequence[tuple[str, Mapping[float, float]]]) -> None:
     for (name, values), (color, marker) in zip(both, METHODS, strict=True):
         percent = [100 * value for value in values.values()]
-        axes.plot(list(values), percent, color=color, marker=marker, label=name)
+        shown = name.replace("$", r"\$")  # between two of them matplotlib reads mathematics
+        axes.plot(list(values), percent, color=color, marker=marker, label=shown)
     axes.set_ylim(bottom=0)
 
 
@@ -250,7 +257,6 @@ def _bars(axes: Axes, both: Sequence[Mapping[str, float]]) -> None:
 AP_METRICS = ("AP", "AP50", "AP75", "AR")
 BOX_TOLERANCE = 0.02  # pixels; results have their boxes rounded to 0.01
 
-Rows = Sequence[Mapping[str, Any]]
 Progress = Callable[[int, int], None]
 
 
@@ -278,10 +284,38 @@ class Difference:
         return self.interval[0] > 0 or self.interval[1] < 0
 
 
+def match_both(
+    annotations: Annotations | str | Path,
+    first: Sequence[Any],
+    second: Sequence[Any],
+    skeleton: Skeleton | None = None,
+    names: tuple[str, str] = ("first results", "second results"),
+) -> tuple[Annotations, Rows, Rows]:
+    """The truth and two results, with the joints that all three share.
+
+    Arguments as of :func:`compare_results`; ``names`` is what messages call the two.
+
+    Raises:
+        InputError: results that do not go with the annotations, as of
+            :func:`~diffusionpose.evaluation.metrics.match_results`, or with each other.
+    """
+    matched = [
+        match_results(annotations, rows, skeleton, name)
+        for rows, name in zip((first, second), names, strict=True)
+    ]
+    joints = [truth.skeleton.joints for truth, _ in matched]
+    shared = [joint for joint in joints[0] if joint in joints[1]]
+    if not shared:
+        raise InputError(f"{names[0]} and {names[1]} have no joint in common")
+    truth = matched[0][0].to_skeleton(matched[0][0].skeleton.select(shared))
+    one, other = ([pick_joints(row, own.skeleton, truth.skeleton) for row in rows] for own, rows in matched)
+    return truth, one, other
+
+
 def compare_results(
     annotations: Annotations | str | Path,
-    first: Rows,
-    second: Rows,
+    first: Sequence[Any],
+    second: Sequence[Any],
     skeleton: Skeleton | None = None,
     rounds: int = 200,
     seed: int = 0,
@@ -293,18 +327,17 @@ def compare_results(
         annotations: all persons, or their file.
         first, second: COCO keypoint results, ``image_id``, ``keypoints`` and ``score`` each; for PCK also
             ``box`` (x0, y0, x1, y1), as ``diffusionpose evaluate`` writes them.
-        skeleton: of the results; the annotations' own by default. Others are matched to it by name.
+        skeleton: of results without names of joints; the annotations' own by default.
         rounds: draws of pictures; each costs two evaluations.
         seed: of the draws.
         progress: called with the rounds done and all rounds.
 
     Raises:
-        InputError: results that do not go with the annotations, as of
-            :func:`~diffusionpose.evaluation.metrics.coco_metrics`.
+        InputError: as of :func:`match_both`.
     """
-    annotations = annotations_in(annotations, skeleton)
-    both, samples = (first, second), list(draws(len(annotations.images), rounds, seed))
-    return {**_ap(annotations, both, samples, progress), **_pck(annotations, both, samples)}
+    truth, *both = match_both(annotations, first, second, skeleton)
+    samples = list(draws(len(truth.images), rounds, seed))
+    return {**_ap(truth, both, samples, progress), **_pck(truth, both, samples)}
 
 
 def _ap(
@@ -314,11 +347,11 @@ def _ap(
     progress: Progress | None,
 ) -> dict[str, Difference]:
     """What of AP, AP50, AP75 and AR is known."""
-    whole = [coco_metrics(annotations, rows) for rows in both]
+    whole = [average_precision(annotations, rows) for rows in both]
     sorted_out = [by_image(rows, annotations.persons) for rows in both]
     drawn = []
     for number, sample in enumerate(samples, start=1):
-        drawn.append([coco_metrics(*resampled(annotations, *each, sample)) for each in sorted_out])
+        drawn.append([average_precision(*resampled(annotations, *each, sample)) for each in sorted_out])
         if progress is not None:
             progress(number, len(samples))
     found = {}
@@ -373,7 +406,7 @@ def rows_in_boxes(labelled: Annotations, rows: Rows) -> list[Mapping[str, Any]] 
     found = {}
     for row in rows:
         box = row.get("box")
-        if not isinstance(box, Sequence) or len(box) != 4:
+        if as_numbers(box, 4) is None:
             return None
         own = [
             index

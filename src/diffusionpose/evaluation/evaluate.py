@@ -1,43 +1,56 @@
-"""A model measured on a data set, with true or with detected boxes."""
+"""A model, the mean pose, or results of any origin measured on a data set, on true or detected boxes."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
+from itertools import groupby, islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
-import torch
-from torch import Tensor
-from torch.utils.data import DataLoader
 
-from diffusionpose.data.annotations import Annotations, Person, annotations_in
+from diffusionpose.data.annotations import (
+    Annotations,
+    Person,
+    annotations_in,
+    find_pictures,
+    without_boxes,
+)
 from diffusionpose.data.boxes import read_boxes
-from diffusionpose.data.dataset import PersonDataset, crops_of
 from diffusionpose.errors import InputError
-from diffusionpose.evaluation.compare import Interval, bootstrap_pck
+from diffusionpose.evaluation.compare import Interval, bootstrap_pck, rows_in_boxes
 from diffusionpose.evaluation.metrics import (
     JointCounts,
     Metrics,
+    Row,
     aic_score,
-    coco_metrics,
+    average_precision,
     count_pose_joints,
-    crowdposetools_metrics,
     has_torso,
+    match_results,
     oks_nms,
+    pick_joints,
     rescore,
+    rounded,
 )
-from diffusionpose.geometry import DECODE_METHODS, Crop
-from diffusionpose.models.pose_model import PoseModel
+from diffusionpose.geometry import DECODE_METHODS, Crop, HeatmapCodec
 from diffusionpose.poses import Pose
 from diffusionpose.runtime.estimator import keypoints_in_crops
+from diffusionpose.runtime.images import read_recorded_image
 from diffusionpose.runtime.networks import Network, TorchNetwork
-from diffusionpose.skeletons import AIC, CROWDPOSE, LOWER_BODY, Skeleton
+from diffusionpose.skeletons import AIC, Skeleton
 
-Row = dict[str, Any]
+if TYPE_CHECKING:
+    from diffusionpose.models.pose_model import PoseModel
+
+In = TypeVar("In")
+Out = TypeVar("Out")
+INPUT_SIZE = (192, 256)  # of the crop whose area OKS-NMS goes by, for poses without a network
+PERSON_CATEGORY = 1
 
 
 @dataclass(frozen=True)
@@ -49,8 +62,8 @@ class Inference:
         flip: average with the mirrored picture.
         steps: diffusion steps; None for the model's own number.
         batch_size: persons per pass through the network.
-        workers: processes that read pictures; 0 reads in this one.
-        device: a PoseModel is moved there; None leaves it where it is.
+        workers: threads that read pictures ahead.
+        device: a PoseModel is put there; None leaves it where it is.
         progress: called after every batch with the persons done and the persons in all.
 
     Raises:
@@ -62,7 +75,7 @@ class Inference:
     steps: int | None = None
     batch_size: int = 32
     workers: int = 0
-    device: str | torch.device | None = None
+    device: str | None = None
     progress: Callable[[int, int], None] | None = None
 
     def __post_init__(self) -> None:
@@ -82,111 +95,145 @@ class Inference:
         return {"decode": self.decode, "flip": self.flip, "steps": self.steps}
 
 
-def predict_dataset(
-    model: Network | PoseModel, dataset: PersonDataset, **options: Any
-) -> tuple[list[Row], list[str]]:
-    """COCO keypoint results of a data set's persons, in their order, and a message for every failure.
+# The poses of the persons of a data set
+
+
+def predict_persons(
+    model: Network | PoseModel, persons: Annotations, images: str | Path, inference: Inference
+) -> tuple[list[Row | None], list[str]]:
+    """Poses of a data set's persons in their boxes.
 
     A picture that is missing or cannot be read, and heatmaps that are not finite, cost the persons
     concerned; the rest is done.
 
     Args:
-        model: with the skeleton, input size and geometry of ``dataset``.
-        dataset: without augmentation.
-        options: of :class:`Inference`.
+        model: its joints are those of the rows.
+        persons: whose boxes.
+        images: folder of the pictures.
+        inference: the options.
 
     Returns:
-        Rows as of :func:`result_row` with the box's score, and failures.
+        For each person a row of :func:`result_row` with the box's score, or None; and a message for every
+        failure.
+
+    Raises:
+        InputError: none of the pictures is there.
     """
-    rows, failures = predict_persons(model, dataset, Inference(**options))
-    return [row for row in rows if row is not None], failures
-
-
-def predict_persons(
-    model: Network | PoseModel, dataset: PersonDataset, how: Inference
-) -> tuple[list[Row | None], list[str]]:
-    """As :func:`predict_dataset`, with None in the place of every person of ``dataset`` that failed."""
-    network = model if isinstance(model, Network) else TorchNetwork(model, how.device)
-    rows: list[Row | None] = [None] * len(dataset)
-    failures = list(dataset.failures)
-    loader = DataLoader(dataset, how.batch_size, num_workers=how.workers)
-    done = 0
-    for batch in loader:
-        for index, answer in _answers(network, dataset, batch, how):
-            if isinstance(answer, str):
-                failures.append(answer)
+    network = model if isinstance(model, Network) else TorchNetwork(model, inference.device)
+    found = find_pictures(persons, images, persons_only=True)
+    if persons.persons and len(found.missing) == len(found.paths):
+        raise InputError(f"{images}: none of the pictures of {persons.path} is there; give their folder")
+    failures = [f"{Path(images) / name}: no such file" for name in found.missing.values()]
+    rows: list[Row | None] = [None] * len(persons.persons)
+    there = [i for i, person in enumerate(persons.persons) if person.image_id not in found.missing]
+    cut = partial(_cut, network.codec, persons, found.paths)
+    crops = (crop for crops in _ahead(cut, _by_picture(persons, there), inference.workers) for crop in crops)
+    done = len(rows) - len(there)
+    while batch := list(islice(crops, inference.batch_size)):
+        good = [(index, crop) for index, crop in batch if not isinstance(crop, str)]
+        failures += [crop for _, crop in batch if isinstance(crop, str)]
+        for index, pose in _poses(network, persons, good, inference):
+            person = persons.persons[index]
+            if isinstance(pose, str):
+                failures.append(f"{found.paths[person.image_id]}: {pose}")
             else:
-                rows[index] = answer
-        done += len(batch["index"])
-        if how.progress is not None:
-            how.progress(done, len(dataset))
+                rows[index] = result_row(persons, person, network.skeleton, *pose)
+        done += len(batch)
+        if inference.progress is not None:
+            inference.progress(done, len(rows))
     # the persons of one picture fail alike
     return rows, list(dict.fromkeys(failures))
 
 
-def result_row(annotations: Annotations, person: Person, keypoints: np.ndarray, scores: np.ndarray) -> Row:
-    """A pose as an entry of a COCO keypoint results file, with ``box`` and ``file_name`` added.
+def _by_picture(persons: Annotations, indices: Sequence[int]) -> list[list[int]]:
+    """Indices of persons, those of one picture that follow each other together: they share its reading."""
+    groups = groupby(indices, key=lambda index: persons.persons[index].image_id)
+    return [list(group) for _, group in groups]
+
+
+def _cut(
+    codec: HeatmapCodec, persons: Annotations, paths: Mapping[Any, Path], group: Sequence[int]
+) -> list[tuple[int, np.ndarray | str]]:
+    """The crop (h, w, 3) of each person of a picture, or why there is none."""
+    record = persons.images[persons.persons[group[0]].image_id]
+    try:
+        image = read_recorded_image(paths[record.id], record.width, record.height)
+    except InputError as error:
+        return [(index, str(error)) for index in group]
+    boxes = np.stack([persons.persons[index].box for index in group])
+    crops = Crop.from_boxes(boxes, codec.input_size, unbiased=codec.unbiased)
+    return [(index, crops.cut(image, place)) for place, index in enumerate(group)]
+
+
+def _ahead(work: Callable[[In], Out], items: Iterable[In], threads: int) -> Iterator[Out]:
+    """``map(work, items)`` with some threads working ahead; 0 works when asked."""
+    if threads == 0:
+        yield from map(work, items)
+        return
+    pool = ThreadPoolExecutor(threads)
+    waiting: deque[Future[Out]] = deque()
+    try:
+        for item in items:
+            waiting.append(pool.submit(work, item))
+            if len(waiting) > 2 * threads:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _poses(
+    network: Network, persons: Annotations, crops: Sequence[tuple[int, Any]], inference: Inference
+) -> Iterator[tuple[int, tuple[np.ndarray, np.ndarray] | str]]:
+    """Keypoints and scores of each crop of a batch, or why there are none."""
+    if not crops:
+        return
+    indices = [index for index, _ in crops]
+    boxes = np.stack([persons.persons[index].box for index in indices])
+    images = np.ascontiguousarray(np.stack([crop for _, crop in crops]).transpose(0, 3, 1, 2))
+    places = Crop.from_boxes(boxes, network.codec.input_size, unbiased=network.codec.unbiased)
+    try:
+        keypoints, scores = keypoints_in_crops(network, images, places, **inference.options)
+    except InputError as error:
+        if len(indices) == 1:
+            yield indices[0], str(error)
+        else:  # a number that is not finite in the heatmaps of at least one person: find out whose
+            for crop in crops:
+                yield from _poses(network, persons, [crop], inference)
+        return
+    yield from zip(indices, zip(keypoints, scores, strict=True), strict=True)
+
+
+def result_row(
+    annotations: Annotations, person: Person, skeleton: Skeleton, keypoints: np.ndarray, scores: np.ndarray
+) -> Row:
+    """A pose as an entry of a COCO keypoint results file, with ``box`` and ``file_name`` added; nothing is
+    rounded.
 
     ``box`` is x0, y0, x1, y1. There is no ``bbox``: evaluators would take the area of an unmatched
     pose from it, and AP_M and AP_L would differ from those of COCO results.
 
     Args:
-        annotations: names the joints and the picture.
+        annotations: name the picture.
         person: whose box.
+        skeleton: of the pose.
         keypoints: (J, 2) image pixels.
         scores: (J,).
 
     Raises:
         InputError: a number that is not finite.
     """
-    pose = Pose(annotations.skeleton, keypoints, scores, person.box, person.score)
+    pose = Pose(skeleton, keypoints, scores, person.box, person.score)
+    triplets = np.column_stack([pose.keypoints, pose.scores]).astype(float)
     return {
-        **pose.to_coco_result(person.image_id),
-        "box": [round(number, 2) for number in person.box.tolist()],
+        "image_id": person.image_id,
+        "category_id": PERSON_CATEGORY,
+        "keypoints": triplets.ravel().tolist(),
+        "score": float(pose.score),
+        "box": pose.rounded_box,
         "file_name": annotations.images[person.image_id].file_name,
     }
-
-
-def _answers(
-    network: Network, dataset: PersonDataset, batch: dict[str, Tensor], how: Inference
-) -> Iterator[tuple[int, Row | str]]:
-    """Index and row, or index and message, of every person of a batch."""
-    broken = batch["broken"] > 0
-    for index in batch["index"][broken].tolist():
-        yield index, dataset.failure(index) or f"{_picture(dataset, index)}: could not be read"
-    if broken.all():
-        return
-    batch = {key: values[~broken] for key, values in batch.items()}
-    indices = batch["index"].tolist()
-    try:
-        yield from zip(indices, _estimate(network, dataset, batch, how), strict=True)
-    except InputError as error:
-        if len(indices) == 1:
-            yield indices[0], f"{_picture(dataset, indices[0])}: {error}"
-        else:  # a number that is not finite in the heatmaps of at least one person: find out whose
-            for position in range(len(indices)):
-                one = {key: values[position : position + 1] for key, values in batch.items()}
-                yield from _answers(network, dataset, one, how)
-
-
-def _estimate(
-    network: Network, dataset: PersonDataset, batch: dict[str, Tensor], how: Inference
-) -> list[Row]:
-    crops = crops_of(batch, dataset.input_size, dataset.unbiased)
-    keypoints, scores = keypoints_in_crops(network, batch["image"], crops, **how.options)
-    return [
-        result_row(dataset.annotations, dataset.persons[index], points, sure)
-        for index, points, sure in zip(
-            batch["index"].tolist(),
-            keypoints,
-            scores,
-            strict=True,
-        )
-    ]
-
-
-def _picture(dataset: PersonDataset, index: int) -> Path:
-    return dataset.images / dataset.annotations.images[dataset.persons[index].image_id].file_name
 
 
 # The mean pose: the same keypoints in every box, what a model must at least beat
@@ -239,109 +286,11 @@ def predict_mean_pose(mean_pose: np.ndarray, annotations: Annotations) -> list[d
     for person in annotations.persons:
         corner, size = person.box[:2], person.box[2:] - person.box[:2]
         keypoints = corner + mean_pose * size
-        rows.append(result_row(annotations, person, keypoints, np.ones(len(keypoints))))
+        rows.append(result_row(annotations, person, annotations.skeleton, keypoints, np.ones(len(keypoints))))
     return rows
 
 
-# Errors as pose estimators make them, put on true poses: what a refinement is measured on
-
-KINDS = ("good", "jitter", "miss", "inversion")
-GOOD, JITTER, MISS, NEVER = 1.0, 0.85, 0.5, 0.1  # ks at which each kind begins, and where the last ends
-HEAD = ("nose", "eye", "ear", "head")
-TRIES = 500  # places drawn for an error; where none of them fits, the joint is good
-
-# (most labelled joints for which the row holds, rates by part): PoseFix's rates
-JITTER_RATES = (
-    (10, {"calm": 0.15, "hip": 0.25, "other": 0.20}),
-    (math.inf, {"calm": 0.10, "hip": 0.20, "other": 0.15}),
-)
-MISS_RATES = (
-    (5, {"head": 0.15, "end": 0.20, "other": 0.25}),
-    (10, {"head": 0.10, "end": 0.13, "other": 0.15}),
-    (math.inf, {"head": 0.02, "end": 0.05, "other": 0.10}),
-)
-INVERSION_RATES = {"head": 0.01, "lower": 0.06, "other": 0.03}
-
-
-def with_errors(
-    keypoints: np.ndarray, given: np.ndarray, area: float, skeleton: Skeleton, generator: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
-    """A pose as an estimator might have given it.
-
-    Args:
-        keypoints: (J, 2) true ones, image pixels.
-        given: (J,) bool, which are known; the others stay as they are.
-        area: of the person, square pixels, as OKS takes it.
-        skeleton: names, pairs and sigmas of the joints.
-        generator: of the randomness; the same seed gives the same errors.
-
-    Returns:
-        keypoints (J, 2) and the index in ``KINDS`` of what was done to each joint, (J,).
-    """
-    changed, kinds = keypoints.astype(np.float64), np.zeros(len(keypoints), np.int64)
-    for joint in np.flatnonzero(given):
-        mirror = skeleton.flip_order[joint]
-        paired = mirror != joint and bool(given[mirror])
-        rates = error_rates(skeleton.joints[joint], int(given.sum()))
-        if not paired:
-            rates[KINDS.index("inversion")] = 0
-        kind = int(generator.choice(len(KINDS), p=rates / rates.sum()))
-        reach = _distances(skeleton.sigmas[joint], area)
-        away = keypoints[mirror] if paired else None
-        place = _place(KINDS[kind], keypoints[joint], away, reach, generator)
-        if place is None:
-            kind = KINDS.index("good")
-            place = _place("good", keypoints[joint], None, reach, generator)
-        changed[joint], kinds[joint] = place, kind
-    return changed, kinds
-
-
-def error_rates(joint: str, labelled: int) -> np.ndarray:
-    """(4,) rates of ``KINDS`` for a joint of a person with so many labelled joints."""
-    words = joint.split("_")
-    head = any(word in HEAD for word in words)
-    lower = any(word in LOWER_BODY for word in words)
-    calm = "nose" in words or (lower and "hip" not in words)
-    end = "shoulder" in words or "ankle" in words
-    jitter = _row(JITTER_RATES, labelled)["calm" if calm else "hip" if "hip" in words else "other"]
-    miss = _row(MISS_RATES, labelled)["head" if head else "end" if end else "other"]
-    inversion = INVERSION_RATES["head" if head else "lower" if lower else "other"]
-    return np.array([1 - jitter - miss - inversion, jitter, miss, inversion])
-
-
-def _row(rows: tuple[tuple[float, dict[str, float]], ...], labelled: int) -> dict[str, float]:
-    return next(rates for most, rates in rows if labelled <= most)
-
-
-def _distances(sigma: float, area: float) -> Callable[[float], float]:
-    """The distance in pixels at which a joint has a keypoint similarity."""
-    return lambda ks: math.sqrt(-2 * area * (2 * sigma) ** 2 * math.log(ks))
-
-
-def _place(
-    kind: str,
-    truth: np.ndarray,
-    mirror: np.ndarray | None,
-    reach: Callable[[float], float],
-    generator: np.random.Generator,
-) -> np.ndarray | None:
-    """(2,) where an error of that kind lies, nearer to its own joint than to the mirror one; or None."""
-    near, far = {
-        "good": (GOOD, JITTER), "jitter": (JITTER, MISS), "miss": (MISS, NEVER), "inversion": (GOOD, MISS)
-    }[kind]  # fmt: skip
-    middle, other = (mirror, truth) if kind == "inversion" else (truth, mirror)
-    angles = generator.uniform(0, 2 * math.pi, TRIES)
-    radii = generator.uniform(reach(near), reach(far), TRIES)
-    places = middle + radii[:, None] * np.column_stack([np.cos(angles), np.sin(angles)])
-    if other is not None:
-        least = np.full(TRIES, reach(MISS)) if kind == "miss" else radii
-        places = places[np.hypot(*(places - other).T) > least]
-    return places[0] if len(places) else None
-
-
-# A model measured on a data set, with true or with detected boxes
-
-CROWDPOSETOOLS_KEYS = ("AP", "AP50", "AP75", "AR", "AP_easy", "AP_medium", "AP_hard")
+# The report
 
 
 @dataclass(frozen=True, eq=False)
@@ -350,21 +299,35 @@ class Report:
 
     Attributes:
         metrics: by name, in [0, 1]; None where nothing falls into a metric's range.
-        results: COCO keypoint results, rescored, after OKS-NMS where boxes were detected.
+        results: COCO keypoint results, rescored, after OKS-NMS, not rounded.
         box_source: where the boxes come from; belongs beside every number.
+        skeleton: the joints of the results.
         settings: decode, flip and steps of a model; empty for other results.
         counts: images, boxes, poses, boxes without a pose.
         failures: a message for everything that could not be done.
+        notes: what else to tell: joints that are not measured, numbers that may be meant otherwise.
         joints: which joints PCK counts; None with detected boxes or without a torso in the skeleton.
+        partial: the results have not all joints of the annotation file.
     """
 
     metrics: Metrics
     results: list[Row]
     box_source: str
+    skeleton: Skeleton
     settings: dict[str, Any] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
     failures: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     joints: JointCounts | None = None
+    partial: bool = False
+
+    def rows(self) -> list[Row]:
+        """``results`` as keypoints.json has them: rounded, with the names of the joints if they are not all.
+
+        COCO's rule is that results have the joints of the annotation file in its order.
+        """
+        names = {"joints": list(self.skeleton.joints)} if self.partial else {}
+        return [{**rounded(row), **names} for row in self.results]
 
     @cached_property
     def intervals(self) -> dict[str, Interval | None]:
@@ -384,6 +347,7 @@ class Report:
         return {
             **self.metrics,
             "box_source": self.box_source,
+            "joints": list(self.skeleton.joints),
             "settings": self.settings,
             "counts": self.counts,
             **more,
@@ -414,46 +378,60 @@ def evaluate(
 ) -> Report:
     """Measure a model.
 
-    With true boxes the score of a pose is the mean score of its keypoints above 0.2; with detected
-    boxes that is multiplied by the score of the box, and near-copies are dropped by OKS-NMS at 0.9
-    (HRNet's protocol). PCK is measured with true boxes only: it needs to know who is who.
+    The score of a pose is that of its box (1 for a true one) times the mean score of its keypoints above 0.2,
+    and near-copies are dropped by OKS-NMS at 0.9, for true boxes as for detected ones (HRNet's protocol, and
+    mmpose's).
+    PCK is measured with true boxes only: it needs to know who is who.
 
     Args:
-        model: any pose model; annotations of other joints are matched to its skeleton by name.
+        model: any network or pose model. Joints are matched by name; measured are those that model and
+            annotations share.
         annotations: the truth, or its file.
         images: folder of the pictures.
         boxes: detected boxes or their file; None for the true boxes of the labelled persons.
-        skeleton: of the annotation file, where its joint names do not tell.
+        skeleton: of the annotation file, where its joint names do not tell, or the joints of it to measure.
         options: decode, flip, steps, batch_size, workers, device, progress of :class:`Inference`.
 
     Raises:
         InputError: a file that cannot be used, no joint in common, or no picture to be found. What
             concerns single pictures goes to ``Report.failures`` instead, and the rest is done.
     """
-    how = Inference(**options)
-    truth = annotations_in(annotations, skeleton).to_skeleton(model.skeleton)
+    inference = Inference(**options)
+    truth, notes = _shared(annotations_in(annotations, skeleton), model.skeleton)
+    missing = bool(notes)
+    if not truth.labelled().persons:
+        raise InputError(f"{truth.path}: no person with a labelled joint to measure poses on")
     if boxes is None:
         persons = truth.labelled()
     else:
-        given = boxes if isinstance(boxes, Annotations) else read_boxes(boxes, truth)
-        persons = given.to_skeleton(model.skeleton)
-    rows, failures = _aligned_rows(model, persons, images, how)
-    report = score_results(truth, persons, rows, None if boxes is None else _crop_areas(persons, model))
-    dropped = truth.dropped if boxes is None else [*truth.dropped, *persons.dropped]
-    settings = {"decode": how.decode, "flip": how.flip, "steps": how.steps}
-    return replace(report, settings=settings, failures=[*dropped, *failures])
+        persons = boxes if isinstance(boxes, Annotations) else read_boxes(boxes, truth)
+    network = model if isinstance(model, Network) else TorchNetwork(model, inference.device)
+    rows, failures = predict_persons(network, persons, images, inference)
+    picked = [row and pick_joints(row, network.skeleton, truth.skeleton) for row in rows]
+    codec = network.codec
+    report = score_results(truth, persons, picked, codec.input_size, codec.unbiased, boxes is not None)
+    settings = {"decode": inference.decode, "flip": inference.flip, "steps": inference.steps}
+    lost = [*truth.dropped, *(without_boxes(truth) if boxes is None else persons.dropped)]
+    notes += [*truth.doubts, *find_pictures(persons, images, persons_only=True).notes]
+    return replace(report, settings=settings, failures=[*lost, *failures], notes=notes, partial=missing)
 
 
-def _aligned_rows(
-    model: Network | PoseModel, persons: Annotations, images: str | Path, how: Inference
-) -> tuple[list[Row | None], list[str]]:
-    """A row for each of ``persons``, None where there is no pose, and the failures."""
-    dataset = PersonDataset(persons, images, model.input_size, model.unbiased, skip_missing=True)
-    if persons.persons and not dataset.persons:
-        raise InputError(f"{images}: none of the pictures of {persons.path} is there; give their folder")
-    rows, failures = predict_persons(model, dataset, how)
-    found = {id(person): row for person, row in zip(dataset.persons, rows, strict=True)}
-    return [found.get(id(person)) for person in persons.persons], failures
+def _shared(truth: Annotations, skeleton: Skeleton) -> tuple[Annotations, list[str]]:
+    """The truth with those of its joints that a model has, in the file's order; a note if it has not all."""
+    joints = [joint for joint in truth.skeleton.joints if joint in skeleton.joints]
+    if len(joints) == truth.skeleton.num_joints:
+        return truth, []
+    if not joints:
+        raise InputError(
+            f"{truth.path}: its joints ({truth.skeleton.name}) and the model's ({skeleton.name}) have "
+            "no name in common; give a model of these joints"
+        )
+    missing = [joint for joint in truth.skeleton.joints if joint not in joints]
+    note = (
+        f"{truth.path}: measured on the {len(joints)} of its {truth.skeleton.num_joints} joints that the "
+        f"model has, not on {', '.join(missing)}: numbers of other joints cannot be compared with these"
+    )
+    return truth.to_skeleton(truth.skeleton.select(joints)), [note]
 
 
 def evaluate_mean_pose(
@@ -475,14 +453,51 @@ def evaluate_mean_pose(
     persons = truth.labelled()
     mean_pose = learn_mean_pose(annotations_in(train, truth.skeleton))
     report = score_results(truth, persons, predict_mean_pose(mean_pose, persons))
-    return replace(report, failures=list(truth.dropped))
+    return replace(report, failures=[*truth.dropped, *without_boxes(truth)], notes=truth.doubts)
+
+
+def evaluate_results(
+    results: Sequence[Any],
+    annotations: Annotations | str | Path,
+    skeleton: Skeleton | None = None,
+    source: str = "results",
+) -> Report:
+    """Measure results of whatever origin as they are: nothing is rescored, nothing suppressed.
+
+    Args:
+        results: COCO keypoint results.
+        annotations: the truth.
+        skeleton: of the results, where their joints are not the annotations' in their order.
+        source: what messages call the results.
+
+    Raises:
+        InputError: as of :func:`~diffusionpose.evaluation.metrics.match_results`.
+    """
+    truth, rows = match_results(annotations, results, skeleton, source)
+    labelled = truth.labelled()
+    matched = rows_in_boxes(labelled, rows)
+    joints = None if matched is None else count_pose_joints(labelled, matched)
+    counts = {"images": len(truth.images), "poses": len(rows)}
+    metrics = _metrics(truth, rows, joints)
+    return Report(
+        metrics,
+        rows,
+        f"those of {source}",
+        truth.skeleton,
+        counts=counts,
+        failures=truth.dropped,
+        notes=truth.doubts,
+        joints=joints,
+    )
 
 
 def score_results(
     truth: Annotations,
     persons: Annotations,
     rows: Sequence[Row | None],
-    areas: Sequence[float] | None = None,
+    input_size: tuple[int, int] = INPUT_SIZE,
+    unbiased: bool = False,
+    detected: bool = False,
 ) -> Report:
     """Metrics of poses, of whatever origin.
 
@@ -490,40 +505,31 @@ def score_results(
         truth: all annotated persons, also unlabelled ones and crowds.
         persons: those whose poses were sought: ``truth.labelled()``, or the detected boxes.
         rows: for each of ``persons`` its result with the score of its box, or None if there is none.
-        areas: for each of ``persons`` that of its crop, for the OKS-NMS of detected boxes; None where
-            boxes are true and nothing is suppressed.
+        input_size, unbiased: of the crops, whose area OKS-NMS takes for the person's, as HRNet does.
+        detected: the boxes are a detector's, so that it is not known who is who.
     """
-    made = [index for index, row in enumerate(rows) if row is not None]
+    with_pose = [index for index, row in enumerate(rows) if row is not None]
     results = rescore([row for row in rows if row is not None])
+    boxes = np.reshape([persons.persons[index].box for index in with_pose], (-1, 4)).astype(np.float32)
+    areas = Crop.from_boxes(boxes, input_size, unbiased=unbiased).scale.prod(axis=1).tolist()
+    results = oks_nms(results, truth.skeleton.sigmas, areas=areas)
     joints = None
-    if areas is not None:
-        results = oks_nms(results, truth.skeleton.sigmas, areas=[areas[index] for index in made])
-    elif has_torso(truth.skeleton):
+    if not detected and has_torso(truth.skeleton):
         joints = count_pose_joints(persons, rows)
     counts = {
         "images": len(truth.images),
         "boxes": len(persons.persons),
         "poses": len(results),
-        "boxes without a pose": len(rows) - len(made),
+        "boxes without a pose": len(rows) - len(with_pose),
     }
     metrics = _metrics(truth, results, joints)
-    return Report(metrics, results, persons.box_source, counts=counts, joints=joints)
+    return Report(metrics, results, persons.box_source, truth.skeleton, counts=counts, joints=joints)
 
 
 def _metrics(truth: Annotations, results: list[Row], joints: JointCounts | None) -> Metrics:
-    metrics = coco_metrics(truth, results)
+    metrics = average_precision(truth, results)
     if joints is not None:
         metrics |= {name: joints.summary()[name] for name in ("PCK", "PCK_limbs")}
-    if truth.skeleton.joints == AIC.joints:
+    if set(truth.skeleton.joints) == set(AIC.joints):
         metrics["AIC_score"] = aic_score(truth, results)
-    if truth.skeleton.joints == CROWDPOSE.joints and "AP_easy" in metrics:
-        official = crowdposetools_metrics(truth, results)
-        metrics |= {f"{name}_crowdposetools": official[name] for name in CROWDPOSETOOLS_KEYS}
     return metrics
-
-
-def _crop_areas(persons: Annotations, model: Network | PoseModel) -> list[float]:
-    """Of every person the area of the crop, which HRNet's OKS-NMS takes for the person's."""
-    boxes = np.reshape([person.box for person in persons.persons], (-1, 4))
-    crops = Crop.from_boxes(torch.from_numpy(boxes), model.input_size, unbiased=model.unbiased)
-    return crops.scale.prod(dim=1).tolist()

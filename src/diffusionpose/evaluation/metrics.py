@@ -1,9 +1,4 @@
-"""Scores and suppression of persons found in detected boxes, as HRNet does it.
-
-Two boxes on one person give two nearly equal poses. The score of a pose is first made of the box's
-score and its keypoints' scores (:func:`rescore`), then near-copies of a better pose are dropped by
-object keypoint similarity (:func:`oks_nms`).
-"""
+"""Metrics of poses: AP by object keypoint similarity, PCK, AI Challenger's score; rescoring and OKS-NMS."""
 
 from __future__ import annotations
 
@@ -15,18 +10,156 @@ from typing import Any
 
 import numpy as np
 
-from diffusionpose.data.annotations import Annotations, Person, annotations_in
+from diffusionpose.data.annotations import BOX_SHARE, Annotations, Person, annotations_in
 from diffusionpose.errors import InputError
+from diffusionpose.json_files import LARGEST, as_number, as_numbers, read_json
 from diffusionpose.poses import VISIBLE_SCORE, pose_score
-from diffusionpose.runtime.json_files import entries_with, read_json
 from diffusionpose.skeletons import AIC, CROWDPOSE, Skeleton
+
+Row = dict[str, Any]
+Rows = Sequence[Mapping[str, Any]]
+
+# Results: COCO keypoint results, a list of {"image_id", "keypoints": [x, y, score, ...], "score"}
+
+
+def read_results(path: str | Path) -> list[Row]:
+    """The entries of a results file: COCO keypoint results, or AI Challenger's native predictions.
+
+    Raises:
+        InputError: the file cannot be read, or is no list of poses.
+    """
+    content = read_json(path)
+    if not isinstance(content, list):
+        raise InputError(
+            f"{path}: not a list of poses; give COCO results, such as the keypoints.json of an evaluation"
+        )
+    if content and isinstance(content[0], dict) and "keypoint_annotations" in content[0]:
+        return _aic_rows(path, content)
+    return content
+
+
+def _aic_rows(path: str | Path, content: list[Any]) -> list[Row]:
+    """AI Challenger's predictions have neither scores nor names of joints: all score 1."""
+    rows = []
+    for index, record in enumerate(content):
+        people = record.get("keypoint_annotations") if isinstance(record, dict) else None
+        if not isinstance(people, dict):
+            raise InputError(f"{path}: entry {index} has no 'keypoint_annotations'; mend or remove it")
+        for numbers in people.values():
+            row = {"image_id": record.get("image_id"), "keypoints": numbers, "score": 1.0}
+            rows.append({**row, "joints": list(AIC.joints)})
+    return rows
+
+
+def match_results(
+    annotations: Annotations | str | Path,
+    results: Sequence[Any],
+    skeleton: Skeleton | None = None,
+    source: str | Path = "results",
+) -> tuple[Annotations, list[Row]]:
+    """Results checked, and annotations and results with the joints that they share, in the file's order.
+
+    Args:
+        annotations: the truth, or its file.
+        results: entries ``image_id``, ``keypoints`` (flat x, y, score triplets) and ``score``. Their joints
+            are those of ``joints`` (names) in an entry, else of ``skeleton``, else the annotations' in their
+            order.
+        skeleton: of the results; of the annotations, too, where their file names no joints.
+        source: what messages call the results.
+
+    Returns:
+        The truth, and the results as rows of finite numbers with the truth's image ids; other keys stay.
+
+    Raises:
+        InputError: an entry of an image that the annotations do not have, with another number of joints,
+            without a key, or with a number that is not finite; or no joint in common.
+    """
+    truth = read_truth(annotations, skeleton)
+    named = {_names(entry, skeleton) for entry in results if isinstance(entry, dict)} - {None}
+    shared = [j for j in truth.skeleton.joints if all(j in names for names in named if names is not None)]
+    if not shared:
+        raise InputError(f"{source}: its joints and those of {truth.path} have no name in common")
+    joints = truth.skeleton.joints
+    rows = []
+    for position, entry in enumerate(results):
+        try:
+            rows.append(_checked(truth, entry, _names(entry, skeleton) or joints, shared))
+        except ValueError as error:
+            raise InputError(f"{source}: entry {position} {error}") from error
+    return truth.to_skeleton(truth.skeleton.select(shared)), rows
+
+
+def read_truth(annotations: Annotations | str | Path, skeleton: Skeleton | None) -> Annotations:
+    """Annotations, or those of a file, with its own joints; of ``skeleton`` only where it names none."""
+    if isinstance(annotations, Annotations):
+        return annotations
+    try:
+        return annotations_in(annotations, None)
+    except InputError:
+        if skeleton is None:
+            raise
+        return annotations_in(annotations, skeleton)
+
+
+def _names(entry: Any, skeleton: Skeleton | None) -> tuple[str, ...] | None:
+    """The names of the joints of an entry; None where it has the annotations'."""
+    names = entry.get("joints") if isinstance(entry, dict) else None
+    if isinstance(names, list) and names and all(isinstance(name, str) for name in names):
+        return tuple(names)
+    return None if skeleton is None else skeleton.joints
+
+
+def _checked(truth: Annotations, entry: Any, names: Sequence[str], shared: Sequence[str]) -> Row:
+    """An entry with the shared joints alone; ValueError says what is wrong with it."""
+    if not isinstance(entry, dict):
+        raise ValueError(f"is {entry!r:.60}, not an object with keys")
+    missing = {"image_id", "keypoints", "score"} - set(entry)
+    if missing:
+        raise ValueError(f"has no {', '.join(sorted(missing))}")
+    image_id = truth.find_image(entry["image_id"])
+    if image_id is None:
+        raise ValueError(
+            f"is of image {entry['image_id']!r:.60}, which {truth.path} does not list; "
+            "give the annotations that the results were made for"
+        )
+    given = entry["keypoints"]
+    count = len(given) if isinstance(given, (list, np.ndarray)) else 0
+    if count != 3 * len(names):
+        raise ValueError(
+            f"has {count} numbers in 'keypoints', the {len(names)} joints of the skeleton need "
+            f"{3 * len(names)}: x, y, score each; --skeleton names the joints of results of other joints"
+        )
+    keypoints = as_numbers(list(given))
+    if keypoints is None or not (abs(keypoints) < LARGEST).all():
+        raise ValueError("holds a keypoint that is not finite, no number or huge")
+    score = as_number(entry["score"])
+    if score is None:
+        raise ValueError(f"has {entry['score']!r:.60} as 'score', which is not finite or no number")
+    places = [names.index(joint) for joint in shared]
+    row = {**entry, "image_id": image_id, "score": score}
+    row.pop("joints", None)
+    return {**row, "keypoints": keypoints.reshape(-1, 3)[places].ravel().tolist()}
+
+
+def pick_joints(row: Mapping[str, Any], old: Skeleton, new: Skeleton) -> Row:
+    """A row with the joints of another skeleton, all of which it has."""
+    if old.joints == new.joints:
+        return dict(row)
+    places = [old.index(joint) for joint in new.joints]
+    return {**row, "keypoints": np.reshape(row["keypoints"], (-1, 3))[places].ravel().tolist()}
+
+
+def rounded(row: Mapping[str, Any]) -> Row:
+    """A row as files have it: keypoints to a thousandth of a pixel."""
+    return {**row, "keypoints": [round(float(number), 3) for number in row["keypoints"]]}
+
+
+# Scores and suppression of poses, as HRNet does it: two boxes on one person give two nearly equal poses
 
 SAME_PERSON = 0.9  # HRNet's oks_thre
 
-Row = dict[str, Any]
 
-
-def rescore(results: Sequence[Mapping[str, Any]], threshold: float = VISIBLE_SCORE) -> list[Row]:
+def rescore(results: Rows, threshold: float = VISIBLE_SCORE) -> list[Row]:
     """Results whose ``score`` (so far the box's) is multiplied by the mean score of their sure keypoints.
 
     Args:
@@ -62,7 +195,7 @@ def pairwise_oks(keypoints: np.ndarray, areas: np.ndarray, sigmas: Sequence[floa
 
 
 def oks_nms(
-    results: Sequence[Mapping[str, Any]],
+    results: Rows,
     sigmas: Sequence[float],
     threshold: float = SAME_PERSON,
     areas: Sequence[float] | None = None,
@@ -86,122 +219,84 @@ def oks_nms(
         of_image[result["image_id"]].append(index)
     kept: list[int] = []
     for indices in of_image.values():
-        keypoints = np.stack([_coordinates(results[index]) for index in indices])
+        keypoints = np.stack([np.reshape(results[index]["keypoints"], (-1, 3))[:, :2] for index in indices])
         similarity = pairwise_oks(keypoints, np.asarray([areas[index] for index in indices]), sigmas)
+        chosen: list[int] = []
         scores = np.asarray([results[index]["score"] for index in indices])
-        kept += [indices[position] for position in _suppress(similarity, scores, threshold)]
+        for candidate in np.argsort(-scores, kind="stable"):
+            if not chosen or similarity[candidate, chosen].max() <= threshold:
+                chosen.append(int(candidate))
+        kept += [indices[position] for position in chosen]
     return [dict(results[index]) for index in sorted(kept)]
 
 
-def _coordinates(result: Mapping[str, Any]) -> np.ndarray:
-    return np.asarray(result["keypoints"], dtype=np.float64).reshape(-1, 3)[:, :2]
-
-
-def _suppress(similarity: np.ndarray, scores: np.ndarray, threshold: float) -> list[int]:
-    """Greedy choice from the best score down; (n, n) similarity, (n,) scores."""
-    kept: list[int] = []
-    for candidate in np.argsort(-scores, kind="stable"):
-        if not kept or similarity[candidate, kept].max() <= threshold:
-            kept.append(int(candidate))
-    return kept
-
-
-# OKS AP and AR by faster-coco-eval, for COCO, CrowdPose and skeletons of your own
+# OKS AP and AR by faster-coco-eval, for COCO, CrowdPose, AI Challenger and skeletons of your own
 
 COCO_METRICS = ("AP", "AP50", "AP75", "AP_M", "AP_L", "AR", "AR50", "AR75", "AR_M", "AR_L")
 CROWD_METRICS = ("AP_easy", "AP_medium", "AP_hard")
-# Upper ends of the easy and of the medium range of crowdIndex (Li et al. 2019, section 5.1).
-CROWD_BOUNDS = (0.1, 0.8)
-# What crowdposetools does instead: area = 0.53 x box, and easy up to a crowdIndex of 0.2.
-CROWDPOSETOOLS_AREA = 0.53
-CROWDPOSETOOLS_BOUNDS = (0.2, 0.8)
+# Upper ends of the easy and of the medium range of crowdIndex: get_type_result of crowdposetools' cocoeval.py
+CROWD_BOUNDS = (0.2, 0.8)
 
 Metrics = dict[str, float | None]
 
 
 def coco_metrics(
-    annotations: Annotations | str | Path,
-    results: Sequence[Mapping[str, Any]],
-    skeleton: Skeleton | None = None,
+    annotations: Annotations | str | Path, results: Rows, skeleton: Skeleton | None = None
 ) -> Metrics:
     """AP and AR of COCO keypoint results.
 
     Equals pycocotools: OKS thresholds 0.50, 0.55 .. 0.95, at most 20 poses per image, area ranges of
-    COCO (medium 32^2 to 96^2, large above). Crowd regions and persons without labelled joints neither
-    count nor cost. As in CrowdPose's files a person counts as labelled only by a limb joint if the
-    skeleton is CrowdPose's (its ``num_keypoints`` leaves out head and neck).
+    COCO (medium 32^2 to 96^2, large above). Crowd regions and persons whose ``num_keypoints`` is 0 neither
+    count nor cost. Where the file has no ``num_keypoints``, labelled joints are counted, of CrowdPose's
+    skeleton those of the limbs alone, as in its files.
 
-    OKS takes the area that the annotations give, or width x height of the box where they give none.
-    For annotations with a crowd index, AP_easy, AP_medium and AP_hard are the AP over the images with
-    an index in [0, 0.1), [0.1, 0.8) and from 0.8 on, as in the CrowdPose paper.
-    :func:`crowdposetools_metrics` gives the numbers of the official tool, which differ.
+    OKS takes the area that the annotations give. For CrowdPose (a file with a crowd index) and AI Challenger
+    it is 0.53 x width x height of the box whatever the file says: so do crowdposetools, whose numbers these
+    are but
+    for its rounding, and mmpose. AP_easy, AP_medium, AP_hard are the AP over the images with a crowd index in
+    [0, 0.2), [0.2, 0.8) and from 0.8 on.
 
     Args:
         annotations: all persons, also unlabelled ones, or the file with them.
         results: ``image_id``, ``keypoints`` (flat x, y, score triplets) and ``score`` for each pose.
-        skeleton: joints and sigmas of the results; the annotations' own by default. Annotations of
-            other joints are matched to it by name.
+        skeleton: joints of the results; the annotations' own by default. Joints are matched by name.
 
     Returns:
         AP, AP50, AP75, AP_M, AP_L, AR, AR50, AR75, AR_M, AR_L and for crowd-indexed annotations
         AP_easy, AP_medium, AP_hard. None where no person falls into the range; 0 without results.
 
     Raises:
-        InputError: a result for an image that the annotations do not have, with another number of
-            joints, without a key, or with a number that is not finite.
+        InputError: as of :func:`match_results`.
     """
-    return _metrics(annotations_in(annotations, skeleton), results, CROWD_BOUNDS, area=None)
+    return average_precision(*match_results(annotations, results, skeleton))
 
 
-def ap_by_threshold(
-    annotations: Annotations | str | Path,
-    results: Sequence[Mapping[str, Any]],
-    skeleton: Skeleton | None = None,
-) -> dict[float, float]:
-    """AP at each of COCO's OKS thresholds, 0.50, 0.55 .. 0.95; AP is their mean.
+def average_precision(truth: Annotations, rows: Rows) -> Metrics:
+    """As :func:`coco_metrics`, of rows of :func:`match_results`."""
+    numbers = _image_numbers(truth)
+    evaluation = _evaluation(truth, rows, numbers)
+    metrics = dict(zip(COCO_METRICS, _run(evaluation, list(numbers.values())), strict=True))
+    crowd = {number: truth.images[image_id].crowd_index for image_id, number in numbers.items()}
+    if any(index is not None for index in crowd.values()):
+        for name, low, high in zip(CROWD_METRICS, (0.0, *CROWD_BOUNDS), (*CROWD_BOUNDS, np.inf), strict=True):
+            chosen = [number for number, index in crowd.items() if index is not None and low <= index < high]
+            metrics[name] = _run(evaluation, chosen)[0]
+    return metrics
 
-    Arguments and errors as :func:`coco_metrics`. Empty where no person counts.
+
+def ap_by_threshold(truth: Annotations, rows: Rows) -> dict[float, float]:
+    """AP at each of COCO's OKS thresholds, 0.50, 0.55 .. 0.95; AP is their mean. Empty where no person
+    counts.
+
+    Arguments as :func:`average_precision`.
     """
-    annotations = annotations_in(annotations, skeleton)
-    numbers = _image_numbers(annotations)
-    evaluation = _evaluation(annotations, _checked(annotations, results, numbers), numbers, area=None)
+    numbers = _image_numbers(truth)
+    evaluation = _evaluation(truth, rows, numbers)
     if _run(evaluation, list(numbers.values()))[0] is None:
         return {}
     precision = evaluation.eval["precision"][:, :, 0, 0, -1]  # (thresholds, recalls), all sizes of person
     thresholds = evaluation.params.iouThrs
     return {round(float(at), 2): float(mean) for at, mean in zip(thresholds, precision.mean(1), strict=True)}
-
-
-def crowdposetools_metrics(
-    annotations: Annotations | str | Path, results: Sequence[Mapping[str, Any]]
-) -> Metrics:
-    """AP as CrowdPose's own tool computes it, for comparison with published CrowdPose numbers.
-
-    Two things differ from :func:`coco_metrics`: the area of a person in OKS is 0.53 x width x height
-    of the box, and easy, medium, hard are images with a crowdIndex in [0, 0.2), [0.2, 0.8), from 0.8
-    on (crowdposetools/cocoeval.py, ``computeOks`` and ``get_type_result(first=0.2, second=0.8)``).
-    The tool also rounds the latter three to four digits; here nothing is rounded.
-
-    Arguments, returned keys and errors as :func:`coco_metrics`.
-    """
-    return _metrics(annotations_in(annotations, None), results, CROWDPOSETOOLS_BOUNDS, CROWDPOSETOOLS_AREA)
-
-
-def _metrics(
-    annotations: Annotations,
-    results: Sequence[Mapping[str, Any]],
-    bounds: tuple[float, float],
-    area: float | None,
-) -> Metrics:
-    numbers = _image_numbers(annotations)
-    evaluation = _evaluation(annotations, _checked(annotations, results, numbers), numbers, area)
-    metrics = dict(zip(COCO_METRICS, _run(evaluation, list(numbers.values())), strict=True))
-    crowd = {number: annotations.images[image_id].crowd_index for image_id, number in numbers.items()}
-    if any(index is not None for index in crowd.values()):
-        for name, low, high in zip(CROWD_METRICS, (0.0, *bounds), (*bounds, np.inf), strict=True):
-            chosen = [number for number, index in crowd.items() if index is not None and low <= index < high]
-            metrics[name] = _run(evaluation, chosen)[0]
-    return metrics
 
 
 def _image_numbers(annotations: Annotations) -> dict[Any, int]:
@@ -214,84 +309,56 @@ def _image_numbers(annotations: Annotations) -> dict[Any, int]:
     return {image_id: number for number, image_id in enumerate(ordered, start=1)}
 
 
-def _checked(
-    annotations: Annotations, results: Sequence[Mapping[str, Any]], numbers: Mapping[Any, int]
-) -> list[dict[str, Any]]:
-    """Results as the evaluator takes them.
-
-    Only the keys it needs: from a ``bbox`` it would take the area that decides whether an unmatched
-    pose falls into the range of AP_M or AP_L, where COCO takes the extent of the keypoints.
-    """
-    joints = annotations.skeleton.num_joints
-    rows = []
-    for position, result in enumerate(results):
-        missing = {"image_id", "keypoints", "score"} - set(result)
-        if missing:
-            raise InputError(f"results: entry {position} has no {', '.join(sorted(missing))}")
-        if result["image_id"] not in numbers:
-            raise InputError(
-                f"results: entry {position} is of image {result['image_id']!r}, which {annotations.path} "
-                "does not list; give the annotations that the results were made for"
-            )
-        if len(result["keypoints"]) != 3 * joints:
-            raise InputError(
-                f"results: entry {position} has {len(result['keypoints'])} numbers in 'keypoints', "
-                f"skeleton {annotations.skeleton.name!r} needs {joints} x, y, score triplets"
-            )
-        keypoints = np.asarray(result["keypoints"], dtype=np.float64)
-        if not (np.isfinite(keypoints).all() and np.isfinite(result["score"])):
-            raise InputError(f"results: entry {position} holds a number that is not finite")
-        rows.append(
-            {
-                "image_id": numbers[result["image_id"]],
-                "category_id": 1,
-                "keypoints": keypoints.tolist(),
-                "score": float(result["score"]),
-            }
-        )
-    return rows
-
-
-def _evaluation(
-    annotations: Annotations, rows: list[dict[str, Any]], numbers: Mapping[Any, int], area: float | None
-) -> Any:
+def _evaluation(truth: Annotations, rows: Rows, numbers: Mapping[Any, int]) -> Any:
     """A faster-coco-eval evaluation of ``rows``; persons are numbered from 1, as it demands."""
     from faster_coco_eval import COCO, COCOeval_faster
 
-    counts = _counting_joints(annotations.skeleton)
-    truth = COCO(
+    by_box = truth.skeleton.name == AIC.name or any(
+        record.crowd_index is not None for record in truth.images.values()
+    )
+    persons = [
+        {"id": number, "image_id": numbers[person.image_id], **_coco_person(person, truth.skeleton, by_box)}
+        for number, person in enumerate(truth.persons, start=1)
+    ]
+    index = COCO(
         {
             "images": [{"id": number} for number in numbers.values()],
-            "annotations": [
-                {"id": number, "image_id": numbers[person.image_id], **_coco_person(person, counts, area)}
-                for number, person in enumerate(annotations.persons, start=1)
-            ],
+            "annotations": persons,
             "categories": [{"id": 1, "name": "person"}],
         }
     )
-    evaluation = COCOeval_faster(
-        truth, truth.loadRes(rows), iouType="keypoints", kpt_oks_sigmas=list(annotations.skeleton.sigmas)
-    )
+    # Only these keys: from a bbox the evaluator would take the area that decides whether an unmatched pose
+    # falls into the range of AP_M or AP_L, where COCO takes the extent of the keypoints.
+    poses = [
+        {
+            "image_id": numbers[row["image_id"]],
+            "category_id": 1,
+            "keypoints": [float(number) for number in row["keypoints"]],
+            "score": float(row["score"]),
+        }
+        for row in rows
+    ]
+    sigmas = list(truth.skeleton.sigmas)
+    evaluation = COCOeval_faster(index, index.loadRes(poses), iouType="keypoints", kpt_oks_sigmas=sigmas)
     evaluation.params.catIds = [1]
     return evaluation
 
 
-def _counting_joints(skeleton: Skeleton) -> list[int]:
-    """Joints of which one must be labelled for a person to count; see :func:`coco_metrics`."""
-    ignored = {"head", "neck"} if skeleton.joints == CROWDPOSE.joints else set()
-    return [index for index, joint in enumerate(skeleton.joints) if joint not in ignored]
-
-
-def _coco_person(person: Person, counts: list[int], area: float | None) -> dict[str, Any]:
-    x0, y0, x1, y1 = person.box.tolist()
+def _coco_person(person: Person, skeleton: Skeleton, by_box: bool) -> dict[str, Any]:
+    box = np.nan_to_num(person.xywh)
     keypoints = np.column_stack([person.keypoints, person.visible]).astype(np.float64)
+    count = person.num_keypoints
+    if count is None:
+        limbs = set(skeleton.joints) == set(CROWDPOSE.joints)
+        counted = [not (limbs and joint in ("head", "neck")) for joint in skeleton.joints]
+        count = int((person.visible[counted] > 0).sum())
     return {
         "category_id": 1,
         "iscrowd": int(person.is_crowd),
-        "bbox": [x0, y0, x1 - x0, y1 - y0],
-        "area": float(person.area) if area is None else area * (x1 - x0) * (y1 - y0),
+        "bbox": box.tolist(),
+        "area": BOX_SHARE * float(box[2] * box[3]) if by_box else float(person.area),
         "keypoints": keypoints.ravel().tolist(),
-        "num_keypoints": int((person.visible[counts] > 0).sum()),
+        "num_keypoints": count,
     }
 
 
@@ -451,7 +518,7 @@ def pck(
 THRESHOLDS = np.linspace(0.5, 0.95, 10)
 
 
-def aic_score(annotations: Annotations, results: Sequence[Mapping[str, Any]]) -> float:
+def aic_score(annotations: Annotations, results: Rows) -> float:
     """The official score: how many true persons have a prediction close to them.
 
     The OKS of a true person and a prediction is the mean, over the joints that are in the picture
@@ -460,87 +527,48 @@ def aic_score(annotations: Annotations, results: Sequence[Mapping[str, Any]]) ->
     used up and their scores play no part. The score is the mean over the thresholds 0.50, 0.55 .. 0.95
     of the persons with an OKS above it, divided by the sum over images of the larger of true and
     predicted persons: superfluous predictions cost. An image without predictions counts its persons
-    as missed; a prediction for an image without annotations does not count.
+    as missed.
 
     Args:
         annotations: joints of the AI Challenger skeleton, native or COCO form.
-        results: ``image_id`` and ``keypoints`` (flat x, y, anything triplets) for each person.
+        results: as of :func:`coco_metrics`; scores do not matter.
 
     Returns:
         Score in [0, 1]; 0 where there are neither persons nor predictions.
 
     Raises:
-        InputError: another skeleton, or a result without 14 keypoints.
+        InputError: another skeleton, or as of :func:`match_results`.
     """
-    if annotations.skeleton.joints != AIC.joints:
+    if set(annotations.skeleton.joints) != set(AIC.joints):
         raise InputError(
             f"{annotations.path}: the AI Challenger score needs its {AIC.num_joints} joints, "
             f"these annotations have those of {annotations.skeleton.name!r}"
         )
-    found = _keypoints_by_image(results)
-    persons: dict[Any, list[Person]] = {image_id: [] for image_id in annotations.images}
-    for person in annotations.persons:
+    known = [row for row in results if annotations.find_image(row["image_id"]) is not None]
+    truth, rows = match_results(annotations, known)
+    found: dict[Any, list[np.ndarray]] = defaultdict(list)
+    for row in rows:
+        found[row["image_id"]].append(np.reshape(row["keypoints"], (-1, 3))[:, :2])
+    persons: dict[Any, list[Person]] = {image_id: [] for image_id in truth.images}
+    for person in truth.persons:
         persons[person.image_id].append(person)
     total = sum(max(len(true), len(found[image_id])) for image_id, true in persons.items())
     both = [(true, found[image_id]) for image_id, true in persons.items() if true and found[image_id]]
-    best = [_oks(true, np.stack(predicted)).max(1) for true, predicted in both]
+    best = [_aic_oks(true, np.stack(poses), truth.skeleton.sigmas).max(1) for true, poses in both]
     if not best:
         return 0.0
     above = np.concatenate(best)[:, None] > THRESHOLDS
     return float(above.sum(0).mean() / total)
 
 
-def _keypoints_by_image(results: Sequence[Mapping[str, Any]]) -> defaultdict[Any, list[np.ndarray]]:
-    """(14, 2) of every predicted person."""
-    found: defaultdict[Any, list[np.ndarray]] = defaultdict(list)
-    for result in results:
-        found[result["image_id"]].append(_triplets(result["keypoints"], "the results")[:, :2])
-    return found
-
-
-def read_aic_predictions(path: str | Path) -> list[dict[str, Any]]:
-    """The persons of a native AI Challenger predictions file as COCO keypoint results.
-
-    The file is a list of ``{"image_id": .., "keypoint_annotations": {"human1": [x, y, flag, ..]}}``.
-    It states no scores, so every person has score 1.
-
-    Raises:
-        InputError: the file cannot be read, is not JSON, or an entry is not of this form.
-    """
-    keys = ("image_id", "keypoint_annotations")
-    return [
-        {
-            "image_id": record["image_id"],
-            "category_id": 1,
-            "keypoints": _triplets(numbers, f"{path}: image {record['image_id']}, {human}").ravel().tolist(),
-            "score": 1.0,
-        }
-        for record in entries_with(Path(path), "predictions", read_json(path), keys)
-        for human, numbers in record["keypoint_annotations"].items()
-    ]
-
-
-def _triplets(numbers: Any, where: str) -> np.ndarray:
-    try:
-        keypoints = np.asarray(numbers, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{where}: 'keypoints' holds something that is no number ({error})") from error
-    if keypoints.shape != (3 * AIC.num_joints,) or not np.isfinite(keypoints).all():
-        raise InputError(
-            f"{where}: {keypoints.size} numbers for a person, or one that is not finite; "
-            f"AI Challenger needs {AIC.num_joints} finite x, y, flag triplets"
-        )
-    return keypoints.reshape(-1, 3)
-
-
-def _oks(persons: Sequence[Person], keypoints: np.ndarray) -> np.ndarray:
+def _aic_oks(persons: Sequence[Person], keypoints: np.ndarray, sigmas: Sequence[float]) -> np.ndarray:
     """(persons, predictions) OKS of one image; 0 for a person without a joint of flag 1."""
     truth = np.stack([person.keypoints for person in persons]).astype(np.float64)
     counted = np.stack([person.visible for person in persons]) == 2
-    boxes = np.stack([person.box for person in persons]).astype(np.float64)
-    area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]) + 1
+    sizes = np.stack([person.xywh[2:] for person in persons])
+    area = sizes[:, 0] * sizes[:, 1] + 1
     distance = ((truth[:, None] - keypoints[None]) ** 2).sum(-1)
-    variance = (2 * np.asarray(AIC.sigmas)) ** 2
+    variance = (2 * np.asarray(sigmas)) ** 2
     similarity = np.exp(-distance / (2 * variance * area[:, None, None])) * counted[:, None]
     oks: np.ndarray = similarity.sum(-1) / np.maximum(counted.sum(1), 1)[:, None]
     return oks

@@ -27,9 +27,9 @@ from typing import Any
 import numpy as np
 
 from diffusionpose.errors import InputError
+from diffusionpose.json_files import read_json
 from diffusionpose.poses import BOX_COLUMNS, Pose, box_around, read_csv
 from diffusionpose.runtime.images import PICTURE_SUFFIXES
-from diffusionpose.runtime.json_files import read_json
 from diffusionpose.skeletons import Skeleton
 
 Boxes = tuple[np.ndarray, np.ndarray]  # (n, 4) float32 xyxy in image pixels, and their (n,) float32 scores

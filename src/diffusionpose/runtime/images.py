@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import io
 import os
+import stat
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,29 +20,19 @@ from diffusionpose.errors import InputError
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000") + (
     ("AVIF",) if features.check("avif") else ()
 )
+# of pictures in a folder; a file that is named may have any
 PICTURE_SUFFIXES = frozenset(
-    (
-        ".jpg",
-        ".jpeg",
-        ".jfif",
-        ".png",
-        ".webp",
-        ".bmp",
-        ".gif",
-        ".tif",
-        ".tiff",
-        ".ppm",
-        ".pgm",
-        ".jp2",
-        ".mpo",
-    )
-    + ((".avif",) if "AVIF" in FORMATS else ())
-)  # of pictures in a folder; a file that is named may have any
+    (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
+    + (".jp2", ".mpo", *([".avif"] if "AVIF" in FORMATS else []))
+)
 # of pictures that cannot be read: in a folder they are named, not passed over
 OTHER_SUFFIXES = frozenset(
-    (".heic", ".heif", ".avif", ".jxl", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raw", ".psd", ".tga")
-) - PICTURE_SUFFIXES  # fmt: skip
+    (".heic", ".heif", ".avif", ".jxl", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf")
+    + (".psd", ".tga", ".exr", ".hdr", ".svg")
+).difference(PICTURE_SUFFIXES)
 MAX_PIXELS = 178_000_000  # Pillow refuses more than 178.9 million by itself
+MAX_SIDE = 65_500  # pixels; JPEG's limit, and OpenCV neither scales nor writes much longer ones
+EXIF_ORIENTATION = 0x0112
 
 ImageLike = str | Path | bytes | Image.Image | np.ndarray
 
@@ -78,24 +69,23 @@ def as_image(image: Any, name: str = "picture") -> np.ndarray:
     return np.ascontiguousarray(image)
 
 
-def read_image(path: str | Path, orient: bool = True) -> np.ndarray:
-    """A picture as (H, W, 3) uint8 RGB.
+def read_image(path: str | Path) -> np.ndarray:
+    """A picture as (H, W, 3) uint8 RGB, turned as its EXIF orientation says.
 
-    Grey, palette and CMYK pictures are converted, alpha is dropped, 16-bit values keep the upper eight of the
-    bits that the picture uses.
+    Grey, palette and CMYK pictures are converted, alpha is dropped. Values of 16 bits keep the upper eight of
+    the bits that are in use: a camera's 12 bits fill the lower ones.
 
     Args:
         path: the file.
-        orient: turn the picture as its EXIF orientation says; else the pixels come as stored.
 
     Raises:
-        InputError: the file is missing, empty, cut short, no picture, or has more than
-            ``MAX_PIXELS`` pixels; the message names it.
+        InputError: the file is missing, empty, cut short, no picture, has more than ``MAX_PIXELS`` pixels or
+            a side of more than ``MAX_SIDE``; the message names it.
     """
-    return to_rgb(_decode(Path(path), path), path, orient)
+    return to_rgb(_decode(Path(path), path), path)
 
 
-def to_rgb(image: Image.Image, name: str | Path = "picture", orient: bool = True) -> np.ndarray:
+def to_rgb(image: Image.Image, name: str | Path = "picture") -> np.ndarray:
     """An opened picture of any mode as (H, W, 3) uint8 RGB, as :func:`read_image` does it.
 
     Raises:
@@ -105,35 +95,46 @@ def to_rgb(image: Image.Image, name: str | Path = "picture", orient: bool = True
         image.load()
     except (OSError, SyntaxError) as error:
         raise InputError(f"{name}: damaged or cut short ({error})") from error
-    return _rgb(_oriented(image) if orient else image, name)
+    return _rgb(_oriented(image), name)
 
 
 def read_recorded_image(path: str | Path, width: int, height: int) -> np.ndarray:
     """A picture whose annotations were made at a size of (width, height); 0 and 0 when unknown.
 
-    Annotations refer to the stored pixels where those have the recorded size, and to the picture
-    turned by its EXIF orientation only where that alone fits.
+    Annotations are taken to refer to the picture turned by its EXIF orientation, as everywhere, and to the
+    stored pixels only where their size alone is that of the record.
 
     Raises:
         InputError: as :func:`read_image`, or the picture fits the record neither way.
     """
-    image = _decode(Path(path), path)
-    recorded = (width, height)
-    if recorded != (0, 0) and image.size != recorded:
-        stored_size = image.size
-        image = _oriented(image)
-        if image.size != recorded:
+    stored = _decode(Path(path), path)
+    image = _oriented(stored)
+    if (width, height) != (0, 0) and image.size != (width, height):
+        if stored.size != (width, height):
             raise InputError(
-                f"{path}: {stored_size[0]}x{stored_size[1]} pixels, but its annotations were made at "
+                f"{path}: {stored.width}x{stored.height} pixels, but its annotations were made at "
                 f"{width}x{height}; use the picture they belong to"
             )
+        image = stored
     return _rgb(image, path)
+
+
+def exif_orientation(path: str | Path) -> tuple[int, tuple[int, int]]:
+    """EXIF orientation (1: upright, or unknown) and stored (width, height) of a picture that can be read."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            with Image.open(path, formats=FORMATS) as image:
+                orientation = image.getexif().get(EXIF_ORIENTATION, 1)
+                return orientation if orientation in range(1, 9) else 1, image.size
+        except Exception:  # a damaged EXIF block says nothing about the orientation
+            return 1, (0, 0)
 
 
 def _decode(source: Path | BinaryIO, name: str | Path) -> Image.Image:
     try:
-        if isinstance(source, Path) and source.stat().st_size == 0:
-            raise InputError(f"{name}: the file is empty; copy or download it again")
+        if isinstance(source, Path):
+            _require_file(source)
         with warnings.catch_warnings():
             # Pillow warns from half its own limit on; ours is below
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
@@ -141,8 +142,9 @@ def _decode(source: Path | BinaryIO, name: str | Path) -> Image.Image:
         with image:
             if image.width * image.height > MAX_PIXELS:
                 raise Image.DecompressionBombError
-            image.load()
-            return image
+            if max(image.size) > MAX_SIDE:
+                raise InputError(f"{name}: a side of more than {MAX_SIDE} pixels; scale the picture down")
+            return _colours_of_16_bits(source, image) or _loaded(image)
     except InputError:
         raise
     except FileNotFoundError as error:
@@ -156,9 +158,51 @@ def _decode(source: Path | BinaryIO, name: str | Path) -> Image.Image:
         raise InputError(
             f"{name}: more than {MAX_PIXELS // 1_000_000} million pixels; scale the picture down"
         ) from error
-    except Exception as error:  # decoders of damaged bytes raise anything, struct.error, MemoryError, ..
+    except Exception as error:  # decoders of damaged bytes raise anything, struct.error to MemoryError
         reason = str(error) or type(error).__name__
         raise InputError(f"{name}: damaged or cut short ({reason}); copy or download it again") from error
+
+
+def _require_file(path: Path) -> None:
+    status = path.stat()
+    if stat.S_ISDIR(status.st_mode):
+        raise IsADirectoryError(21, "Is a directory")
+    if not stat.S_ISREG(status.st_mode):  # reading a pipe or a device may never end
+        raise InputError(f"{path}: not a file; give a picture")
+    if status.st_size == 0:
+        raise InputError(f"{path}: the file is empty; copy or download it again")
+
+
+def _loaded(image: Image.Image) -> Image.Image:
+    image.load()
+    return image
+
+
+def _colours_of_16_bits(source: Path | BinaryIO, image: Image.Image) -> Image.Image | None:
+    """A colour picture of 16 bits, of which Pillow keeps the upper eight alone; None for any other."""
+    if image.mode not in ("RGB", "RGBA") or not any(";16" in str(tile[3]) for tile in image.tile):
+        return None
+    import cv2
+
+    if isinstance(source, Path):
+        content = source.read_bytes()
+    else:
+        source.seek(0)
+        content = source.read()
+    data = np.frombuffer(content, np.uint8)
+    values = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION)
+    if values is None or values.dtype != np.uint16:
+        return None
+    decoded = Image.fromarray(np.ascontiguousarray(_upper_bits(values)[:, :, ::-1]))
+    decoded.info["exif"] = image.getexif().tobytes()
+    return decoded
+
+
+def _upper_bits(values: np.ndarray) -> np.ndarray:
+    """uint8 of values of 16 bits: the upper eight of the bits in use (8, 10, 12, 14 or 16)."""
+    most = int(values.max(initial=0))
+    used = next(bits for bits in (8, 10, 12, 14, 16) if most < 2**bits)
+    return (values >> (used - 8)).astype(np.uint8)
 
 
 def _oriented(image: Image.Image) -> Image.Image:
@@ -171,10 +215,8 @@ def _oriented(image: Image.Image) -> Image.Image:
 def _rgb(image: Image.Image, path: str | Path) -> np.ndarray:
     """uint8 RGB of a decoded picture of any mode."""
     if image.mode.startswith("I"):  # 16 bits a pixel, in 16- or 32-bit integers
-        values = np.clip(np.asarray(image), 0, 65535).astype(np.uint16)
-        # cameras and scanners put 10 or 12 bits into 16; the upper eight of those that are used count
-        bits = next(bits for bits in (8, 10, 12, 16) if values.max(initial=0) < 1 << bits)
-        return np.repeat((values >> (bits - 8)).astype(np.uint8)[:, :, None], 3, axis=2)
+        grey = _upper_bits(np.clip(np.asarray(image), 0, 65535).astype(np.uint16))
+        return np.repeat(grey[:, :, None], 3, axis=2)
     try:
         if image.mode == "F":
             raise ValueError("pixels are floating-point numbers without a known range")

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, distributed
 from torch.utils.data import DataLoader, Sampler
 
-from diffusionpose.data.annotations import Annotations, read_annotations
+from diffusionpose.data.annotations import Annotations, annotations_in
 from diffusionpose.data.dataset import Augmentation, JointDataset, PersonDataset, Sample
 from diffusionpose.errors import InputError
-from diffusionpose.skeletons import SKELETONS, Skeleton
+from diffusionpose.skeletons import Skeleton
 from diffusionpose.training.settings import ImageSet, Machine, TrainingSettings
 
 
@@ -81,23 +81,13 @@ def read_persons(images: ImageSet, skeleton: Skeleton) -> Annotations:
     """
     if not images.images.is_dir():
         raise InputError(f"{images.images}: no such folder of images; check --images and --val-images")
-    persons = _read(images.annotations, skeleton).to_skeleton(skeleton)
+    persons = annotations_in(images.annotations, skeleton)
     if not persons.labelled().persons:
         raise InputError(
             f"{images.annotations}: no person with a labelled joint of the {skeleton.name} skeleton; "
             "check --skeleton and the file"
         )
     return persons
-
-
-def _read(path: Path, skeleton: Skeleton) -> Annotations:
-    """With the known skeleton of the file's joint names; a skeleton of the user's own is the file's, too."""
-    try:
-        return read_annotations(path)
-    except InputError:
-        if skeleton in SKELETONS.values():
-            raise
-        return read_annotations(path, skeleton)
 
 
 class PersonDataModule(pl.LightningDataModule):

@@ -374,8 +374,7 @@ class Validation:
     def __call__(self, model: PoseModel, rank: int = 0, world: int = 1) -> dict[str, float]:
         """Metrics by name, fractions of 1; to be called by all processes, which get the same answer."""
         part = replace(self.persons, persons=self.persons.persons[rank::world])
-        data = PersonDataset(part, self.data.images, self.data.input_size, self.data.unbiased)
-        parts = [predict_persons(model, data, self.how)]
+        parts = [predict_persons(model, part, self.data.images, self.how)]
         if world > 1:
             gathered: list[tuple[list[Row | None], list[str]]] = [([], [])] * world
             distributed.all_gather_object(gathered, parts[0])
@@ -384,7 +383,9 @@ class Validation:
         for place, (rows, _) in enumerate(parts):
             self.rows[place::world] = rows
         self.failures = [message for _, failures in parts for message in failures]
-        metrics = score_results(self.truth, self.persons, self.rows).metrics
+        metrics = score_results(
+            self.truth, self.persons, self.rows, self.data.input_size, self.data.unbiased
+        ).metrics
         return {name: value for name, value in metrics.items() if value is not None}
 
     def picture(self, count: int = 8) -> torch.Tensor:

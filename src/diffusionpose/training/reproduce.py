@@ -1099,7 +1099,8 @@ def show_hard_pictures(
     names, settings = list(models), first[0][1].settings
     data = _data(request, next(iter(models.values())))
     how = Inference(settings.decode, settings.flip, 1, 2 * settings.batch_size, worker_count(request.machine))
-    rows = [predict_persons(model, data, how)[0] for model in models.values()]
+    persons = replace(data.annotations, persons=data.persons)
+    rows = [predict_persons(model, persons, data.images, how)[0] for model in models.values()]
     errors = np.stack([person_errors(data.annotations, data.persons, each) for each in rows])
     chosen, rule = _choose(data, errors, request.pictures, seed)
     shown = [_view(models, data, index, settings.decode) for index in chosen]

@@ -12,18 +12,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from diffusionpose.data.check import (
+from diffusionpose.data.annotations import Finding
+from diffusionpose.data.check import CheckReport, SetToCheck, check_sets
+from diffusionpose.data.check_pictures import (
     NEAR,
     NEAR_MIRRORED,
-    CheckReport,
-    Request,
-    SetToCheck,
-    check_sets,
+    PictureFile,
     facts_of,
     look_of,
     open_pictures,
 )
-from diffusionpose.data.check_annotations import Finding
 from diffusionpose.data.synthetic import write_synthetic
 from diffusionpose.errors import InputError
 from diffusionpose.runtime.images import read_image
@@ -233,7 +231,7 @@ def test_workers_find_what_one_process_finds(sets: Sets) -> None:
     sets.first().unlink()
     shutil.copy(sets.train / "images" / "000002.jpg", sets.first("val"))
     done: list[tuple[int, int]] = []
-    requests = [Request(path, 320, 240) for path in sorted(sets.train.glob("images/*"))]
+    requests = [PictureFile(path, 320, 240) for path in sorted(sets.train.glob("images/*"))]
     alone = open_pictures(requests * 2, workers=0)
     assert open_pictures(requests, 2, lambda *numbers: done.append(numbers)) == alone
     assert done == [(n, 5) for n in range(1, 6)]
@@ -283,7 +281,8 @@ def test_near_copies_of_real_pictures(data_dir: Path) -> None:
         content = json.loads((folder / f"annotations/lspet14_{part}.json").read_text())
         names[part] = [image["file_name"] for image in content["images"][:count]]
     facts = {
-        part: [facts_of(Request(folder / "images" / name, 0, 0)) for name in names[part]] for part in names
+        part: [facts_of(PictureFile(folder / "images" / name, 0, 0)) for name in names[part]]
+        for part in names
     }
     train = np.asarray([[f.look, f.mirrored] for f in facts["train"]], dtype=np.uint64)
     looks = np.asarray([f.look for f in facts["val"]], dtype=np.uint64)

@@ -6,15 +6,14 @@ The bounds on real annotations stand a little beside what was measured; ``docs/c
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from diffusionpose.data.annotations import ImageRecord, Listing, read_listing
-from diffusionpose.data.check_annotations import facing_camera, file_exchanged, find_exchanged
-from diffusionpose.runtime.json_files import RefuseFaults
+from diffusionpose.data.annotations import read_annotations
+from diffusionpose.data.check_sides import Suspicion, facing_camera, file_exchanged, find_exchanged
 from diffusionpose.skeletons import COCO, Skeleton
 
 # Standing, facing the camera: the left side is on the right of the picture.
@@ -37,23 +36,27 @@ FILES = {
 }
 
 
-def listing(poses: Sequence[np.ndarray], skeleton: Skeleton = COCO) -> Listing:
-    """(J, 3) x, y, visible each, in boxes of their extent, all in one picture."""
+@dataclass(frozen=True)
+class Poses:
+    """(n, J, 3) x, y, visible, and (n,) sizes of the boxes."""
+
+    triplets: np.ndarray
+    sizes: np.ndarray
+    skeleton: Skeleton
+
+    def exchanged(self) -> list[Suspicion]:
+        points, visible = self.triplets[:, :, :2], self.triplets[:, :, 2]
+        return find_exchanged(points, visible, self.sizes, self.skeleton)
+
+    def facing(self) -> tuple[int, int]:
+        return facing_camera(self.triplets[:, :, :2], self.triplets[:, :, 2], self.skeleton)
+
+
+def listing(poses: Sequence[np.ndarray], skeleton: Skeleton = COCO) -> Poses:
+    """(J, 3) x, y, visible each, in boxes of their extent."""
     triplets = np.asarray(poses, dtype=float)
-    low, high = triplets[:, :, :2].min(axis=1), triplets[:, :, :2].max(axis=1)
-    count = len(poses)
-    return Listing(
-        Path("a.json"),
-        skeleton,
-        [ImageRecord(1, "a.jpg", 0, 0)],
-        [f"annotation {i}" for i in range(count)],
-        list(range(count)),
-        [1] * count,
-        np.concatenate([low, high - low], axis=1),
-        triplets,
-        areas=np.full(count, np.nan),
-        crowd=np.zeros(count, dtype=bool),
-    )
+    extent = np.ptp(triplets[:, :, :2], axis=1)
+    return Poses(triplets, np.sqrt(extent.prod(axis=1)), skeleton)
 
 
 def standing(angle: float = 0.0) -> np.ndarray:
@@ -79,30 +82,30 @@ def exchanged(pose: np.ndarray, *parts: str) -> np.ndarray:
 
 @pytest.mark.parametrize("angle", [0, 90, 180, 250])
 def test_a_good_pose_is_not_suspected_however_turned(angle: float) -> None:
-    assert find_exchanged(listing([standing(angle)])) == []
+    assert listing([standing(angle)]).exchanged() == []
 
 
 @pytest.mark.parametrize("angle", [0, 90, 180, 250])
 @pytest.mark.parametrize("part", ["eye", "shoulder", "elbow", "hip", "knee"])
 def test_one_exchanged_pair_is_found(part: str, angle: float) -> None:
-    found = find_exchanged(listing([standing(angle), exchanged(standing(angle), part)]))
+    found = listing([standing(angle), exchanged(standing(angle), part)]).exchanged()
     assert {(suspicion.row, COCO.joints[suspicion.pair[0]]) for suspicion in found} == {(1, f"left_{part}")}
 
 
 def test_a_whole_person_shows_by_the_face() -> None:
     parts = [part for part in STANDING if part != "nose"]
-    (found,) = find_exchanged(listing([exchanged(standing(), *parts)]))
+    (found,) = listing([exchanged(standing(), *parts)]).exchanged()
     assert (found.rule, COCO.joints[found.pair[0]]) == ("face", "left_eye")
     body = [part for part in parts if part not in ("eye", "ear")]
-    (found,) = find_exchanged(listing([exchanged(standing(), *body)]))
+    (found,) = listing([exchanged(standing(), *body)]).exchanged()
     assert (found.rule, COCO.joints[found.pair[0]]) == ("face", "left_shoulder")
 
 
 def test_hidden_eyes_tell_nothing() -> None:
     pose = exchanged(standing(), "eye", "ear")
-    assert [s.rule for s in find_exchanged(listing([pose]))] == ["face"]
+    assert [s.rule for s in listing([pose]).exchanged()] == ["face"]
     pose[COCO.index("left_eye"), 2] = 1
-    assert find_exchanged(listing([pose])) == []
+    assert listing([pose]).exchanged() == []
 
 
 def test_a_bowed_head_tells_nothing() -> None:
@@ -110,19 +113,17 @@ def test_a_bowed_head_tells_nothing() -> None:
     pose = standing()
     for joint in ("nose", "left_eye", "right_eye"):
         pose[COCO.index(joint), 1] += 50
-    assert not [s for s in find_exchanged(listing([pose])) if s.rule == "face"]
+    assert not [s for s in listing([pose]).exchanged() if s.rule == "face"]
 
 
-def test_unlabelled_joints_and_crowds_are_left_alone() -> None:
+def test_unlabelled_joints_are_left_alone() -> None:
     pose = exchanged(standing(), "knee")
     pose[COCO.index("left_knee"), 2] = 0
-    assert find_exchanged(listing([pose])) == []
-    crowd = replace(listing([exchanged(standing(), "knee")]), crowd=np.asarray([True]))
-    assert find_exchanged(crowd) == []
+    assert listing([pose]).exchanged() == []
 
 
 def test_the_worst_comes_first() -> None:
-    found = find_exchanged(listing([exchanged(standing(), part) for part in ("knee", "elbow", "eye")]))
+    found = listing([exchanged(standing(), part) for part in ("knee", "elbow", "eye")]).exchanged()
     assert {s.row for s in found} == {0, 1, 2}
     assert [s.score for s in found] == sorted(s.score for s in found)
 
@@ -134,18 +135,20 @@ def test_a_file_is_suspected_by_three_standard_deviations() -> None:
     assert file_exchanged(0, 10)
     assert not file_exchanged(0, 8)  # three deviations of so few are more than half
     poses = [standing(a) for a in range(0, 360, 30)]
-    assert facing_camera(listing(poses)) == (12, 12)
-    assert facing_camera(listing([exchanged(p, "shoulder", "hip") for p in poses])) == (0, 12)
+    assert listing(poses).facing() == (12, 12)
+    assert listing([exchanged(p, "shoulder", "hip") for p in poses]).facing() == (0, 12)
 
 
-def real(name: str, data_dir: Path) -> Listing:
-    path = data_dir / FILES[name]
-    return read_listing(path, None, RefuseFaults(path))
+def real(name: str, data_dir: Path) -> Poses:
+    annotations = read_annotations(data_dir / FILES[name]).labelled()
+    triplets = [np.column_stack([p.keypoints, p.visible]).astype(float) for p in annotations.persons]
+    sizes = [np.sqrt(person.xywh[2:].prod()) for person in annotations.persons]
+    return Poses(np.asarray(triplets), np.asarray(sizes), annotations.skeleton)
 
 
-def with_exchanged(good: Listing, parts: Sequence[str]) -> tuple[Listing, np.ndarray]:
-    """The listing with these pairs exchanged, and which persons have all of them labelled."""
-    triplets, known = good.triplets.copy(), good.labelled()
+def with_exchanged(good: Poses, parts: Sequence[str]) -> tuple[Poses, np.ndarray]:
+    """The poses with these pairs exchanged, and which persons have all of them labelled."""
+    triplets, known = good.triplets.copy(), np.ones(len(good.triplets), bool)
     for part in parts:
         pair = [good.skeleton.index(f"{side}_{part}") for side in ("left", "right")]
         triplets[:, pair] = good.triplets[:, pair[::-1]]
@@ -158,8 +161,8 @@ def with_exchanged(good: Listing, parts: Sequence[str]) -> tuple[Listing, np.nda
 )
 def test_false_alarms_on_real_poses_are_few(name: str, most: float, data_dir: Path) -> None:
     good = real(name, data_dir)
-    rows = {suspicion.row for suspicion in find_exchanged(good)}
-    assert 0 < len(rows) / np.count_nonzero(good.labelled()) < most
+    rows = {suspicion.row for suspicion in good.exchanged()}
+    assert 0 < len(rows) / len(good.triplets) < most
 
 
 @pytest.mark.parametrize(
@@ -184,7 +187,7 @@ def test_a_pair_exchanged_in_real_poses_is_found_as_often_as_told(
     good = real(name, data_dir)
     bad, known = with_exchanged(good, [part])
     left = good.skeleton.index(f"left_{part}")
-    rows = {s.row for s in find_exchanged(bad) if s.pair[0] == left}
+    rows = {s.row for s in bad.exchanged() if s.pair[0] == left}
     share = len(rows & set(np.flatnonzero(known).tolist())) / np.count_nonzero(known)
     assert least < share < least + 0.05
 
@@ -192,16 +195,16 @@ def test_a_pair_exchanged_in_real_poses_is_found_as_often_as_told(
 @pytest.mark.parametrize("name", FILES)
 def test_a_real_file_all_exchanged_is_found(name: str, data_dir: Path) -> None:
     good = real(name, data_dir)
-    assert 0.65 < facing_camera(good)[0] / facing_camera(good)[1] < 0.85
-    assert not file_exchanged(*facing_camera(good))
+    assert 0.65 < good.facing()[0] / good.facing()[1] < 0.85
+    assert not file_exchanged(*good.facing())
     order = list(good.skeleton.flip_order)
-    assert file_exchanged(*facing_camera(replace(good, triplets=good.triplets[:, order])))
+    assert file_exchanged(*replace(good, triplets=good.triplets[:, order]).facing())
 
 
 def test_a_skeleton_without_shoulders_has_only_limbs() -> None:
     names = ("left_front", "right_front", "left_back", "right_back")
     table = Skeleton("table", names, ((0, 2), (1, 3), (0, 1), (2, 3)), ((0, 1), (2, 3)), (0.1,) * 4)
     good = np.asarray([[0, 0, 2], [60, 0, 2], [0, 10, 2], [60, 10, 2]], dtype=float)
-    found = find_exchanged(listing([good, good[[1, 0, 2, 3]]], table))
+    found = listing([good, good[[1, 0, 2, 3]]], table).exchanged()
     assert [(s.row, s.rule) for s in found] == [(1, "limbs")]
-    assert facing_camera(listing([good], table)) == (0, 0)
+    assert listing([good], table).facing() == (0, 0)

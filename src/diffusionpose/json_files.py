@@ -1,0 +1,107 @@
+"""JSON files from outside: read in one place, and the types and ranges of their values checked there."""
+
+from __future__ import annotations
+
+import json
+import stat
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from diffusionpose.errors import InputError
+
+Id = int | str
+LARGEST = 1e9  # pixels; no picture reaches so far, and float32 still holds its square
+LONGEST = 1000  # characters of an id or a name
+FAULTS_SHOWN = 3
+
+
+def read_json(path: str | Path) -> Any:
+    """The content of a JSON file.
+
+    Raises:
+        InputError: no regular file, one that cannot be read, or one that is not JSON.
+    """
+    path = Path(path)
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):  # reading a pipe or a device may never end
+            raise InputError(f"{path}: not a file; give a JSON file")
+        return json.loads(path.read_bytes())
+    except InputError:
+        raise
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file; check the path") from error
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: not a JSON file, or cut short ({error})") from error
+
+
+def as_id(value: Any) -> Id | None:
+    """An id of a picture, a category or an annotation: a whole number or a text; None for anything else."""
+    if isinstance(value, str):
+        return value if 0 < len(value) <= LONGEST else None
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) < 1e18:
+        return None
+    return int(value) if value == int(value) else None
+
+
+def id_key(value: Id) -> str:
+    """By which ids are compared: 7, 7.0 and "7" are one id, since tools disagree about the type."""
+    return str(value).strip()
+
+
+def as_number(value: Any, largest: float = LARGEST) -> float | None:
+    """A number whose size is below ``largest``; None for anything else (NaN, text, true)."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    return float(value) if abs(value) < min(largest, 1e300) else None
+
+
+def as_numbers(value: Any, count: int | None = None) -> np.ndarray | None:
+    """(n,) float64 of a list of ``count`` numbers, NaN for a null in it; None for anything else.
+
+    The numbers may be NaN, infinite or huge: what that means depends on the place.
+    """
+    if not isinstance(value, list) or (count is not None and len(value) != count):
+        return None
+    try:
+        numbers = np.asarray(value, dtype=np.float64)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return numbers if numbers.ndim == 1 else None
+
+
+def entries_with(path: Path, what: str, entries: Any, keys: Sequence[str]) -> list[dict[str, Any]]:
+    """``entries`` itself, once it is known to be a list of objects that all have ``keys``.
+
+    Raises:
+        InputError: names the file, the first entries at fault and what they lack.
+    """
+    if not isinstance(entries, list):
+        raise InputError(f"{path}: {what!r} must be a list")
+    faults = []
+    for number, entry in enumerate(entries):
+        if not isinstance(entry, dict):
+            faults.append(f"entry {number} of {what!r} is not an object")
+        elif missing := [key for key in keys if key not in entry]:
+            faults.append(f"entry {number} of {what!r} has no key {missing[0]!r}")
+        elif bad := [key for key in ("id", "image_id") if key in keys and as_id(entry[key]) is None]:
+            faults.append(f"entry {number} of {what!r} has an {bad[0]!r} that is no whole number or text")
+    if faults:
+        raise InputError(f"{path}: {shortened(faults)}; mend these entries")
+    return entries
+
+
+def shortened(messages: Sequence[str]) -> str:
+    """The first few messages, and how many more there are."""
+    more = f"; and {len(messages) - FAULTS_SHOWN} more" if len(messages) > FAULTS_SHOWN else ""
+    return "; ".join(messages[:FAULTS_SHOWN]) + more
+
+
+def printable(text: str) -> str:
+    """Text from a file, safe for a terminal: control characters are written as escapes, long ones cut."""
+    shown = "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
+    return shown if len(shown) <= LONGEST else shown[: LONGEST - 3] + "..."
