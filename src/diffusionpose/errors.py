@@ -1,15 +1,15 @@
-"""The one error that is the user's to mend."""
+"""What the user has to mend (:class:`InputError`), optional packages, files written whole or not at all."""
 
 from __future__ import annotations
 
 import errno
 import hashlib
 import os
+import secrets
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
 
 
 class InputError(ValueError):
@@ -18,9 +18,6 @@ class InputError(ValueError):
     The message names the file or option at fault and the cure. The command line prints it as one
     line and exits with status 1; in Python it is an ordinary ``ValueError``.
     """
-
-
-# Packages that not every installation has: the extras of this one
 
 
 def install(extra: str) -> str:
@@ -45,14 +42,6 @@ def needs_extra(extra: str, need: str) -> Iterator[None]:
         raise InputError(f"{need} ({error}); install it: {install(extra)}") from error
 
 
-# Writing files in one stroke: whoever looks sees the old file or the new one, never a part
-
-try:
-    import fcntl
-except ImportError:  # Windows has none: there, nothing keeps two programs apart
-    fcntl = None  # type: ignore[assignment]
-
-
 def make_writable(folder: Path) -> None:
     """Make a folder where it is not there, and try that a file can be written to it.
 
@@ -64,10 +53,11 @@ def make_writable(folder: Path) -> None:
 
 
 def atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Let ``write`` fill a temporary file beside ``path``, then move it there.
+    """Let ``write`` fill a temporary file in the folder of ``path``, then move it there.
 
-    Neither a kill nor a full disk leaves half a file, and what ``path`` held before stays until then. Who may
-    read it is the umask's choice, also where a library writes for the owner alone (safetensors does).
+    Neither a kill nor a full disk leaves half a file at ``path``, and what was there before stays until
+    then. The file's mode follows the umask, also where a library writes for the owner alone (safetensors
+    does). What a kill leaves is removed by :func:`sweep`.
 
     Args:
         path: of the file.
@@ -76,9 +66,10 @@ def atomically(path: Path, write: Callable[[Path], object]) -> None:
     Raises:
         OSError: the file cannot be moved or brought to the disk.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    temporary = path.with_name(f".diffusionpose-{os.getpid()}-{secrets.token_hex(4)}.part")
     try:
-        temporary.touch()
+        # exclusive: a link that somebody planted at this name is not followed
+        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
         mode = temporary.stat().st_mode
         write(temporary)
         temporary.chmod(mode)
@@ -87,6 +78,25 @@ def atomically(path: Path, write: Callable[[Path], object]) -> None:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def sweep(folder: Path) -> None:
+    """Remove the temporary files that killed processes left in a folder."""
+    for part in folder.glob(".diffusionpose-*.part"):
+        process = part.name.split("-")[1]
+        if process.isdigit() and not _is_running(int(process)):
+            with suppress(OSError):
+                part.unlink()
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # somebody else's
+        return True
+    return True
 
 
 def file_digest(path: Path) -> str:
@@ -101,47 +111,27 @@ def file_digest(path: Path) -> str:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Keep other programs out of a place for as long as the block runs.
+    """Keep other programs out of a folder for as long as the block runs, and sweep it first.
 
-    The lock is the process's, not its children's, and goes with it however it ends. Where the system
-    (Windows) or the file system (some network ones) knows no such locks, nothing keeps others out.
+    The lock goes with the process, however it ends. Where the file system knows no locks (some network ones),
+    nothing keeps others out.
 
     Args:
-        path: of the lock's file; made for the block. One that a killed program left does no harm.
+        path: of the lock's file, in the folder. It may stay behind and does no harm.
 
     Raises:
         BlockingIOError: another process has it.
         OSError: the file cannot be made.
     """
-    if fcntl is None:
+    import filelock  # here, since most commands lock nothing
+
+    lock = filelock.FileLock(path, blocking=False)
+    try:
+        lock.acquire()
+    except filelock.Timeout as error:
+        raise BlockingIOError(errno.EAGAIN, "another program is at work there", str(path)) from error
+    try:
+        sweep(path.parent)
         yield
-        return
-    file = _locked_file(path)
-    while not _is_at(file, path):  # who had the lock removed its file between our opening and locking it
-        file.close()
-        file = _locked_file(path)
-    with file:
-        try:
-            yield
-        finally:
-            path.unlink(missing_ok=True)
-
-
-def _locked_file(path: Path) -> BinaryIO:
-    """The file at a path, opened and locked where the file system can; errors as of :func:`locked`."""
-    file = path.open("a+b")
-    try:
-        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno in (errno.EACCES, errno.EAGAIN):
-            file.close()
-            raise BlockingIOError(*error.args) from error
-    return file
-
-
-def _is_at(file: BinaryIO, path: Path) -> bool:
-    """Whether an open file is the one that a path leads to."""
-    try:
-        return os.path.samestat(os.fstat(file.fileno()), path.stat())
-    except FileNotFoundError:
-        return False
+    finally:
+        lock.release()

@@ -1,6 +1,5 @@
 """Files written in one stroke, and places held."""
 
-import errno
 import os
 import subprocess
 import sys
@@ -80,7 +79,6 @@ def test_a_place_that_is_held_is_refused_to_another_process(tmp_path: Path) -> N
     with locked(lock):
         _, error = other(lock).communicate()
     assert "BlockingIOError" in error
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_killed_process_lets_go(tmp_path: Path) -> None:
@@ -92,43 +90,38 @@ def test_a_killed_process_lets_go(tmp_path: Path) -> None:
         pass
     holder.kill()
     holder.wait()
-    assert lock.exists()
     with locked(lock):
         pass
 
 
-def test_a_file_system_without_locks_is_used_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def unknown(*_: object) -> None:
-        raise OSError(errno.ENOLCK, "No locks available")
-
-    monkeypatch.setattr(files.fcntl, "lockf", unknown)
+def test_what_a_killed_process_left_is_swept_and_what_a_running_one_writes_stays(tmp_path: Path) -> None:
+    done = subprocess.Popen([sys.executable, "-c", ""])
+    done.wait()
+    left = tmp_path / f".diffusionpose-{done.pid}-00.part"
+    own = tmp_path / f".diffusionpose-{os.getpid()}-00.part"
+    foreign = tmp_path / "a.part"
+    for file in (left, own, foreign):
+        file.touch()
     with locked(tmp_path / ".lock"):
-        assert (tmp_path / ".lock").exists()
+        assert [file.exists() for file in (left, own, foreign)] == [False, True, True]
 
 
-def test_a_lock_whose_file_is_removed_while_it_is_taken_is_taken_anew(
+def test_a_link_planted_at_the_temporary_name_is_not_followed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As where the program that had it ends between our opening of the file and our locking."""
-    lock, lockf = tmp_path / ".lock", files.fcntl.lockf
-    removals = iter([True, False])
-
-    def after_removal(file: object, how: int) -> None:
-        if next(removals):
-            lock.unlink()
-        lockf(file, how)
-
-    monkeypatch.setattr(files.fcntl, "lockf", after_removal)
-    with locked(lock):
-        _, error = other(lock).communicate()
-    assert "BlockingIOError" in error, "two programs would be at work"
+    victim = tmp_path / "victim"
+    victim.write_text("untouched")
+    monkeypatch.setattr(files.secrets, "token_hex", lambda _: "00")
+    (tmp_path / f".diffusionpose-{os.getpid()}-00.part").symlink_to(victim)
+    with pytest.raises(FileExistsError):
+        atomically(tmp_path / "a.txt", lambda part: part.write_text("new"))
+    assert victim.read_text() == "untouched"
 
 
-def test_a_system_without_locks_makes_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Windows, where an open file cannot be removed."""
-    monkeypatch.setattr(files, "fcntl", None)
-    with locked(tmp_path / ".lock"):
-        assert list(tmp_path.iterdir()) == []
+def test_the_longest_name_that_a_file_may_have_can_be_written(tmp_path: Path) -> None:
+    path = tmp_path / ("x" * 255)
+    atomically(path, lambda part: part.write_text("new"))
+    assert path.read_text() == "new"
 
 
 def test_a_file_is_known_by_the_sha_256_of_its_content(tmp_path: Path) -> None:
