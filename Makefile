@@ -1,11 +1,14 @@
-# Every target sets up what it needs in .venv; a second run finds it ready.
+# `make demo` needs the light install alone, without PyTorch; `make test` everything.
 # Another interpreter: make test PYTHON=python3.12
 
 PYTHON ?= python3
 VENV   ?= .venv
 OUTPUT ?= output
+JOBS   ?= 2
 BIN    := $(VENV)/bin
-READY  := $(VENV)/.ready
+MADE   := $(VENV)/.made
+LIGHT  := $(VENV)/.light
+FULL   := $(VENV)/.full
 
 SHELL := bash
 
@@ -15,24 +18,24 @@ SHELL := bash
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile
 
-setup: $(READY) ## create .venv and install the package with what its tests need
+setup: $(FULL) ## create .venv and install the package with everything, tests included
 	@echo "Ready: $(BIN)/diffusionpose --help"
 
-demo: $(READY) ## find the pose in a photograph; picture and JSON land in output/
+demo: $(LIGHT) ## find the pose in a photograph; picture and JSON land in output/
 	@$(BIN)/diffusionpose demo --output $(OUTPUT)
 
 test: lint ## lint, then all tests
 	@echo "Running the tests"
-	@$(BIN)/python -m pytest -q
+	@$(BIN)/python -m pytest -q -n $(JOBS) --dist loadscope
 
-lint: $(READY) ## ruff, mypy and the floors
+lint: $(FULL) ## ruff, mypy and the floors
 	@echo "Checking style, types and floors"
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check --quiet .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo
 
-docs: $(READY) ## build the documentation into site/
+docs: $(FULL) ## build the documentation into site/
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 	@echo "Ready: site/index.html"
 
@@ -40,9 +43,8 @@ clean: ## remove .venv, output and caches
 	rm -rf $(VENV) $(OUTPUT) build dist site .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# Keyed on pyproject.toml: a change there installs again, which takes seconds when little has changed.
 # Where Python comes without ensurepip (Debian without python3-venv), its own pip fills the environment.
-$(READY): pyproject.toml
+$(MADE):
 	@command -v $(PYTHON) >/dev/null || { \
 	  echo "DiffusionPose needs Python 3.11 or newer, and there is no '$(PYTHON)' here." \
 	       "Install it, or name another: make PYTHON=python3.12" >&2; exit 1; }
@@ -56,7 +58,23 @@ $(READY): pyproject.toml
 	  || { rm -rf $(VENV); \
 	       echo "'$(PYTHON) -m venv $(VENV)' failed. On Debian and Ubuntu: apt install python3-venv" \
 	            "(or python3-pip), then run make again." >&2; exit 1; }
-	@echo "Installing the package and what it needs (PyTorch is several GB: minutes, the first time)"
+	@touch $@
+
+# uv installs the light core in seconds; pip does where there is none. Keyed on pyproject.toml: a change there
+# installs again, which takes seconds when little has changed.
+$(LIGHT): pyproject.toml | $(MADE)
+	@echo "Installing the package and what it needs"
+	@uv=$$(command -v uv || { $(BIN)/python -m pip install --quiet --disable-pip-version-check uv >/dev/null 2>&1 \
+	    && echo $(BIN)/uv; }); \
+	{ [ -n "$$uv" ] && UV_PYTHON_DOWNLOADS=never "$$uv" pip install --quiet --python $(BIN)/python -e . 2>$(VENV)/install.log; } \
+	  || $(BIN)/python -m pip install --quiet --disable-pip-version-check -e . 2>$(VENV)/install.log \
+	  || { tail -n 20 $(VENV)/install.log >&2; \
+	       echo "Installing failed; the log is $(VENV)/install.log. Run make again to try again." >&2; exit 1; }
+	@touch $@
+
+# pip, not uv: torch and torchvision must resolve as a pair, as pip's index says.
+$(FULL): pyproject.toml | $(MADE)
+	@echo "Installing the package and everything it can use (PyTorch is several GB: minutes, the first time)"
 	@set -o pipefail; $(BIN)/python -m pip install --disable-pip-version-check --progress-bar off -e '.[dev]' 2>&1 \
 	  | tee $(VENV)/install.log \
 	  | while read -r word rest; do case "$$word $$rest" in \
@@ -65,4 +83,4 @@ $(READY): pyproject.toml
 	    esac; done \
 	  || { tail -n 20 $(VENV)/install.log >&2; \
 	       echo "Installing failed; the whole log is $(VENV)/install.log. Run make again to try again." >&2; exit 1; }
-	@touch $@
+	@touch $(LIGHT) $@

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from diffusionpose.app.options import Output, make_folder, write_json
 from diffusionpose.app.predict import PredictCommand
+from diffusionpose.bundled import PORTRAIT
 
 # The person as she stands, x0, y0, x1, y1, and a margin, most of it below the edge of the picture.
 # A model that was trained on whole bodies needs to be shown the scale of the body.
@@ -15,7 +16,7 @@ BOX = [-150, -150, 680, 1600]
 
 @dataclass(frozen=True)
 class DemoCommand:
-    """Find the pose in a photograph of Grace Hopper, which is in the public domain and comes with matplotlib.
+    """Find the pose in a photograph of Grace Hopper, which is in the public domain and comes with the package.
 
     Uses the bundled model; needs no network. The person's box is given by OUTPUT/boxes.json.
     """
@@ -24,14 +25,14 @@ class DemoCommand:
 
     def run(self) -> int:
         """Predict, and say where the picture and the JSON are; 0 if all went well."""
-        from matplotlib import get_data_path
-
-        photograph = Path(get_data_path()) / "sample_data" / "grace_hopper.jpg"
         boxes = self.output / "boxes.json"
         make_folder(self.output)
-        write_json(boxes, {photograph.name: [BOX]})
-        print(f"diffusionpose predict {photograph} --boxes {boxes} --output {self.output}")
-        status = PredictCommand((photograph,), self.output, boxes=boxes).run()
+        write_json(boxes, {PORTRAIT.name: [BOX]})
+        print(f"diffusionpose predict {PORTRAIT} --boxes {boxes} --output {self.output}")
+        status = PredictCommand((PORTRAIT,), self.output, boxes=boxes).run()
         if status == 0:
-            print(f"picture: {self.output / 'grace_hopper.png'}\nposes:   {self.output / 'keypoints.json'}")
+            print(
+                f"picture: {self.output / PORTRAIT.with_suffix('.png').name}\n"
+                f"poses:   {self.output / 'keypoints.json'}"
+            )
         return status

@@ -1,9 +1,15 @@
-"""The models in the package: NAME/encoder.onnx and step.onnx, and NAME.safetensors for PyTorch."""
+"""The models in the package: NAME/encoder.onnx and step.onnx, and NAME.safetensors for PyTorch; and a
+photograph.
+
+The photograph, ``grace_hopper.jpg``, is the official portrait of Grace Hopper by James S. Davis, U.S. Navy,
+1984, in the public domain; the file is the one of matplotlib's sample data.
+"""
 
 from pathlib import Path
 
 FOLDER = Path(__file__).parent
 DEFAULT_MODEL = "diffusionpose-mobilenetv2-256x192-lspet14"
+PORTRAIT = FOLDER / "grace_hopper.jpg"
 
 
 def bundled_models() -> list[str]:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-import supervision
-from supervision import Color, ColorPalette
 
 from diffusionpose.errors import InputError
 from diffusionpose.poses import VISIBLE_SCORE, Pose
 from diffusionpose.skeletons import Skeleton
+
+if TYPE_CHECKING:  # supervision takes most of a second to import; only boxes and labels need it
+    import supervision
+    from supervision import Color, ColorPalette
 
 # Of persons with a number, in turn; legible below black text. From Okabe and Ito's colour-blind-safe set.
 PERSON_COLORS = ("#56B4E9", "#E69F00", "#F0E442", "#CC79A7", "#00C795", "#FF8A5C", "#A9C7FF", "#D9D9D9")
@@ -24,6 +27,8 @@ FONT_HEIGHT = 22.0  # pixels of a capital letter at scale 1
 
 def draw_boxes(image: np.ndarray, poses: Sequence[Pose], ids: Sequence[int | None]) -> None:
     """Draw the person boxes into a picture (H, W, 3) uint8 RGB, in place."""
+    import supervision
+
     if not poses:
         return
     thickness = max(1, round(max(image.shape[:2]) / 400))
@@ -68,6 +73,8 @@ def draw_labels(
 
 def _annotator(scale: float, colors: ColorPalette, at_boxes: bool) -> supervision.LabelAnnotator:
     """Writes labels of letters ``FONT_HEIGHT * scale`` pixels high at boxes, or above them."""
+    import supervision
+
     return supervision.LabelAnnotator(
         colors,
         supervision.ColorLookup.INDEX,
@@ -107,18 +114,24 @@ def draw_names(image: np.ndarray, pose: Pose, min_score: float, width: float) ->
 
 def _palette(ids: Sequence[int | None]) -> ColorPalette:
     """The colour of each person, by its number."""
+    from supervision import ColorPalette
+
     colors = [PLAIN if number is None else PERSON_COLORS[number % len(PERSON_COLORS)] for number in ids]
     return ColorPalette([_color(color) for color in colors])
 
 
 def _color(color: str) -> Color:
     """A colour for supervision, which takes pictures for BGR, while ours are RGB."""
+    from supervision import Color
+
     red, green, blue = Color.from_hex(color).as_rgb()
     return Color(blue, green, red)
 
 
 def _detections(places: Sequence[np.ndarray], image: np.ndarray) -> supervision.Detections:
     """Boxes for supervision, cut where they leave the picture by more than a frame's thickness."""
+    import supervision
+
     height, width = image.shape[:2]
     limits = np.array([width, height, width, height], np.float32)
     return supervision.Detections(xyxy=np.clip(np.stack(places), -limits, 2 * limits).astype(np.float32))
