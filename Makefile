@@ -64,12 +64,13 @@ $(MADE):
 # installs again, which takes seconds when little has changed.
 $(LIGHT): pyproject.toml | $(MADE)
 	@echo "Installing the package and what it needs"
-	@uv=$$(command -v uv || { $(BIN)/python -m pip install --quiet --disable-pip-version-check uv >/dev/null 2>&1 \
-	    && echo $(BIN)/uv; }); \
+	@uv=$$(command -v uv || { $(BIN)/python -m pip install --quiet --disable-pip-version-check \
+	    --target $(VENV)/uv uv >/dev/null 2>&1 && echo $(VENV)/uv/bin/uv; }); \
 	{ [ -n "$$uv" ] && UV_PYTHON_DOWNLOADS=never "$$uv" pip install --quiet --python $(BIN)/python -e . 2>$(VENV)/install.log; } \
 	  || $(BIN)/python -m pip install --quiet --disable-pip-version-check -e . 2>$(VENV)/install.log \
 	  || { tail -n 20 $(VENV)/install.log >&2; \
 	       echo "Installing failed; the log is $(VENV)/install.log. Run make again to try again." >&2; exit 1; }
+	@rm -rf $(VENV)/uv
 	@touch $@
 
 # pip, not uv: torch and torchvision must resolve as a pair, as pip's index says.

@@ -91,7 +91,8 @@ def to_supervision(poses: Sequence[Pose]) -> supervision.KeyPoints:
     ``class_name`` ("person"), ``box`` (n, 4), the xyxy boxes, for which KeyPoints has no place of its own,
     and ``joint_names`` (n, J).
     """
-    import supervision
+    with needs_extra("supervision", "poses for supervision need supervision"):
+        import supervision
 
     if not poses:
         return supervision.KeyPoints.empty()

@@ -1,10 +1,9 @@
-"""What is written at persons in a picture: boxes, numbers, scores (by supervision) and names of joints."""
+"""What is written at persons in a picture: boxes, numbers, scores and names of joints."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -12,10 +11,6 @@ import numpy as np
 from diffusionpose.errors import InputError
 from diffusionpose.poses import VISIBLE_SCORE, Pose
 from diffusionpose.skeletons import Skeleton
-
-if TYPE_CHECKING:  # supervision takes most of a second to import; only boxes and labels need it
-    import supervision
-    from supervision import Color, ColorPalette
 
 # Of persons with a number, in turn; legible below black text. From Okabe and Ito's colour-blind-safe set.
 PERSON_COLORS = ("#56B4E9", "#E69F00", "#F0E442", "#CC79A7", "#00C795", "#FF8A5C", "#A9C7FF", "#D9D9D9")
@@ -27,13 +22,12 @@ FONT_HEIGHT = 22.0  # pixels of a capital letter at scale 1
 
 def draw_boxes(image: np.ndarray, poses: Sequence[Pose], ids: Sequence[int | None]) -> None:
     """Draw the person boxes into a picture (H, W, 3) uint8 RGB, in place."""
-    import supervision
-
-    if not poses:
-        return
     thickness = max(1, round(max(image.shape[:2]) / 400))
-    frame = supervision.BoxAnnotator(_palette(ids), thickness, supervision.ColorLookup.INDEX)
-    frame.annotate(image, _detections([pose.box for pose in poses], image))
+    height, width = image.shape[:2]
+    limits = np.array([width, height, width, height], np.float32)
+    for pose, number in zip(poses, ids, strict=True):
+        x0, y0, x1, y1 = np.clip(pose.box, -limits, 2 * limits).astype(int).tolist()
+        cv2.rectangle(image, (x0, y0), (x1, y1), _rgb(_person_color(number)), thickness)
 
 
 def draw_labels(
@@ -55,37 +49,29 @@ def draw_labels(
         scores: write the scores of the poses.
         min_score: joints with a score below are not shown.
     """
-    words, places, owners = [], [], []
     for pose, number in zip(poses, ids, strict=True):
         shown = pose.keypoints[pose.scores >= min_score]
         parts = ([] if number is None else [str(number)]) + ([f"{pose.score:.2f}"] if scores else [])
         if not parts or not (at_boxes or len(shown)):
             continue
-        words.append("  ".join(parts))
-        places.append(pose.box if at_boxes else np.concatenate([shown.min(axis=0), shown.max(axis=0)]))
-        owners.append(number)
-    if not words:
-        return
-    _annotator(max(0.35, max(image.shape[:2]) / 1600), _palette(owners), at_boxes).annotate(
-        image, _detections(places, image), words
-    )
+        place = pose.box if at_boxes else np.concatenate([shown.min(axis=0), shown.max(axis=0)])
+        _draw_label(image, "  ".join(parts), place, _person_color(number), at_boxes)
 
 
-def _annotator(scale: float, colors: ColorPalette, at_boxes: bool) -> supervision.LabelAnnotator:
-    """Writes labels of letters ``FONT_HEIGHT * scale`` pixels high at boxes, or above them."""
-    import supervision
-
-    return supervision.LabelAnnotator(
-        colors,
-        supervision.ColorLookup.INDEX,
-        _color(INK),
-        text_scale=scale,
-        text_thickness=max(1, round(1.6 * scale)),
-        text_padding=max(2, round(7 * scale)),
-        text_position=supervision.Position.TOP_LEFT if at_boxes else supervision.Position.TOP_CENTER,
-        text_offset=(0, 0) if at_boxes else (0, -round(FONT_HEIGHT * scale)),
-        smart_position=True,  # keeps labels inside the picture
-    )
+def _draw_label(image: np.ndarray, words: str, place: np.ndarray, color: str, at_box: bool) -> None:
+    """Words on coloured ground, on the box's left upper corner or over its middle, inside the picture."""
+    height, width = image.shape[:2]
+    scale = max(0.35, max(height, width) / 1600)
+    padding, thickness = max(2, round(7 * scale)), max(1, round(1.6 * scale))
+    (w, h), _ = cv2.getTextSize(words, FONT, scale, thickness)
+    w, h = w + 2 * padding, h + 2 * padding
+    x0, y0, x1, _ = place
+    left = x0 if at_box else (x0 + x1 - w) / 2
+    bottom = y0 if at_box else y0 - FONT_HEIGHT * scale
+    x = int(np.clip(left, 0, max(0, width - w)))
+    y = int(np.clip(bottom - h, 0, max(0, height - h)))
+    cv2.rectangle(image, (x, y), (x + w, y + h), _rgb(color), cv2.FILLED)
+    cv2.putText(image, words, (x + padding, y + h - padding), FONT, scale, _rgb(INK), thickness, cv2.LINE_AA)
 
 
 def draw_names(image: np.ndarray, pose: Pose, min_score: float, width: float) -> None:
@@ -108,33 +94,18 @@ def draw_names(image: np.ndarray, pose: Pose, min_score: float, width: float) ->
             continue
         for color, x, y in looks:
             at = (int(place[0]) + x, int(place[1]) + y)
-            ink = _color(color).as_bgr()
+            ink = _rgb(color)
             cv2.putText(image, name.replace("_", " "), at, FONT, scale, ink, thickness, cv2.LINE_AA)
 
 
-def _palette(ids: Sequence[int | None]) -> ColorPalette:
-    """The colour of each person, by its number."""
-    from supervision import ColorPalette
-
-    colors = [PLAIN if number is None else PERSON_COLORS[number % len(PERSON_COLORS)] for number in ids]
-    return ColorPalette([_color(color) for color in colors])
+def _person_color(number: int | None) -> str:
+    """The colour of a person, by its number."""
+    return PLAIN if number is None else PERSON_COLORS[number % len(PERSON_COLORS)]
 
 
-def _color(color: str) -> Color:
-    """A colour for supervision, which takes pictures for BGR, while ours are RGB."""
-    from supervision import Color
-
-    red, green, blue = Color.from_hex(color).as_rgb()
-    return Color(blue, green, red)
-
-
-def _detections(places: Sequence[np.ndarray], image: np.ndarray) -> supervision.Detections:
-    """Boxes for supervision, cut where they leave the picture by more than a frame's thickness."""
-    import supervision
-
-    height, width = image.shape[:2]
-    limits = np.array([width, height, width, height], np.float32)
-    return supervision.Detections(xyxy=np.clip(np.stack(places), -limits, 2 * limits).astype(np.float32))
+def _rgb(color: str) -> tuple[int, int, int]:
+    """``#RRGGBB`` as OpenCV takes it for pictures that are RGB."""
+    return int(color[1:3], 16), int(color[3:5], 16), int(color[5:7], 16)
 
 
 # Drawing poses on a picture: what one pose looks like, and in which order persons come
