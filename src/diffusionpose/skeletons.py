@@ -40,6 +40,8 @@ class Skeleton:
     sigmas: tuple[float, ...]
 
     def __post_init__(self) -> None:
+        if not all(isinstance(name, str) for name in (self.name, *self.joints)):
+            raise InputError(f"skeleton {str(self.name)!r:.80}: its name and joints must be words")
         if not self.joints or len(set(self.joints)) != len(self.joints):
             raise InputError(f"skeleton {self.name!r}: joints must be at least one, each listed once")
         if len(self.sigmas) != len(self.joints):

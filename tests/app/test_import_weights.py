@@ -76,7 +76,7 @@ def test_encoder_weights_go_into_a_model(run, tmp_path):
 
 def test_encoder_weights_that_need_importing_say_so(run, tmp_path):
     torch.save(timm.create_model("mobilenetv2_100").state_dict(), tmp_path / "a.pth")
-    with pytest.raises(ValueError, match=r"not a readable safetensors file .*`diffusionpose import-weights`"):
+    with pytest.raises(ValueError, match=r"not a readable safetensors file.*`diffusionpose import-weights`"):
         create_model("mobilenetv2", encoder_weights=tmp_path / "a.pth")
     with pytest.raises(ValueError, match=r"a pickle, .*`diffusionpose import-weights`"):
         load_model(tmp_path / "a.pth")

@@ -6,10 +6,18 @@ from torch import nn
 
 from diffusionpose.errors import InputError
 from diffusionpose.geometry import HeatmapCodec
-from diffusionpose.models.costs import count_as_published, count_multiply_adds, count_parameters
+from diffusionpose.models.costs import (
+    PUBLICATIONS,
+    RULES,
+    count_as_published,
+    count_multiply_adds,
+    count_parameters,
+    publication_of,
+)
 from diffusionpose.models.encoders import Encoder
 from diffusionpose.models.heads import TransPoseHead
 from diffusionpose.models.pose_model import HeatmapModel
+from diffusionpose.models.zoo import MODELS, create_model
 from diffusionpose.skeletons import COCO
 
 
@@ -102,3 +110,58 @@ def test_counting_leaves_the_model_as_it_was():
 def test_an_unknown_rule_is_an_error():
     with pytest.raises(InputError, match="hrnet, mmcv, detr"):
         count_as_published(small(), "fvcore")
+
+
+# --- publications ---
+
+COMPARED = [name for name in MODELS if not name.startswith("diffusionpose") and name.split("_")[0] != "tiny"]
+
+
+@pytest.mark.parametrize("stated", PUBLICATIONS, ids=lambda p: f"{p.model}-{p.input_size[1]}")
+def test_within_2_percent(stated):
+    with torch.device("meta"):
+        model = create_model(stated.model, "coco", input_size=stated.input_size)
+        counted = stated.counting and count_as_published(model, stated.counting, stated.unseen)
+    counts = count_parameters(model.encoder if stated.backbone_only else model)
+    assert counts / 1e6 == pytest.approx(stated.parameters, rel=0.02)
+    if stated.multiply_adds is None:
+        assert counted is None
+    else:
+        assert stated.counting in RULES
+        assert counted == pytest.approx(stated.multiply_adds, rel=0.02)
+
+
+def test_what_is_found_by_model_and_size():
+    assert publication_of("hrnet_w32", (288, 384)).multiply_adds == 16.0
+    assert publication_of("hrnet_w32", (96, 128)) is None
+    # our own yardsticks have no publication, nor has the simple decoder a size of its own
+    without = [n for n in COMPARED if publication_of(n, (192, 256)) is None]
+    own = {"mobilenetv2", "mobilenetv2_unet", "hrnet_w32_unet"}
+    assert set(without) == own | {"vitpose_s", *(f"vitpose_{s}_simple" for s in "sblh")}
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "giga"),
+    [
+        ("tokenpose_l", (192, 256), 12.2),
+        ("transpose_h", (192, 256), 21.3),
+        ("hrformer_s", (192, 256), 3.2),
+        ("hrformer_b", (288, 384), 30.5),
+    ],
+)
+def test_true_multiply_adds_are_more_than_published_where_tools_miss_attention(name, size, giga):
+    with torch.device("meta"):
+        assert count_multiply_adds(create_model(name, COCO, input_size=size)) / 1e9 == pytest.approx(
+            giga, abs=0.05
+        )
+
+
+@pytest.mark.parametrize(("depth", "parameters", "gflops"), [(4, 17.3, 17.5), (6, 17.5, 21.8)])
+def test_both_published_depths_of_transpose(depth, parameters, gflops):
+    """README of yangsenius/TransPose; its parameters include the fixed table of positions."""
+    with torch.device("meta"):
+        model = create_model("transpose_h", COCO, depth=depth)
+        counted = count_as_published(model, "detr")
+    with_table = count_parameters(model) + model.head.positions.numel()
+    assert with_table / 1e6 == pytest.approx(parameters, abs=0.05)
+    assert counted == pytest.approx(gflops, rel=0.02)

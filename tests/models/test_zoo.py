@@ -4,19 +4,28 @@ import pytest
 import torch
 
 from diffusionpose.errors import InputError
-from diffusionpose.geometry import Crop
 from diffusionpose.models.checkpoints import load_model, save_model
+from diffusionpose.models.pose_model import HeatmapModel
 from diffusionpose.models.zoo import MODELS, create_model
 from diffusionpose.skeletons import COCO, CROWDPOSE
 
 SMALL = {"input_size": (64, 96)}
 
 
+# of every kind one that is small, or can be made so
+TRAINED = (
+    "diffusionpose_tiny", "tiny", "tiny_unet", "mobilenetv2", "diffusionpose_movenet", "movenet_unet",
+    "diffusionpose_vit_s", "vitpose_s", "vitpose_s_simple", "hrformer_s",
+)  # fmt: skip
+
+
 def narrow(name: str) -> dict:
-    """The large ones are walked over at their smallest width and depth, which is the same code."""
+    """Options that make a large model small, with the same code."""
     width = {"width": 32} if name.startswith("diffusionpose") and "tiny" not in name else {}
     if "vit" in name:
         return {**width, "encoder": {"depth": 2}}
+    if "movenet" in name:
+        return {"encoder": {"width": 0.5}}
     return {"patch": (4, 4), "depth": 3} if name == "tokenpose_l" else width
 
 
@@ -33,14 +42,26 @@ def batch(count: int):
 
 
 @pytest.mark.parametrize("name", MODELS)
+def test_every_model_has_heatmaps_and_a_loss_that_reaches_every_weight(name):
+    """On the meta device: shapes without numbers."""
+    with torch.device("meta"):
+        model = make(name)
+        images, keypoints, visible = (value.to("meta") for value in batch(2))
+        noise = {} if isinstance(model, HeatmapModel) else {
+            "t": torch.ones(2, dtype=torch.long), "epsilon": torch.zeros(2, 14, 2)
+        }  # fmt: skip
+        model.loss(images, keypoints, visible, noise)["loss"].backward()
+        assert [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None] == []
+        assert model.eval()(images).shape == (2, 14, 24, 16)
+
+
+@pytest.mark.parametrize("name", TRAINED)
 def test_forward_loss_step_save_load(name, tmp_path):
     model = make(name)
     images, keypoints, visible = batch(2)
     optimiser = torch.optim.SGD(model.parameters(), 1e-3)
     losses = model.loss(images, keypoints, visible, model.draw_noise(2, torch.Generator().manual_seed(0)))
     losses["loss"].backward()
-    without = [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None]
-    assert without == []
     optimiser.step()
 
     model.eval()
@@ -57,35 +78,17 @@ def test_forward_loss_step_save_load(name, tmp_path):
     assert (single - before).abs().max() < 5e-4 * before.abs().max()
 
 
-@pytest.mark.parametrize("name", ["diffusionpose_tiny", "tiny"])
-@pytest.mark.parametrize("unbiased", [False, True])
-def test_flip_test_is_the_mean_of_both_pictures_in_one_batch(name, unbiased):
-    model = make(name, unbiased=unbiased).eval()
-    images, *_ = batch(2)
-    order = list(CROWDPOSE.flip_order)
-    with torch.no_grad():
-        both = model.heatmaps(images, flip=True)
-        mirrored = model.heatmaps(images.flip(-1), flip=True)
-        straight, crossed = model(images), model(images.flip(-1))[:, order].flip(-1)
-    if not unbiased:  # HRNet's shift by one pixel
-        crossed = torch.cat([crossed[..., :1], crossed[..., :-1]], -1)
-    assert torch.allclose(both, (straight + crossed) / 2, atol=1e-5)
-    if unbiased:  # then the answer for the mirror image is the mirrored answer
-        assert torch.allclose(mirrored[:, order].flip(-1), both, atol=1e-5)
-
-
-def test_estimate_gives_image_pixels():
-    model = make("diffusionpose_tiny").eval()
-    images, *_ = batch(2)
-    near = Crop.from_boxes(torch.tensor([[0.0, 0.0, 60.0, 90.0], [0.0, 0.0, 60.0, 90.0]]), (64, 96))
-    far = Crop.from_boxes(
-        torch.tensor([[1000.0, 500.0, 1060.0, 590.0], [1000.0, 500.0, 1060.0, 590.0]]), (64, 96)
-    )
-    here, scores = model.estimate(images, near)
-    there, _ = model.estimate(images, far)
-    assert here.shape == (2, 14, 2)
-    assert scores.shape == (2, 14)
-    assert torch.allclose(there - here, torch.tensor([1000.0, 500.0]), atol=1e-2)
+def test_what_a_model_takes_is_declared():
+    diffusion, plain = make("diffusionpose_tiny"), make("tiny")
+    assert (diffusion.takes_steps, diffusion.takes_start, diffusion.default_steps) == (True, True, 1)
+    assert (plain.takes_steps, plain.takes_start, plain.default_steps) == (False, False, None)
+    diffusion.check_steps(0)
+    plain.check_steps(None)
+    with pytest.raises(InputError, match="steps: -1 must be 0"):
+        diffusion.check_steps(-1)
+    with pytest.raises(InputError, match="tiny is no diffusion model"):
+        plain.check_steps(1)
+    assert [len(m.trajectory(batch(1)[0], steps)) for m, steps in ((diffusion, 2), (plain, None))] == [3, 1]
 
 
 def test_names_and_options_that_are_none_are_errors():
@@ -96,6 +99,17 @@ def test_names_and_options_that_are_none_are_errors():
     for wrong in ({"embed_dim": 50}, {"deth": 2}, "vit"):
         with pytest.raises(InputError, match="cannot be made with options"):
             create_model("vitpose_s", encoder=wrong)
+    for name, value, must in (
+        ("width", 0, "a whole number from 1 to 2048"),
+        ("width", True, "a whole number"),
+        ("zeta", float("nan"), "a number from"),
+        ("zeta", 10**400, "a number from"),
+        ("input_size", (64, 96, 3), "two whole numbers"),
+        ("unbiased", "yes", "true or false"),
+        ("mistakes", 1.5, "a number from 0 to 1"),
+    ):
+        with pytest.raises(InputError, match=f"cannot be made with options {name}=.*must be {must}"):
+            create_model("diffusionpose_tiny", **{name: value})
     with pytest.raises(InputError, match="features, keypoints, full"):
         create_model("diffusionpose_tiny", conditions="everything", **SMALL)
     with pytest.raises(InputError, match="multiple of heatmap stride"):

@@ -102,6 +102,8 @@ def test_models_that_cannot_start_elsewhere_say_so(picture, tiny_onnx):
 def test_the_mirrored_half_starts_from_the_mirrored_poses(lively, picture):
     """The flip test of the mirror image, mirrored back, is that of the picture."""
     from diffusionpose.geometry import Start
+    from diffusionpose.runtime.estimator import heatmap_steps
+    from diffusionpose.runtime.networks import TorchNetwork
 
     model = lively(input_size=(48, 64), unbiased=True)
     images = torch.randint(
@@ -110,9 +112,9 @@ def test_the_mirrored_half_starts_from_the_mirrored_poses(lively, picture):
     start = Start(torch.rand(2, 14, 2, generator=torch.Generator().manual_seed(1)) * 48, torch.ones(2, 14))
     both = start.with_mirrored(CROWDPOSE.flip_order, 48)
     mirrored = Start(both.keypoints[2:], both.scores[2:])
-    with torch.no_grad():
-        straight = model.heatmaps(images, start=start)
-        back = model.heatmaps(images.flip(-1), start=mirrored)[:, list(CROWDPOSE.flip_order)].flip(-1)
-        other = model.heatmaps(images.flip(-1), start=start)[:, list(CROWDPOSE.flip_order)].flip(-1)
+    network, order = TorchNetwork(model, "cpu"), list(CROWDPOSE.flip_order)
+    straight = heatmap_steps(network, images, start=start)[-1]
+    back = heatmap_steps(network, images.flip(-1), start=mirrored)[-1][:, order].flip(-1)
+    other = heatmap_steps(network, images.flip(-1), start=start)[-1][:, order].flip(-1)
     assert torch.allclose(straight, back, atol=1e-4)
     assert not torch.allclose(straight, other, atol=1e-2)

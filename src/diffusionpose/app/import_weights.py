@@ -54,7 +54,6 @@ class ImportWeightsCommand:
         make_folder(self.output.parent)
         from diffusionpose.models.checkpoints import save_model
         from diffusionpose.models.imports.convert import ImportedModel, import_weights
-        from diffusionpose.models.imports.layouts import save_encoder
 
         imported = import_weights(
             self.file,
@@ -71,7 +70,7 @@ class ImportWeightsCommand:
             save_model(imported.model, self.output, imported_from=self.file.name, layout=imported.layout)
             print(f"{self.output}: {self.as_}; use it by --weights {self.output}")
         else:
-            save_encoder(imported, self.output)
+            imported.save(self.output)
             print(
                 f"{self.output}: encoder weights of {self.as_}, no pose model; train with them by "
                 f"--encoder-weights {self.output}"

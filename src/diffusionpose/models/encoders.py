@@ -1,7 +1,18 @@
-"""Encoders: a timm backbone that gives one feature map (the paper's E, x_fea = E(x)).
+"""Encoders: from a picture to one feature map, the paper's x_fea = E(x).
 
 Every encoder has ``channels``, ``stride`` (input pixels per feature pixel) and ``mean`` and ``std``,
 by which an RGB picture in [0, 1] is normalised.
+
+=================== ===========================================================================
+HRNetEncoder        the high-resolution branch of timm's HRNet (the paper's encoder)
+LastStageEncoder    the last stage of a classification network of timm (SimpleBaseline)
+PyramidEncoder      the stages of a classification network of timm, joined at stride 4
+ViTEncoder          a plain vision transformer of timm (ViTPose)
+MoveNetEncoder      MoveNet's MobileNetV2 and pyramid
+RaisedEncoder       another encoder brought to stride 4
+=================== ===========================================================================
+
+HRFormer's is in ``hrformer.py``.
 """
 
 from __future__ import annotations
@@ -14,13 +25,300 @@ from typing import Any
 
 import timm
 import torch
+from timm.layers.pos_embed import resample_abs_pos_embed
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from diffusionpose.errors import InputError
+from diffusionpose.models.weight_files import read_safetensors, three_numbers
 
-# (channels, blocks, stride) of each stage (MobileNetV2, Table 2)
-STAGES = ((16, 1, 1), (24, 2, 2), (32, 3, 2), (64, 4, 2), (96, 3, 1), (160, 3, 2), (320, 1, 1))
+IMPORT = "files of other projects become such files by `diffusionpose import-weights`"
+
+
+class Encoder(nn.Module):
+    """What encoders share: the backbone, its normalisation, the loading of its weights."""
+
+    backbone: Any  # of timm's feature extractors, which share no base class
+
+    def __init__(self, backbone: nn.Module, channels: int, stride: int) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.channels = channels
+        self.stride = stride
+        settings: dict[str, Any] = getattr(backbone, "pretrained_cfg", None) or {}
+        self.mean: tuple[float, float, float] = tuple(settings.get("mean", (0.485, 0.456, 0.406)))
+        self.std: tuple[float, float, float] = tuple(settings.get("std", (0.229, 0.224, 0.225)))
+
+    def load_backbone(self, path: str | Path) -> None:
+        """Load ImageNet weights of the backbone from a safetensors file in timm's names.
+
+        Layers of the file that the backbone does without (its classifier) are left out. Its metadata may
+        say by which ``mean`` and ``std`` pictures were normalised: one number, or three with commas between.
+
+        Raises:
+            InputError: the file cannot be read, or lacks weights that the backbone has.
+        """
+        weights, facts = read_safetensors(path, IMPORT)
+        weights, own = self.fit(weights), self.backbone.state_dict()
+        missing = [
+            name
+            for name, value in own.items()
+            if not name.endswith("num_batches_tracked")
+            and (name not in weights or weights[name].shape != value.shape)
+        ]
+        if missing:
+            raise InputError(
+                f"{path}: does not fit the backbone: {len(missing)} weights missing or of another shape, "
+                f"first {', '.join(missing[:3])}; {IMPORT}"
+            )
+        self.backbone.load_state_dict({n: v for n, v in weights.items() if n in own}, strict=False)
+        if "mean" in facts and "std" in facts:
+            try:
+                self.mean, self.std = three_numbers(facts["mean"]), three_numbers(facts["std"])
+            except ValueError as error:
+                raise InputError(f"{path}: mean and std of its metadata: {error}; {IMPORT}") from error
+
+    @property
+    def innermost(self) -> Encoder:
+        """The encoder that holds the backbone: this one, unless it is built round another."""
+        return self
+
+    def fit(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Weights of a classification network as this backbone takes them: here as they are."""
+        return weights
+
+
+class HRNetEncoder(Encoder):
+    """HRNet's high-resolution branch: stride 4, 32 or 48 channels (Sun et al., CVPR 2019).
+
+    Branches, and fusions into them, that nothing after reads do not exist, so that every parameter gets a
+    gradient: 0.77 M fewer in W32.
+
+    Args:
+        name: of a timm HRNet.
+        pretrained: let timm download its ImageNet weights.
+        stages: 4, or 3 as TransPose-H and TokenPose-L have it.
+    """
+
+    def __init__(self, name: str = "hrnet_w32", pretrained: bool = False, stages: int = 4) -> None:
+        # feature_location "" is the raw branch, without the classification layers behind it
+        backbone: Any = timm.create_model(
+            name, pretrained=pretrained, features_only=True, feature_location="", out_indices=(1,)
+        )
+        last = (backbone.stage4 if stages == 4 else backbone.stage3)[-1]
+        last.fuse_layers = last.fuse_layers[:1]
+        if stages == 3:
+            # an identity as the only transition hands on branch 0, one as stage 4 gives it back
+            backbone.transition3 = nn.ModuleList([nn.Identity()])
+            backbone.stage4 = nn.Identity()
+        super().__init__(backbone, last.num_in_chs[0], stride=4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(b, 3, H, W) normalised -> (b, c, H / 4, W / 4)."""
+        return self.backbone(x)[0]
+
+
+class LastStageEncoder(Encoder):
+    """The deepest feature of a classification network: stride 32 for ResNets (SimpleBaseline)."""
+
+    def __init__(self, name: str, pretrained: bool = False, **options: Any) -> None:
+        backbone: Any = timm.create_model(
+            name, pretrained=pretrained, features_only=True, out_indices=(-1,), **options
+        )
+        info = backbone.feature_info
+        super().__init__(backbone, info.channels()[0], info.reduction()[0])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(b, 3, H, W) normalised -> (b, c, H / stride, W / stride)."""
+        return self.backbone(x)[0]
+
+
+class PyramidEncoder(Encoder):
+    """A classification network's stages joined top-down at stride 4 (Lin et al. 2017, FPN).
+
+    For backbones that have no high-resolution branch of their own.
+
+    Args:
+        name: of a timm backbone with stages of strides 4, 8, 16 and 32.
+        channels: of the feature map.
+        options: further arguments of ``timm.create_model``.
+    """
+
+    def __init__(self, name: str, channels: int = 64, pretrained: bool = False, **options: Any) -> None:
+        backbone: Any = timm.create_model(name, pretrained=pretrained, features_only=True, **options)
+        info = backbone.feature_info
+        picked = [i for i, stride in enumerate(info.reduction()) if stride >= 4]
+        strides = [info.reduction()[i] for i in picked]
+        if strides[0] != 4 or any(b != 2 * a for a, b in pairwise(strides)):
+            raise InputError(f"backbone {name!r} has strides {strides}; a pyramid needs 4, 8, 16, ..")
+        super().__init__(backbone, channels, stride=4)
+        self.picked = picked
+        self.laterals = nn.ModuleList(nn.Conv2d(info.channels()[i], channels, 1) for i in picked)
+        self.smooths = nn.ModuleList(_smooth(channels) for _ in picked[:-1])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(b, 3, H, W) normalised -> (b, channels, H / 4, W / 4)."""
+        features = self.backbone(x)
+        *finer, coarsest = [conv(features[i]) for conv, i in zip(self.laterals, self.picked, strict=True)]
+        y = coarsest
+        for lateral, smooth in zip(reversed(finer), self.smooths, strict=True):
+            y = smooth(lateral + F.interpolate(y, size=lateral.shape[2:], mode="nearest"))
+        return y
+
+
+def _smooth(channels: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(channels, channels, 3, padding=1, bias=False), nn.GroupNorm(8, channels), nn.ReLU()
+    )
+
+
+# ViTPose (Xu et al., "Simple Vision Transformer Baselines for Human Pose Estimation", NeurIPS 2022)
+
+PATCH = 16
+PATCH_PADDING = 2  # of the patch embedding, pixels, as published; the number of patches stays the same
+
+
+class ViTEncoder(Encoder):
+    """A plain vision transformer without class token: one feature of stride 16.
+
+    Args:
+        name: of a timm vision transformer.
+        input_size: (width, height) of the pictures, pixels.
+        pretrained: let timm fetch its weights.
+        options: further arguments of ``timm.create_model``, such as ``depth`` and ``drop_path_rate``.
+
+    Raises:
+        InputError: a size that cannot be cut into patches, or weights of another number of heads.
+    """
+
+    def __init__(
+        self, name: str, input_size: tuple[int, int], pretrained: bool = False, **options: Any
+    ) -> None:
+        width, height = input_size
+        if width % PATCH or height % PATCH:
+            raise InputError(
+                f"input size {width}x{height} is no multiple of the transformer's patch, {PATCH}"
+            )
+        backbone: Any = timm.create_model(
+            name,
+            num_classes=0,
+            global_pool="",
+            class_token=False,
+            img_size=(height, width),
+            patch_size=PATCH,
+            reg_tokens=0,
+            **options,
+        )
+        backbone.patch_embed.proj.padding = (PATCH_PADDING, PATCH_PADDING)
+        super().__init__(backbone, backbone.num_features, stride=PATCH)
+        self.grid = (height // PATCH, width // PATCH)
+        if pretrained:
+            self._fetch(name)
+
+    def _fetch(self, name: str) -> None:
+        """Take timm's weights, once it is known that they are of as many heads: weights do not show that."""
+        with torch.device("meta"):
+            plan: Any = timm.create_model(name)
+        theirs = plan.blocks[0].attn.num_heads
+        if theirs != (heads := self.backbone.blocks[0].attn.num_heads):
+            raise InputError(
+                f"timm's {name} has {theirs} heads, this model {heads}, as published; give a file of its "
+                "weights by --encoder-weights, or --no-pretrained"
+            )
+        source: Any = timm.create_model(name, pretrained=True, num_classes=0)
+        self.backbone.load_state_dict(self.fit(source.state_dict()))
+
+    def fit(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Weights of a classifier on square pictures as this backbone takes them.
+
+        The class token's position is added to every patch's, as ViTPose does; the positions are resampled to
+        the grid of this input size; a patch kernel smaller than 16x16 (ViT-H/14) gets a border of zeros.
+        """
+        fitted = {key: value for key, value in weights.items() if key != "cls_token"}
+        if (positions := fitted.get("pos_embed")) is not None:
+            if "cls_token" in weights:
+                positions = positions[:, 1:] + positions[:, :1]
+            side = math.isqrt(positions.shape[1])
+            if side**2 == positions.shape[1]:  # else of no square picture: the shape decides whether it fits
+                positions = self.positions(positions, (side, side))
+            fitted["pos_embed"] = positions
+        if (kernel := fitted.get("patch_embed.proj.weight")) is not None and kernel.shape[-1] < PATCH:
+            before = (PATCH - kernel.shape[-1]) // 2
+            after = PATCH - kernel.shape[-1] - before
+            fitted["patch_embed.proj.weight"] = F.pad(kernel, (before, after, before, after))
+        return fitted
+
+    def positions(self, table: Tensor, grid: tuple[int, int]) -> Tensor:
+        """Positions (1, h w, c) of patches on a grid of (h, w), resampled to this input size's grid."""
+        if grid == self.grid:
+            return table
+        return resample_abs_pos_embed(table, list(self.grid), old_size=list(grid), num_prefix_tokens=0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(b, 3, H, W) normalised -> (b, c, H / 16, W / 16)."""
+        tokens: Tensor = self.backbone.forward_features(x)
+        return tokens.mT.unflatten(2, self.grid).contiguous()
+
+
+# An encoder of stride 8, 16 or 32 brought to stride 4
+
+
+class RaisedEncoder(Encoder):
+    """An encoder's feature brought to stride 4 by deconvolutions, as ViTPose's and SimpleBaseline's heads do.
+
+    For DiffusionPose on backbones that end at stride 16 or 32: its conv (Eq. 10) on this feature is then
+    the whole of that method, and the decoder improves on it.
+
+    Args:
+        inner: the encoder, of stride 8, 16 or 32.
+        channels: of the feature map.
+    """
+
+    def __init__(self, inner: Encoder, channels: int = 256) -> None:
+        super().__init__(inner.backbone, channels, stride=4)
+        del self.backbone  # it is the inner encoder's, and a checkpoint names it once
+        self.inner = inner
+        self.mean, self.std = inner.mean, inner.std
+        self.neck = nn.Sequential(
+            *deconvolutions(inner.channels, channels, int(math.log2(inner.stride // 4)))
+        )
+
+    @property
+    def innermost(self) -> Encoder:
+        """The encoder inside."""
+        return self.inner
+
+    def load_backbone(self, path: str | Path) -> None:
+        """As the inner encoder does it."""
+        self.inner.load_backbone(path)
+        self.mean, self.std = self.inner.mean, self.inner.std
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(b, 3, H, W) normalised -> (b, channels, H / 4, W / 4)."""
+        return self.neck(self.inner(x))
+
+
+def deconvolutions(channels: int, width: int, layers: int) -> list[nn.Module]:
+    """``layers`` doublings by 4x4 deconvolution, BatchNorm and ReLU (SimpleBaseline, ViTPose)."""
+    parts: list[nn.Module] = []
+    for i in range(layers):
+        deconvolution = nn.ConvTranspose2d(channels if i == 0 else width, width, 4, 2, padding=1, bias=False)
+        nn.init.normal_(deconvolution.weight, std=1e-3)
+        parts += [deconvolution, nn.BatchNorm2d(width), nn.ReLU(inplace=True)]
+    return parts
+
+
+# MoveNet: MobileNetV2 (Sandler et al., CVPR 2018) with a feature pyramid (Google's model of 2021, Apache-2.0)
+
+MOBILENET_STAGES = (  # channels, blocks, stride (MobileNetV2, Table 2)
+    (16, 1, 1),
+    (24, 2, 2),
+    (32, 3, 2),
+    (64, 4, 2),
+    (96, 3, 1),
+    (160, 3, 2),
+    (320, 1, 1),
+)
 EXPANSION = 6
 LATERAL_BLOCKS = (2, 5, 9)  # the last blocks of strides 4, 8 and 16 that the pyramid reads
 LATERAL_CHANNELS = (24, 32, 64, 64)
@@ -40,14 +338,14 @@ class MobileNetPyramid(nn.Module):
 
     def __init__(self, width: float, frozen: int = 0) -> None:
         super().__init__()
-        if not 0 <= frozen <= sum(count for _, count, _ in STAGES):
+        if not 0 <= frozen <= sum(count for _, count, _ in MOBILENET_STAGES):
             raise ValueError(f"frozen {frozen}: MobileNetV2 has 17 blocks")
         self.frozen = frozen
         channels = _rounded(32 * width)
         self.stem = Convolution(3, channels, 3, stride=2)
         self.blocks = nn.ModuleList()
         outputs = []
-        for stage, (base, count, stride) in enumerate(STAGES):
+        for stage, (base, count, stride) in enumerate(MOBILENET_STAGES):
             for block in range(count):
                 expansion = 1 if stage == 0 else EXPANSION
                 self.blocks.append(
@@ -135,135 +433,6 @@ def _rounded(channels: float) -> int:
     return max(8, int(channels + 4) // 8 * 8)
 
 
-# Encoders: a timm backbone that gives one feature map (the paper's E, x_fea = E(x))
-
-IMPORT = "files of other projects become such files by `diffusionpose import-weights`"
-
-
-class Encoder(nn.Module):
-    """What encoders share: the backbone, its normalisation, the loading of its weights."""
-
-    backbone: Any  # of timm's feature extractors, which share no base class
-
-    def __init__(self, backbone: nn.Module, channels: int, stride: int) -> None:
-        super().__init__()
-        self.backbone = backbone
-        self.channels = channels
-        self.stride = stride
-        settings: dict[str, Any] = getattr(backbone, "pretrained_cfg", None) or {}
-        self.mean: tuple[float, float, float] = tuple(settings.get("mean", (0.485, 0.456, 0.406)))
-        self.std: tuple[float, float, float] = tuple(settings.get("std", (0.229, 0.224, 0.225)))
-
-    def load_backbone(self, path: str | Path) -> None:
-        """Load ImageNet weights of the backbone from a safetensors file in timm's names.
-
-        Layers of the file that the backbone does without (its classifier) are left out. Its metadata may
-        say by which ``mean`` and ``std`` pictures were normalised: one number, or three with commas between.
-
-        Raises:
-            InputError: the file cannot be read, or lacks weights that the backbone has.
-        """
-        from safetensors import SafetensorError, safe_open
-
-        try:
-            with safe_open(str(path), "pt") as file:
-                weights = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
-                facts = file.metadata() or {}
-        except (OSError, SafetensorError) as error:
-            raise InputError(f"{path}: not a readable safetensors file ({error}); {IMPORT}") from error
-        weights, own = self.fit(weights), self.backbone.state_dict()
-        missing = [
-            name
-            for name, value in own.items()
-            if not name.endswith("num_batches_tracked")
-            and (name not in weights or weights[name].shape != value.shape)
-        ]
-        if missing:
-            raise InputError(
-                f"{path}: does not fit the backbone: {len(missing)} weights missing or of another shape, "
-                f"first {', '.join(missing[:3])}; {IMPORT}"
-            )
-        self.backbone.load_state_dict({n: v for n, v in weights.items() if n in own}, strict=False)
-        if "mean" in facts and "std" in facts:
-            self.mean, self.std = _three(facts["mean"]), _three(facts["std"])
-
-    @property
-    def innermost(self) -> Encoder:
-        """The encoder that holds the backbone: this one, unless it is built round another."""
-        return self
-
-    def fit(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Weights of a classification network as this backbone takes them: here as they are."""
-        return weights
-
-
-class HRNetEncoder(Encoder):
-    """HRNet's high-resolution branch: stride 4, 32 or 48 channels (Sun et al., CVPR 2019)."""
-
-    def __init__(self, name: str = "hrnet_w32", pretrained: bool = False) -> None:
-        # feature_location "" is the raw branch, without the classification layers behind it
-        backbone: Any = timm.create_model(
-            name, pretrained=pretrained, features_only=True, feature_location="", out_indices=(1,)
-        )
-        # The last fusion also makes the three coarser branches, which nothing here reads: without
-        # them 0.77 M parameters fewer in W32, and none that never gets a gradient.
-        last = backbone.stage4[-1]
-        last.fuse_layers = last.fuse_layers[:1]
-        super().__init__(backbone, last.num_in_chs[0], stride=4)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(b, 3, H, W) normalised -> (b, c, H / 4, W / 4)."""
-        return self.backbone(x)[0]
-
-
-class LastStageEncoder(Encoder):
-    """The deepest feature of a classification network: stride 32 for ResNets (SimpleBaseline)."""
-
-    def __init__(self, name: str, pretrained: bool = False, **options: Any) -> None:
-        backbone: Any = timm.create_model(
-            name, pretrained=pretrained, features_only=True, out_indices=(-1,), **options
-        )
-        info = backbone.feature_info
-        super().__init__(backbone, info.channels()[0], info.reduction()[0])
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(b, 3, H, W) normalised -> (b, c, H / stride, W / stride)."""
-        return self.backbone(x)[0]
-
-
-class PyramidEncoder(Encoder):
-    """A classification network's stages joined top-down at stride 4 (Lin et al. 2017, FPN).
-
-    For backbones that have no high-resolution branch of their own.
-
-    Args:
-        name: of a timm backbone with stages of strides 4, 8, 16 and 32.
-        channels: of the feature map.
-        options: further arguments of ``timm.create_model``.
-    """
-
-    def __init__(self, name: str, channels: int = 64, pretrained: bool = False, **options: Any) -> None:
-        backbone: Any = timm.create_model(name, pretrained=pretrained, features_only=True, **options)
-        info = backbone.feature_info
-        picked = [i for i, stride in enumerate(info.reduction()) if stride >= 4]
-        strides = [info.reduction()[i] for i in picked]
-        if strides[0] != 4 or any(b != 2 * a for a, b in pairwise(strides)):
-            raise InputError(f"backbone {name!r} has strides {strides}; a pyramid needs 4, 8, 16, ..")
-        super().__init__(backbone, channels, stride=4)
-        self.picked = picked
-        self.laterals = nn.ModuleList(nn.Conv2d(info.channels()[i], channels, 1) for i in picked)
-        self.smooths = nn.ModuleList(_smooth(channels) for _ in picked[:-1])
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(b, 3, H, W) normalised -> (b, channels, H / 4, W / 4)."""
-        features = self.backbone(x)
-        *finer, coarsest = [conv(features[i]) for conv, i in zip(self.laterals, self.picked, strict=True)]
-        y = coarsest
-        for lateral, smooth in zip(reversed(finer), self.smooths, strict=True):
-            y = smooth(lateral + F.interpolate(y, size=lateral.shape[2:], mode="nearest"))
-        return y
-
-
 class MoveNetEncoder(Encoder):
     """MoveNet's pyramid with the features of its heatmap head, 96 channels at stride 4.
 
@@ -296,91 +465,3 @@ class MoveNetEncoder(Encoder):
         return features | {
             f"pyramid.{name}": value for name, value in weights.items() if "heads." not in name
         }
-
-
-class RaisedEncoder(Encoder):
-    """An encoder's feature brought to stride 4 by deconvolutions, as ViTPose's and SimpleBaseline's heads do.
-
-    For DiffusionPose on backbones that end at stride 16 or 32: its conv (Eq. 10) on this feature is then
-    the whole of that method, and the decoder improves on it.
-
-    Args:
-        inner: the encoder, of stride 8, 16 or 32.
-        channels: of the feature map.
-    """
-
-    def __init__(self, inner: Encoder, channels: int = 256) -> None:
-        super().__init__(inner.backbone, channels, stride=4)
-        del self.backbone  # it is the inner encoder's, and a checkpoint names it once
-        self.inner = inner
-        self.mean, self.std = inner.mean, inner.std
-        self.neck = nn.Sequential(
-            *deconvolutions(inner.channels, channels, int(math.log2(inner.stride // 4)))
-        )
-
-    @property
-    def innermost(self) -> Encoder:
-        """The encoder inside."""
-        return self.inner
-
-    def load_backbone(self, path: str | Path) -> None:
-        """As the inner encoder does it."""
-        self.inner.load_backbone(path)
-        self.mean, self.std = self.inner.mean, self.inner.std
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(b, 3, H, W) normalised -> (b, channels, H / 4, W / 4)."""
-        return self.neck(self.inner(x))
-
-
-def deconvolutions(channels: int, width: int, layers: int) -> list[nn.Module]:
-    """``layers`` doublings by 4x4 deconvolution, BatchNorm and ReLU (SimpleBaseline, ViTPose)."""
-    parts: list[nn.Module] = []
-    for i in range(layers):
-        deconvolution = nn.ConvTranspose2d(channels if i == 0 else width, width, 4, 2, padding=1, bias=False)
-        nn.init.normal_(deconvolution.weight, std=1e-3)
-        parts += [deconvolution, nn.BatchNorm2d(width), nn.ReLU(inplace=True)]
-    return parts
-
-
-def _three(text: str) -> tuple[float, float, float]:
-    """Numbers for red, green and blue, from one for all or from three."""
-    numbers = [float(number) for number in text.split(",")]
-    red, green, blue = numbers if len(numbers) > 1 else 3 * numbers
-    return red, green, blue
-
-
-def _smooth(channels: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(channels, channels, 3, padding=1, bias=False), nn.GroupNorm(8, channels), nn.ReLU()
-    )
-
-
-# HRNet cut after its third stage: what TransPose-H and TokenPose-L put their transformers on
-
-
-class HRNetStage3Encoder(Encoder):
-    """HRNet's high-resolution branch after stage 3 of 4: stride 4, 32 or 48 channels.
-
-    Stage 4, the transition before it and the fusions that make the coarser branches at the end of
-    stage 3 do not exist, so every parameter gets a gradient.
-
-    Args:
-        name: of a timm HRNet.
-        pretrained: let timm download its ImageNet weights.
-    """
-
-    def __init__(self, name: str = "hrnet_w48", pretrained: bool = False) -> None:
-        backbone: Any = timm.create_model(
-            name, pretrained=pretrained, features_only=True, feature_location="", out_indices=(1,)
-        )
-        last = backbone.stage3[-1]
-        last.fuse_layers = last.fuse_layers[:1]
-        # an identity as the only transition hands on branch 0, one as stage 4 gives it back
-        backbone.transition3 = nn.ModuleList([nn.Identity()])
-        backbone.stage4 = nn.Identity()
-        super().__init__(backbone, last.num_in_chs[0], stride=4)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(b, 3, H, W) normalised -> (b, c, H / 4, W / 4)."""
-        return self.backbone(x)[0]

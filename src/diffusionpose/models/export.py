@@ -287,7 +287,7 @@ def _check(model: PoseModel, steps: int | None, opset: int) -> None:
     with needs_extra("export", "the export needs onnx and onnxscript"):
         import onnx  # noqa: F401  # the exporter needs both, and would say so late
         import onnxscript  # noqa: F401
-    model.check_options(steps=steps)
+    model.check_steps(steps)
     if not OPSETS[0] <= opset <= OPSETS[1]:
         raise InputError(f"opset: {opset} is not one of {OPSETS[0]} to {OPSETS[1]}")
     size = sum(value.numel() * value.element_size() for value in model.state_dict().values())

@@ -1,24 +1,21 @@
-"""SimpleBaseline (Xiao et al., "Simple Baselines for Human Pose Estimation and Tracking", ECCV 2018)."""
+"""Heads: from an encoder's feature map to heatmaps, as the methods the paper compares with have them."""
 
 from __future__ import annotations
 
 import math
-from typing import Any
 
-import timm
 import torch
-from timm.layers.pos_embed import resample_abs_pos_embed
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from diffusionpose.errors import InputError
 from diffusionpose.models.diffusion_pose import StructureGuidedDecoder
-from diffusionpose.models.encoders import Encoder, deconvolutions
+from diffusionpose.models.encoders import deconvolutions
 from diffusionpose.models.pose_model import coarse_head, nearly_zero
 
 
 def deconvolution_head(channels: int, joints: int, layers: int = 3, width: int = 256) -> nn.Sequential:
-    """SimpleBaseline's head: ``layers`` doublings by 4x4 deconvolutions, then a 1x1 convolution.
+    """SimpleBaseline (Xiao et al., ECCV 2018): ``layers`` doublings by 4x4 deconvolutions, a 1x1 convolution.
 
     Args:
         channels: of the encoder's feature, whose stride is 4 x 2 ** ``layers``.
@@ -27,6 +24,46 @@ def deconvolution_head(channels: int, joints: int, layers: int = 3, width: int =
         width: channels of the deconvolutions.
     """
     return nn.Sequential(*deconvolutions(channels, width, layers), coarse_head(width, joints))
+
+
+class SimpleDecoder(nn.Module):
+    """ViTPose's simple decoder: ReLU, bilinear upsampling by 4, a 3x3 convolution.
+
+    Args:
+        channels: of the encoder's feature, stride 16.
+        joints: J, channels of the heatmaps.
+    """
+
+    def __init__(self, channels: int, joints: int) -> None:
+        super().__init__()
+        self.conv = nearly_zero(nn.Conv2d(channels, joints, 3, padding=1))
+
+    def forward(self, feature: Tensor) -> Tensor:
+        """(b, c, h, w) -> (b, j, 4 h, 4 w)."""
+        raised = F.interpolate(torch.relu(feature), scale_factor=4.0, mode="bilinear", align_corners=False)
+        return self.conv(raised)
+
+
+class UNetHead(nn.Module):
+    """DiffusionPose's decoder with nothing to denoise: of x_fea alone, its heatmaps left empty.
+
+    It shows what a deeper head brings by itself.
+
+    Args:
+        channels: of x_fea.
+        joints: J.
+        width: the decoder's C.
+    """
+
+    def __init__(self, channels: int, joints: int, width: int = 128) -> None:
+        super().__init__()
+        self.joints = joints
+        self.decoder = StructureGuidedDecoder(joints, channels, width)
+
+    def forward(self, x_fea: Tensor) -> Tensor:
+        """(b, channels, h, w) -> (b, joints, h, w) heatmaps."""
+        batch, _, height, width = x_fea.shape
+        return self.decoder(x_fea.new_zeros(batch, self.joints, height, width), x_fea)
 
 
 # The 2D sine position embedding of TransPose and TokenPose (after DETR, Carion et al., ECCV 2020)
@@ -72,7 +109,7 @@ MLP_RATIO = 3  # hidden channels of the feed-forward networks, in widths
 FUSED = 3  # the joint tokens after each third of the layers make the heatmaps (token fusion)
 
 
-class Layer(nn.Module):
+class TokenPoseLayer(nn.Module):
     """Attention and feed-forward, each behind a norm and beside a skip."""
 
     def __init__(self, width: int, heads: int) -> None:
@@ -144,12 +181,12 @@ class TokenPoseHead(nn.Module):
         table = torch.cat([torch.zeros(joints, width), sine_positions(grid, width)])
         self.register_buffer("positions", table, persistent=False)
         self.joint_tokens = nn.Parameter(torch.zeros(joints, width))
-        self.layers = nn.ModuleList(Layer(width, heads) for _ in range(depth))
+        self.layers = nn.ModuleList(TokenPoseLayer(width, heads) for _ in range(depth))
         self.norm = nn.LayerNorm(FUSED * width)
         self.heatmaps = nn.Linear(FUSED * width, heatmap_size[0] * heatmap_size[1])
-        self._begin()
+        self._initialise()
 
-    def _begin(self) -> None:
+    def _initialise(self) -> None:
         nn.init.trunc_normal_(self.joint_tokens, std=0.02)
         for module in self.modules():
             if isinstance(module, nn.Linear):
@@ -184,7 +221,7 @@ class TokenPoseHead(nn.Module):
 # TransPose (Yang et al., ICCV 2021): a transformer encoder over every position of a feature map
 
 
-class EncoderLayer(nn.Module):
+class TransPoseLayer(nn.Module):
     """Attention and feed-forward, each followed by a norm; positions go into query and key only."""
 
     def __init__(self, width: int, heads: int, feedforward: int, dropout: float) -> None:
@@ -250,7 +287,7 @@ class TransPoseHead(nn.Module):
             raise ValueError(f"{width} channels cannot be shared by {heads} heads")
         self.reduce = nn.Conv2d(channels, width, 1, bias=False)
         self.register_buffer("positions", sine_positions(feature_size, width), persistent=False)
-        self.layers = nn.ModuleList(EncoderLayer(width, heads, feedforward, dropout) for _ in range(depth))
+        self.layers = nn.ModuleList(TransPoseLayer(width, heads, feedforward, dropout) for _ in range(depth))
         for parameter in self.layers.parameters():
             if parameter.ndim > 1:
                 nn.init.xavier_uniform_(parameter)
@@ -263,132 +300,3 @@ class TransPoseHead(nn.Module):
         for layer in self.layers:
             x = layer(x, self.positions)
         return self.final(x.mT.unflatten(2, (height, width)))
-
-
-# A U-Net head: the decoder of DiffusionPose with nothing to denoise. What a deeper head brings by itself
-
-
-class UNetHead(nn.Module):
-    """The decoder (``models/diffusion_pose.py``) of x_fea alone, its heatmaps left empty.
-
-    Args:
-        channels: of x_fea.
-        joints: J.
-        width: the decoder's C.
-    """
-
-    def __init__(self, channels: int, joints: int, width: int = 128) -> None:
-        super().__init__()
-        self.joints = joints
-        self.decoder = StructureGuidedDecoder(joints, channels, width)
-
-    def forward(self, x_fea: Tensor) -> Tensor:
-        """(b, channels, h, w) -> (b, joints, h, w) heatmaps."""
-        batch, _, height, width = x_fea.shape
-        return self.decoder(x_fea.new_zeros(batch, self.joints, height, width), x_fea)
-
-
-# ViTPose (Xu et al., "ViTPose: Simple Vision Transformer Baselines for Human Pose Estimation", 2022)
-
-PATCH = 16
-PATCH_PADDING = 2  # of the patch embedding, pixels, as published; the number of patches stays the same
-
-
-class ViTEncoder(Encoder):
-    """A plain vision transformer without class token: one feature of stride 16.
-
-    Args:
-        name: of a timm vision transformer.
-        input_size: (width, height) of the pictures, pixels.
-        pretrained: let timm fetch its weights.
-        options: further arguments of ``timm.create_model``, such as ``depth`` and ``drop_path_rate``.
-
-    Raises:
-        InputError: a size that cannot be cut into patches, or weights of another number of heads.
-    """
-
-    def __init__(
-        self, name: str, input_size: tuple[int, int], pretrained: bool = False, **options: Any
-    ) -> None:
-        width, height = input_size
-        if width % PATCH or height % PATCH:
-            raise InputError(
-                f"input size {width}x{height} is no multiple of the transformer's patch, {PATCH}"
-            )
-        backbone: Any = timm.create_model(
-            name,
-            num_classes=0,
-            global_pool="",
-            class_token=False,
-            img_size=(height, width),
-            patch_size=PATCH,
-            reg_tokens=0,
-            **options,
-        )
-        backbone.patch_embed.proj.padding = (PATCH_PADDING, PATCH_PADDING)
-        super().__init__(backbone, backbone.num_features, stride=PATCH)
-        self.grid = (height // PATCH, width // PATCH)
-        if pretrained:
-            self._fetch(name)
-
-    def _fetch(self, name: str) -> None:
-        """Take timm's weights, once it is known that they are of as many heads: weights do not show that."""
-        with torch.device("meta"):
-            plan: Any = timm.create_model(name)
-        theirs = plan.blocks[0].attn.num_heads
-        if theirs != (heads := self.backbone.blocks[0].attn.num_heads):
-            raise InputError(
-                f"timm's {name} has {theirs} heads, this model {heads}, as published; give a file of its "
-                "weights by --encoder-weights, or --no-pretrained"
-            )
-        source: Any = timm.create_model(name, pretrained=True, num_classes=0)
-        self.backbone.load_state_dict(self.fit(source.state_dict()))
-
-    def fit(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Weights of a classifier on square pictures as this backbone takes them.
-
-        The class token's position is added to every patch's, as ViTPose does; the positions are resampled to
-        the grid of this input size; a patch kernel smaller than 16x16 (ViT-H/14) gets a border of zeros.
-        """
-        fitted = {key: value for key, value in weights.items() if key != "cls_token"}
-        if (positions := fitted.get("pos_embed")) is not None:
-            if "cls_token" in weights:
-                positions = positions[:, 1:] + positions[:, :1]
-            side = math.isqrt(positions.shape[1])
-            if side**2 == positions.shape[1]:  # else of no square picture: the shape decides whether it fits
-                positions = self.positions(positions, (side, side))
-            fitted["pos_embed"] = positions
-        if (kernel := fitted.get("patch_embed.proj.weight")) is not None and kernel.shape[-1] < PATCH:
-            before = (PATCH - kernel.shape[-1]) // 2
-            after = PATCH - kernel.shape[-1] - before
-            fitted["patch_embed.proj.weight"] = F.pad(kernel, (before, after, before, after))
-        return fitted
-
-    def positions(self, table: Tensor, grid: tuple[int, int]) -> Tensor:
-        """Positions (1, h w, c) of patches on a grid of (h, w), resampled to this input size's grid."""
-        if grid == self.grid:
-            return table
-        return resample_abs_pos_embed(table, list(self.grid), old_size=list(grid), num_prefix_tokens=0)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(b, 3, H, W) normalised -> (b, c, H / 16, W / 16)."""
-        tokens: Tensor = self.backbone.forward_features(x)
-        return tokens.mT.unflatten(2, self.grid).contiguous()
-
-
-class SimpleDecoder(nn.Module):
-    """ViTPose's simple decoder: ReLU, bilinear upsampling by 4, a 3x3 convolution.
-
-    Args:
-        channels: of the encoder's feature, stride 16.
-        joints: J, channels of the heatmaps.
-    """
-
-    def __init__(self, channels: int, joints: int) -> None:
-        super().__init__()
-        self.conv = nearly_zero(nn.Conv2d(channels, joints, 3, padding=1))
-
-    def forward(self, feature: Tensor) -> Tensor:
-        """(b, c, h, w) -> (b, j, 4 h, 4 w)."""
-        raised = F.interpolate(torch.relu(feature), scale_factor=4.0, mode="bilinear", align_corners=False)
-        return self.conv(raised)

@@ -1,19 +1,18 @@
 """PoseModel: what every model here is, seen from outside.
 
-A model gets uint8 crops and gives heatmaps; ``loss`` is what training minimises, ``estimate`` is
-keypoints in image pixels, flip test included. Training, evaluation and inference know only this.
+A model gets uint8 crops and gives heatmaps (``trajectory``); ``loss`` is what training minimises. The flip
+test and the way to keypoints in image pixels are the same for every network: ``runtime/estimator.py``.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from diffusionpose.errors import InputError
-from diffusionpose.geometry import Crop, HeatmapCodec, Start, flip_images
+from diffusionpose.geometry import HeatmapCodec, Start
 from diffusionpose.models.encoders import Encoder
 from diffusionpose.skeletons import Skeleton
 
@@ -113,40 +112,12 @@ class PoseModel(nn.Module):
         """The last heatmaps of :meth:`trajectory`."""
         return self.trajectory(images, steps, start)[-1]
 
-    def heatmaps(
-        self, images: Tensor, flip: bool = True, start: Start | None = None, steps: int | None = None
-    ) -> Tensor:
-        """Heatmaps, with ``flip`` the mean of the picture's and its mirror image's in one batch of 2 b.
-
-        A ``start``, in input pixels, is mirrored with the picture.
-        """
-        if start is not None:
-            self.check_options(start=True)
-        if not flip:
-            return self(images, steps, start).float()
-        mirrored = start and start.with_mirrored(self.skeleton.flip_order, self.input_size[0])
-        return self.mean_of_mirrored(self(torch.cat([images, flip_images(images)]), steps, mirrored).float())
-
-    def mean_of_mirrored(self, both: Tensor) -> Tensor:
-        """(2 b, j, h, w) heatmaps of pictures and then of their mirror images -> their mean, (b, j, h, w)."""
-        return self.codec.mean_of_mirrored(both, self.skeleton.flip_order)
-
-    def check_options(self, flip: bool = True, steps: int | None = None, start: bool = False) -> None:
-        """See before any work whether the model can run so.
-
-        Args:
-            flip: as of :meth:`heatmaps`.
-            steps: of its forward; None for the model's own number.
-            start: whether it will be given keypoints to start from.
+    def check_steps(self, steps: int | None) -> None:
+        """See before any work whether the model can make so many diffusion steps; None for its own number.
 
         Raises:
-            InputError: the model takes no steps or no start, or the number is negative.
+            InputError: the model takes none, or the number is negative.
         """
-        if start and not self.takes_start:
-            raise InputError(
-                f"start: {self.config['name']} is no diffusion model and cannot start from keypoints; "
-                "take a diffusion model"
-            )
         if steps is None:
             return
         if not self.takes_steps:
@@ -155,66 +126,6 @@ class PoseModel(nn.Module):
             )
         if steps < 0:
             raise InputError(f"steps: {steps} must be 0 (the coarse heatmaps) or more")
-
-    @torch.no_grad()
-    def estimate(
-        self,
-        images: Tensor,
-        crop: Crop,
-        decode: str = "dark",
-        flip: bool = True,
-        start: Start | None = None,
-        steps: int | None = None,
-    ) -> tuple[Tensor, Tensor]:
-        """Keypoints of persons.
-
-        Args:
-            images: (b, 3, H, W) RGB uint8 crops.
-            crop: where they were cut, b crops.
-            decode: one of ``DECODE_METHODS``.
-            flip: average with the mirror image.
-            start: keypoints in image pixels to start from; only for diffusion models.
-            steps: diffusion steps; None for the model's own number.
-
-        Returns:
-            keypoints (b, j, 2) in image pixels, scores (b, j).
-
-        Raises:
-            InputError: a start for a model that takes none, or heatmaps that are not finite.
-        """
-        if start is not None:
-            start = start.to(images.device).in_crop(crop.to(images.device))
-        y, scores = self.codec.decode(self.heatmaps(images, flip, start, steps), decode)
-        return crop.to(y.device).heatmap_to_image(y, self.heatmap_size), scores
-
-    def save_pretrained(self, folder: str | Path, **card: Any) -> None:
-        """Weights, config.json and model card in a folder: :func:`~diffusionpose.models.checkpoints.save_folder`."""
-        from diffusionpose.models.checkpoints import save_folder
-
-        save_folder(self, folder, **card)
-
-    def push_to_hub(self, repository: str, **options: Any) -> str:
-        """The same in a hub repository: :func:`~diffusionpose.models.checkpoints.push`; the commit's address."""
-        from diffusionpose.models.checkpoints import push
-
-        return push(self, repository, **options)
-
-    @classmethod
-    def from_pretrained(cls, weights: str | Path | None = None, **options: Any) -> Self:
-        """A trained model: ``load_model`` of a folder, a file, a bundled model's name or a hub id.
-
-        Args:
-            weights, options: as of :func:`~diffusionpose.models.checkpoints.load_model`.
-
-        Raises:
-            InputError: as there, or a model that is none of this class.
-        """
-        from diffusionpose.models.checkpoints import load_model
-
-        model = load_model(weights, **options)
-        if not isinstance(model, cls):
-            raise InputError(f"{weights}: is no {cls.__name__} but a {type(model).__name__}; load it as such")
-        return model
 
 
 def heatmap_loss(estimated: Tensor, truth: Tensor, visible: Tensor) -> Tensor:

@@ -1182,7 +1182,7 @@ def _view(models: Mapping[str, PoseModel], data: PersonDataset, index: int, deco
     for model in models.values():
         images = sample["image"][None].to(model.mean.device)
         for title, options in _looks(model):
-            heatmaps = model.heatmaps(images, flip=False, **options).cpu()
+            heatmaps = model(images, **options).float().cpu()
             keypoints, _ = model.codec.decode(heatmaps, decode)
             across, down = heatmap_ratio(model.input_size, model.heatmap_size, model.unbiased)
             pixel = (1 / across, 1 / down)

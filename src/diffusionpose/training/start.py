@@ -12,8 +12,7 @@ from tqdm import tqdm
 from diffusionpose.errors import InputError
 from diffusionpose.models.checkpoints import load_model
 from diffusionpose.models.diffusion_pose import DiffusionPose
-from diffusionpose.models.encoders import RaisedEncoder
-from diffusionpose.models.heads import ViTEncoder
+from diffusionpose.models.encoders import RaisedEncoder, ViTEncoder
 from diffusionpose.models.pose_model import HeatmapModel, PoseModel
 from diffusionpose.models.zoo import create_model
 from diffusionpose.training.settings import TrainingSettings

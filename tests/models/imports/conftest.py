@@ -7,6 +7,7 @@ and the heads of open-mmlab/mmpose.
 """
 
 from collections.abc import Callable
+from functools import cache
 
 import pytest
 import torch
@@ -206,10 +207,30 @@ def fill(shapes: Shapes, seed: int = 0) -> Weights:
     return weights
 
 
+@cache
+def _filled(name: str, options: tuple[tuple[str, int], ...]) -> Weights:
+    return fill(PUBLISHED[name](**dict(options)))
+
+
 @pytest.fixture(scope="session")
 def published() -> Callable[..., Weights]:
     """``published(name, joints=.., width=..)``: weights of a published layout, filled."""
-    return lambda name, **options: fill(PUBLISHED[name](**options))
+    return lambda name, **options: dict(_filled(name, tuple(options.items())))
+
+
+@pytest.fixture(scope="session")
+def shapes() -> Callable[..., Shapes]:
+    """``shapes(name, joints=.., width=..)``: names and shapes of a published layout."""
+    return lambda name, **options: PUBLISHED[name](**options)
+
+
+@pytest.fixture(scope="session")
+def hollow(shapes) -> Callable[..., Weights]:
+    """``hollow(name, ..)``: zeros that take no memory, and a small file, in the place of ``published``."""
+    return lambda name, **options: {
+        n: torch.zeros((), dtype=torch.long if n.endswith("tracked") else torch.float).expand(shape)
+        for n, shape in shapes(name, **options).items()
+    }
 
 
 @pytest.fixture(scope="session")

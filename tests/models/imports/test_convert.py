@@ -39,10 +39,10 @@ def take(path, name="vitpose_s_simple", **options):
     return import_weights(path, name, encoder={"depth": 2, "embed_dim": 48, "num_heads": 3}, **options)
 
 
-def test_a_published_file_is_of_one_layout(published, layouts, tmp_path):
+def test_a_published_file_is_of_one_layout(shapes, layouts, tmp_path):
     found = {}
     for name in layouts:
-        names = published(name)
+        names = shapes(name)
         found[name] = [layout.title for layout in LAYOUTS if layout.fits(list(names))]
         assert len(found[name]) == 1, found[name]
         assert [convert.find_layout(Checkpoint(tmp_path, names)).title] == found[name]
@@ -91,9 +91,9 @@ def test_all_misfits_are_listed_by_kind(small, saved):
     ]
 
 
-def test_a_long_list_is_cut_and_counted(published, saved):
+def test_a_long_list_is_cut_and_counted(hollow, saved):
     with pytest.raises(InputError) as caught:
-        import_weights(saved(published("hrnet")), "hrnet_w48")
+        import_weights(saved(hollow("hrnet")), "hrnet_w48")
     counts, *lines = str(caught.value).splitlines()
     (line,) = lines
     number = int(counts.split("hrnet_w48; ")[1].split()[0])
@@ -191,13 +191,23 @@ def test_geometry_by_option_then_file_then_project(small, saved, meta, asked, un
     assert [line[: len(note)] for line in said] == [note] if note else said == []
 
 
-def test_hrnets_geometry_is_its_own_unless_told(published, saved):
-    file = saved(published("hrnet"))
-    plain, udp = import_weights(file, "hrnet_w32"), import_weights(file, "hrnet_w32", unbiased=True)
-    assert (plain.model.unbiased, udp.model.unbiased) == (False, True)
-    assert any(
-        "not UDP (as its project trains it; the file does not say; or --unbiased)" in n for n in plain.notes
-    )
+@pytest.mark.parametrize(
+    ("name", "folder", "file", "unbiased"),
+    [
+        ("hrnet", "official", "pose_hrnet_w32_256x192.pth", False),
+        ("hrnet", "DarkPose", "w32_256x192.pth", True),
+        ("simplebaseline", "models", "dark_res50.pth", True),
+        ("hrnet mmpose 0", "mmpose", "hrnet_w32_coco_256x192_dark.pth", False),  # DARK in HRNet's geometry
+        ("vitpose mmpose 1", "mmpose", "vitpose.pth", True),
+    ],
+)
+def test_geometry_is_that_of_the_project(shapes, tmp_path, name, folder, file, unbiased):
+    checkpoint = Checkpoint(tmp_path / folder / file, shapes(name))
+    options, notes = convert._training_facts(checkpoint, convert.find_layout(checkpoint), None, None)
+    assert options["unbiased"] is unbiased
+    (note,) = [note for note in notes if note.startswith("geometry")]
+    assert ("DarkPose's, by the name" in note) == (unbiased and "vitpose" not in name)
+    assert ("--no-unbiased" if unbiased else "or --unbiased") in note
 
 
 def test_input_size_by_option_then_file_then_default(small, saved):

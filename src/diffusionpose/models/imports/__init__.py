@@ -1,1 +1,3 @@
-"""Weights of other projects become ours. Start at ``convert.py``."""
+"""Weights of other projects: ``reading`` opens their files, ``layouts`` knows their names, ``convert`` makes
+models of them.
+"""

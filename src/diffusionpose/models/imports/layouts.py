@@ -7,7 +7,7 @@ of our model must be given.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -16,136 +16,13 @@ import torch
 from torch import Tensor
 
 from diffusionpose.errors import InputError
-from diffusionpose.models.checkpoints import write_safetensors
-from diffusionpose.models.heads import PATCH
-from diffusionpose.models.imports.reading import Checkpoint, timm_normalisation
-from diffusionpose.models.zoo import create_model
-from diffusionpose.skeletons import COCO, SKELETONS, Skeleton, get_skeleton
+from diffusionpose.models.encoders import PATCH
 
-ALIASES = {"top_head": "head"}  # mmpose's name of CrowdPose's joint 12 -> ours
-OUTPUT = r"head\.(?:(\d+)\.|conv\.)?weight"  # of a sequence, of the simple decoder, of HRNet
-OFFSETS_UNSUPPORTED = (
-    "has UDP's combined target, three maps for each joint (a heatmap and two offsets), which is not "
-    "supported here; give a model trained on Gaussian heatmaps"
-)
-
-
-def output_layer(placed: Placed) -> str | None:
-    """Our name of the convolution that gives the heatmaps (without ``.weight``); None if it is missing."""
-    places = [(int(m[1] or 0), name) for name in placed.tensors if (m := re.fullmatch(OUTPUT, name))]
-    return max(places)[1].removesuffix(".weight") if places else None
-
-
-def count_outputs(placed: Placed) -> int | None:
-    """How many heatmaps the network gives; None where its last layer is missing."""
-    layer = output_layer(placed)
-    return None if layer is None else len(placed.tensors[f"{layer}.weight"][1])
-
-
-def choose_skeleton(
-    checkpoint: Checkpoint, outputs: int | None, wanted: Skeleton | str | None
-) -> tuple[Skeleton, str]:
-    """The skeleton of a network, and how it is known.
-
-    mmpose, the official repositories and we number the joints of COCO, CrowdPose and AI Challenger alike.
-
-    Raises:
-        InputError: a number of outputs other than that of the joints, or more than one skeleton of it.
-    """
-    path = checkpoint.path
-    if outputs is None:  # the last layer is missing, which `fit` will say; any skeleton does until then
-        return COCO if wanted is None else get_skeleton(wanted), "as given"
-    if wanted is not None:
-        skeleton = get_skeleton(wanted)
-        if outputs == 3 * skeleton.num_joints:
-            raise InputError(f"{path}: {OFFSETS_UNSUPPORTED}")
-        if outputs != skeleton.num_joints:
-            raise InputError(
-                f"{path}: gives {outputs} heatmaps, but skeleton {skeleton.name!r} has "
-                f"{skeleton.num_joints} joints; give another --skeleton (a name or a YAML file)"
-            )
-        return skeleton, "as given"
-    names = {ALIASES.get(name, name) for name in checkpoint.joints}
-    alike = [s for s in SKELETONS.values() if s.num_joints == outputs]
-    fitting = [s for s in alike if not names or names == {*s.joints}]
-    if len(fitting) == 1:
-        known = "the file names its joints" if names else f"the only one here of {outputs} joints"
-        return fitting[0], known
-    if any(outputs == 3 * s.num_joints for s in SKELETONS.values()):
-        raise InputError(f"{path}: gives {outputs} heatmaps: probably it {OFFSETS_UNSUPPORTED}")
-    several = " or ".join(s.name for s in fitting)
-    what = f"of {several}" if several else "of no skeleton that comes with this package"
-    named = f" ({', '.join(checkpoint.joints)})" if checkpoint.joints else ""
-    raise InputError(
-        f"{path}: gives {outputs} heatmaps{named}, {what}; say which joints they are by --skeleton "
-        "(a name or a YAML file)"
-    )
-
-
-def order_joints(placed: Placed, joints: Sequence[str], skeleton: Skeleton, checkpoint: Checkpoint) -> bool:
-    """Bring the outputs into the skeleton's order, where the file names its joints; whether it was another.
-
-    Raises:
-        InputError: the file names other joints than the skeleton.
-    """
-    layer = output_layer(placed)
-    if not joints or layer is None:
-        return False
-    theirs = [ALIASES.get(joint, joint) for joint in joints]
-    if sorted(theirs) != sorted(ALIASES.get(joint, joint) for joint in skeleton.joints):
-        raise InputError(
-            f"{checkpoint.path}: its joints are {', '.join(joints)}; those of skeleton {skeleton.name!r} "
-            f"are {', '.join(skeleton.joints)}; give another --skeleton (a name or a YAML file)"
-        )
-    order = [theirs.index(ALIASES.get(joint, joint)) for joint in skeleton.joints]
-    for part in ("weight", "bias"):
-        if (entry := placed.tensors.get(f"{layer}.{part}")) is not None and len(entry[1]) == len(order):
-            value: Tensor = entry[1][order]
-            placed.tensors[f"{layer}.{part}"] = (entry[0], value)
-    return order != sorted(order)
-
-
-# What the settings of a training, which mmpose writes into its checkpoints as text, say about a model
-
-SIZE = r"\b(?:image_size|input_size)\s*=\s*[\[(]\s*(\d+)\s*,\s*(\d+)\s*[\])]"
-UDP = r"\buse_udp['\"]?\s*[=:]\s*True\b|\bUDPHeatmap\b"
-OFFSETS = r"CombinedTarget|heatmap_type\s*=\s*['\"]combined['\"]"
-
-
-def unbiased(settings: str) -> bool | None:
-    """Whether they cut crops in UDP geometry; None without settings.
-
-    ``unbiased_encoding`` and ``post_process='unbiased'`` are DARK, which is another thing.
-    """
-    return bool(re.search(UDP, settings)) if settings else None
-
-
-def with_offsets(settings: str) -> bool:
-    """Whether they train UDP's combined target: a heatmap and two maps of offsets for each joint."""
-    return bool(re.search(OFFSETS, settings))
-
-
-def input_size(settings: str) -> tuple[int, int] | None:
-    """(width, height) of the network's input, pixels; None where they do not say or name several."""
-    sizes = {(int(width), int(height)) for width, height in re.findall(SIZE, settings)}
-    return sizes.pop() if len(sizes) == 1 else None
-
-
-# How other projects name their weights, and the strict change of names into ours
-
-DEFAULT_SIZE = (192, 256)  # (width, height) of the network input, pixels: what most files are for
-# red, green, blue in [0, 1]: all these projects normalise by them
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 SHOWN = 12  # names listed of each kind of misfit
 Tensors = Mapping[str, Tensor]
 Size = tuple[int, int]  # (width, height) of the network input, pixels
 Rules = tuple[tuple[str, str], ...]  # (pattern, replacement or reason)
 Prepare = Callable[[Tensors, Size], Tensors]
-
-
-def as_it_is(given: Tensors, size: Size) -> Tensors:
-    """What most layouts need to be done to their weights before they are renamed: nothing."""
-    return given
 
 
 @dataclass(frozen=True)
@@ -156,10 +33,10 @@ class Layout:
         title: the project and network, as messages call it.
         models: pattern of the names of our models that it becomes.
         marks: patterns, for each of which a file of this layout has a name.
-        without: patterns for which it has none.
         names: (pattern, replacement): the first that fits a whole name gives ours.
+        without: patterns for which it has none.
         left_out: (pattern, reason) of names that have no place in our model, and why.
-        prepare: changes weights, under their own names, before they are renamed.
+        prepare: changes weights, under their own names, before they are renamed; None for nothing to change.
         unbiased: whether the project trains this network in UDP geometry.
         bgr: whether it trains it on pictures in the order blue, green, red.
         encoder: whether these are weights of an encoder, without a pose head.
@@ -171,7 +48,7 @@ class Layout:
     names: Rules
     without: tuple[str, ...] = ()
     left_out: Rules = ()
-    prepare: Prepare = as_it_is
+    prepare: Prepare | None = None
     unbiased: bool = False
     bgr: bool = False
     encoder: bool = False
@@ -206,22 +83,20 @@ class Placed:
         return [f"left out: {len(names)} weights, {reason}" for reason, names in self.left_out.items()]
 
 
-def place(given: Tensors, layout: Layout, size: Size) -> Placed:
+def place(weights: Tensors, layout: Layout, size: Size) -> Placed:
     """Rename weights of a file by the rules of its layout, for a network input of a size."""
     placed = Placed()
-    for name, value in layout.prepare(given, size).items():
+    for name, value in (layout.prepare(weights, size) if layout.prepare else weights).items():
         reason = next((why for pattern, why in layout.left_out if re.fullmatch(pattern, name)), None)
         rule = next((rule for rule in layout.names if re.fullmatch(rule[0], name)), None)
         if reason is not None:
             placed.left_out.setdefault(reason, []).append(name)
         elif rule is None:
             placed.left_over.append(name)
+        elif (ours := re.sub(*rule, name)) in placed.tensors:
+            placed.twice.append(name)
         else:
-            ours = re.sub(*rule, name)
-            if ours in placed.tensors:
-                placed.twice.append(name)
-            else:
-                placed.tensors[ours] = (name, value)
+            placed.tensors[ours] = (name, value)
     return placed
 
 
@@ -240,151 +115,126 @@ def fit(placed: Placed, own: Tensors, path: Path, what: str) -> dict[str, Tensor
     Raises:
         InputError: weights missing, left over, of another shape or not finite; lists all kinds.
     """
-    given = placed.tensors
-    shapes = [
-        f"{theirs} is {tuple(value.shape)}, must be {tuple(own[ours].shape)}"
-        for ours, (theirs, value) in given.items()
-        if ours in own and value.shape != own[ours].shape
-    ]
+    tensors = placed.tensors
     faults = {
         "missing (in our names)": [
-            name for name in own if name not in given and not name.endswith("num_batches_tracked")
+            name for name in own if name not in tensors and not name.endswith("num_batches_tracked")
         ],
-        "left over": placed.left_over + [theirs for ours, (theirs, _) in given.items() if ours not in own],
-        "of another shape": shapes,
+        "left over": placed.left_over + [theirs for ours, (theirs, _) in tensors.items() if ours not in own],
+        "of another shape": [
+            f"{theirs} is {tuple(value.shape)}, must be {tuple(own[ours].shape)}"
+            for ours, (theirs, value) in tensors.items()
+            if ours in own and value.shape != own[ours].shape
+        ],
         "twice": placed.twice,
-        "not finite": [theirs for theirs, value in given.values() if not torch.isfinite(value).all()],
+        "not finite": [theirs for theirs, value in tensors.values() if not torch.isfinite(value).all()],
     }
-    if any(faults.values()):
-        raise InputError(f"{path}: does not fit as {what}; {_listing(faults)}")
-    return {ours: value.to(own[ours].dtype).contiguous() for ours, (_, value) in given.items()}
+    if kinds := {kind: names for kind, names in faults.items() if names}:
+        counts = ", ".join(f"{len(names)} {kind}" for kind, names in kinds.items())
+        lines = [f"{path}: does not fit as {what}; {counts}; is --as the right model?"]
+        for kind, names in kinds.items():
+            more = f", and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+            lines.append(f"  {kind}: {', '.join(names[:SHOWN])}{more}")
+        raise InputError("\n".join(lines))
+    return {ours: value.to(own[ours].dtype).contiguous() for ours, (_, value) in tensors.items()}
 
 
-def _listing(faults: Mapping[str, Sequence[str]]) -> str:
-    """Counts in one line, then a line of names for every kind."""
-    kinds = {kind: names for kind, names in faults.items() if names}
-    counts = ", ".join(f"{len(names)} {kind}" for kind, names in kinds.items())
-    lines = [f"{counts}; is --as the right model?"]
-    for kind, names in kinds.items():
-        more = f", and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-        lines.append(f"  {kind}: {', '.join(names[:SHOWN])}{more}")
-    return "\n".join(lines)
+# --- HRNet and SimpleBaseline: their own repositories, mmpose 0.x and 1.x; and classifiers of ImageNet ---
 
-
-# HRNet: the official pose and ImageNet files, timm's, and mmpose's (UDP and DARK have the same names)
-
-BACKBONE = r"((?:conv[12]|bn[12]|layer1|transition[123]|stage[234])\..+)"
-ENCODER_MODELS = r"(?:diffusionpose_)?hrnet_w\d+"
-POSE_MODELS = r"hrnet_w\d+"
-COARSER = (
-    r"stage4\.2\.fuse_layers\.[123]\..+",
-    "the coarser outputs of the last fusion, which our encoder does without",
-)
-CLASSIFIER = (
-    # incre_modules and so on in timm and the official files, head in those of the pose repository
-    r"(?:incre_modules|downsamp_modules|final_layer|classifier|head|fc)\..+",
-    "the classifier of ImageNet",
-)
+HRNET = r"((?:conv[12]|bn[12]|layer1|transition[123]|stage[234])\..+)"
+RESNET = r"((?:conv1|bn1|layer[1234])\..+)"
 EMA = (r"ema_.+", "a second copy of all weights: mmcv keeps there those that its moving average replaced")
 
-OFFICIAL = Layout(
-    title="HRNet of deep-high-resolution-net.pytorch",
-    models=POSE_MODELS,
-    marks=(r"stage[234]\.", r"final_layer\.(?:weight|bias)$"),
-    names=((BACKBONE, r"encoder.backbone.\1"), (r"final_layer\.(weight|bias)", r"head.\1")),
-)
-MMPOSE_0 = Layout(
-    title="HRNet of mmpose 0.x",
-    models=POSE_MODELS,
-    marks=(r"backbone\.stage[234]\.", r"keypoint_head\."),
-    names=(
-        (rf"backbone\.{BACKBONE}", r"encoder.backbone.\1"),
-        (r"keypoint_head\.final_layer\.(weight|bias)", r"head.\1"),
-    ),
-    left_out=(EMA,),
-)
-MMPOSE_1 = Layout(
-    title="HRNet of mmpose 1.x",
-    models=POSE_MODELS,
-    marks=(r"backbone\.stage[234]\.", r"head\."),
-    without=(r"keypoint_head\.",),
-    names=(
-        (rf"backbone\.{BACKBONE}", r"encoder.backbone.\1"),
-        (r"head\.final_layer\.(weight|bias)", r"head.\1"),
-    ),
-)
-IMAGENET = Layout(
-    title="HRNet trained on ImageNet (timm, HRNet-Image-Classification)",
-    models=ENCODER_MODELS,
-    marks=(r"stage[234]\.",),
-    without=(r"final_layer\.(?:weight|bias)$",),
-    names=((BACKBONE, r"\1"),),
-    left_out=(COARSER, CLASSIFIER),
-    encoder=True,
-)
-LAYOUTS = (OFFICIAL, MMPOSE_0, MMPOSE_1, IMAGENET)
+
+def _pose_layouts(
+    network: str, repository: str, models: str, backbone: tuple[str, str], head: Rules, bgr: bool
+) -> Iterator[Layout]:
+    """The layouts of a network in three projects, which differ in what stands before the names.
+
+    Args:
+        network: its name.
+        repository: of its authors.
+        models: as of :class:`Layout`.
+        backbone: pattern of the backbone's names, and the mark by which it is known.
+        head: names of the head, and which ours are. The last one is that of the output.
+        bgr: whether the authors' files are of pictures in the order blue, green, red.
+    """
+    names, mark = backbone
+    for project, before_backbone, before_head, without in (
+        (repository, "", "", ()),
+        ("mmpose 0.x", r"backbone\.", r"keypoint_head\.", ()),
+        ("mmpose 1.x", r"backbone\.", r"head\.", (r"keypoint_head\.",)),
+    ):
+        yield Layout(
+            title=f"{network} of {project}",
+            models=models,
+            marks=(before_backbone + mark, before_head or head[0][0].removesuffix("(.+)")),
+            names=(
+                (before_backbone + names, r"encoder.backbone.\1"),
+                *((before_head + theirs, ours) for theirs, ours in head),
+            ),
+            without=without,
+            left_out=(EMA,) if before_backbone else (),
+            # The repositories of SimpleBaseline read pictures by OpenCV and leave them in its order:
+            # COLOR_RGB is false for its ResNets, and true for HRNet
+            bgr=bgr and not before_backbone,
+        )
 
 
-# SimpleBaseline (ResNet and deconvolutions): the official files and mmpose's; and ResNets for ImageNet
-
-BACKBONE_SIMPLEBASELINE = r"((?:conv1|bn1|layer[1234])\..+)"
-MODELS = r"simplebaseline_r\d+"
-# three times deconvolution, BatchNorm, ReLU, and then the output: places 0 to 8 and 9 of our head
-DECONVOLUTIONS, OUTPUT_SIMPLEBASELINE = r"deconv_layers\.([013467])\.(.+)", r"final_layer\.(weight|bias)"
-
-OFFICIAL_SIMPLEBASELINE = Layout(
-    title="SimpleBaseline of human-pose-estimation.pytorch or deep-high-resolution-net.pytorch",
-    models=MODELS,
-    marks=(r"layer4\.", r"deconv_layers\."),
-    names=(
-        (BACKBONE_SIMPLEBASELINE, r"encoder.backbone.\1"),
-        (DECONVOLUTIONS, r"head.\1.\2"),
-        (OUTPUT_SIMPLEBASELINE, r"head.9.\1"),
+HRNET_LAYOUTS = (
+    *_pose_layouts(
+        "HRNet",
+        "deep-high-resolution-net.pytorch",
+        r"hrnet_w\d+",
+        (HRNET, r"stage[234]\."),
+        ((r"final_layer\.(weight|bias)", r"head.\1"),),
+        bgr=False,
     ),
-    # The first repository reads pictures by OpenCV and leaves them in its order; the second has
-    # COLOR_RGB: false in the settings of its ResNets, and true in those of HRNet.
-    bgr=True,
-)
-MMPOSE_0_SIMPLEBASELINE = Layout(
-    title="SimpleBaseline of mmpose 0.x",
-    models=MODELS,
-    marks=(r"backbone\.layer4\.", r"keypoint_head\."),
-    names=(
-        (rf"backbone\.{BACKBONE}", r"encoder.backbone.\1"),
-        (rf"keypoint_head\.{DECONVOLUTIONS}", r"head.\1.\2"),
-        (rf"keypoint_head\.{OUTPUT}", r"head.9.\1"),
-    ),
-    left_out=(EMA,),
-)
-MMPOSE_1_SIMPLEBASELINE = Layout(
-    title="SimpleBaseline of mmpose 1.x",
-    models=MODELS,
-    marks=(r"backbone\.layer4\.", r"head\."),
-    without=(r"keypoint_head\.",),
-    names=(
-        (rf"backbone\.{BACKBONE}", r"encoder.backbone.\1"),
-        (rf"head\.{DECONVOLUTIONS}", r"head.\1.\2"),
-        (rf"head\.{OUTPUT}", r"head.9.\1"),
+    Layout(
+        title="HRNet trained on ImageNet (timm, HRNet-Image-Classification)",
+        models=r"(?:diffusionpose_)?hrnet_w\d+",
+        marks=(r"stage[234]\.",),
+        without=(r"final_layer\.(?:weight|bias)$",),
+        names=((HRNET, r"\1"),),
+        left_out=(
+            (
+                r"stage4\.2\.fuse_layers\.[123]\..+",
+                "the coarser outputs of the last fusion, which our encoder does without",
+            ),
+            # incre_modules and so on in timm and the official files, head in those of the pose repository
+            (
+                r"(?:incre_modules|downsamp_modules|final_layer|classifier|head|fc)\..+",
+                "the classifier of ImageNet",
+            ),
+        ),
+        encoder=True,
     ),
 )
-IMAGENET_SIMPLEBASELINE = Layout(
-    title="ResNet trained on ImageNet (timm, torchvision)",
-    models=rf"{MODELS}|diffusionpose_resnet\d+",
-    marks=(r"layer4\.",),
-    without=(r"deconv_layers\.", r"final_layer\."),
-    names=((BACKBONE_SIMPLEBASELINE, r"\1"),),
-    left_out=((r"fc\.(?:weight|bias)", "the classifier of ImageNet"),),
-    encoder=True,
-)
-LAYOUTS_SIMPLEBASELINE = (
-    OFFICIAL_SIMPLEBASELINE,
-    MMPOSE_0_SIMPLEBASELINE,
-    MMPOSE_1_SIMPLEBASELINE,
-    IMAGENET_SIMPLEBASELINE,
+SIMPLEBASELINE_LAYOUTS = (
+    *_pose_layouts(
+        "SimpleBaseline",
+        "human-pose-estimation.pytorch or deep-high-resolution-net.pytorch",
+        r"simplebaseline_r\d+",
+        (RESNET, r"layer4\."),
+        # three times deconvolution, BatchNorm, ReLU, and then the output: places 0 to 8 and 9 of our head
+        (
+            (r"deconv_layers\.([013467])\.(.+)", r"head.\1.\2"),
+            (r"final_layer\.(weight|bias)", r"head.9.\1"),
+        ),
+        bgr=True,
+    ),
+    Layout(
+        title="ResNet trained on ImageNet (timm, torchvision)",
+        models=r"simplebaseline_r\d+|diffusionpose_resnet\d+",
+        marks=(r"layer4\.",),
+        without=(r"deconv_layers\.", r"final_layer\."),
+        names=((RESNET, r"\1"),),
+        left_out=((r"fc\.(?:weight|bias)", "the classifier of ImageNet"),),
+        encoder=True,
+    ),
 )
 
-
-# ViTPose: its own repository and mmpose 0.x, mmpose 1.x, Hugging Face transformers; and ViTs for ImageNet
+# --- ViTPose: its own repository and mmpose 0.x, mmpose 1.x, transformers; and ViTs of ImageNet ---
 
 OURS = "encoder.backbone."
 WB = r"(weight|bias)"
@@ -396,44 +246,42 @@ UNSUPPORTED = (
         "set, as ViTPose's tools/model_split.py makes it",
     ),
 )
+CLASS_TOKEN = (
+    (r"backbone\.(?:embeddings\.)?cls_token", "a class token, which the network does not use"),
+    (re.escape(CLASS_POSITION), "the position of a class token, which mmpose 1.x cuts off as well"),
+)
 
 
-def fold_class_position(name: str, given: Tensors, size: Size) -> Tensors:
-    """Add the class token's position to every patch's, as ViTPose does before its first block.
+def class_position(weights: Tensors, size: Size, name: str, fold: bool) -> Tensors:
+    """Take the class token's position out of the (1, 1 + patches, c) positions, where there is one.
 
-    The network has no class token, but kept the (1, 1 + patches, c) positions of the one it started from.
+    The network has no class token, but kept the position of the one it started from.
+
+    Args:
+        weights: of the file.
+        size: (width, height) of the network input, pixels.
+        name: of the positions.
+        fold: add it to every patch's, as ViTPose does before its first block; else cut it off, as mmpose 1.x
+            does when it loads such a file.
     """
-    if not _has_class_position(name, given, size):
-        return given
-    positions = given[name]
-    return {**given, name: positions[:, 1:] + positions[:, :1]}
-
-
-def drop_class_position(name: str, given: Tensors, size: Size) -> Tensors:
-    """Cut off the class token's position, as mmpose 1.x does when it loads a file that has one."""
-    if not _has_class_position(name, given, size):
-        return given
-    positions = given[name]
-    return {**given, name: positions[:, 1:], CLASS_POSITION: positions[:, :1]}
-
-
-def _has_class_position(name: str, given: Tensors, size: Size) -> bool:
-    """Whether the positions are those of every patch and one more."""
-    positions = given.get(name)
+    positions = weights.get(name)
     patches = (size[0] // PATCH) * (size[1] // PATCH)
-    return positions is not None and positions.ndim == 3 and positions.shape[1] == patches + 1
+    if positions is None or positions.ndim != 3 or positions.shape[1] != patches + 1:
+        return weights
+    first, rest = positions[:, :1], positions[:, 1:]
+    return {**weights, name: rest + first} if fold else {**weights, name: rest, CLASS_POSITION: first}
 
 
-def fuse_attention(given: Tensors, size: Size) -> Tensors:
+def fuse_attention(weights: Tensors, size: Size) -> Tensors:
     """Join transformers' query, key and value into one layer; a triple with a part missing stays as it is."""
-    fused = dict(given)
-    for name in given:
+    fused = dict(weights)
+    for name in weights:
         if not (match := re.fullmatch(rf"(.+\.attention\.attention\.)query\.{WB}", name)):
             continue
         parts = [f"{match[1]}{part}.{match[2]}" for part in ("query", "key", "value")]
-        if all(part in given for part in parts):
+        if all(part in weights for part in parts):
             fused[f"{match[1]}qkv.{match[2]}"] = torch.cat([fused.pop(part) for part in parts])
-    return fold_class_position("backbone.embeddings.position_embeddings", fused, size)
+    return class_position(fused, size, "backbone.embeddings.position_embeddings", fold=True)
 
 
 TIMM_NAMES: Rules = (
@@ -471,10 +319,6 @@ HUGGING_FACE_CLASSIC: Rules = (
     (r"head\.batchnorm2\.(.+)", r"head.4.\1"),
     (rf"head\.conv\.{WB}", r"head.6.\1"),
 )
-CLASS_TOKEN = (
-    (r"backbone\.(?:embeddings\.)?cls_token", "a class token, which the network does not use"),
-    (re.escape(CLASS_POSITION), "the position of a class token, which mmpose 1.x cuts off as well"),
-)
 
 
 def _decoders(base: Layout, deconvolutions: str, classic: Rules, output: str) -> tuple[Layout, Layout]:
@@ -504,7 +348,7 @@ def _decoders(base: Layout, deconvolutions: str, classic: Rules, output: str) ->
     )
 
 
-def _mmpose(title: str, head: str, block: str, names: Rules, prepare: Prepare) -> tuple[Layout, Layout]:
+def _mmpose(title: str, head: str, block: str, names: Rules, fold: bool) -> tuple[Layout, Layout]:
     """mmpose's heads have the names of SimpleBaseline's."""
     base = Layout(
         title=title,
@@ -512,7 +356,7 @@ def _mmpose(title: str, head: str, block: str, names: Rules, prepare: Prepare) -
         marks=(block, rf"{head}\."),
         names=names,
         left_out=(*CLASS_TOKEN, EMA),
-        prepare=prepare,
+        prepare=partial(class_position, name="backbone.pos_embed", fold=fold),
         unbiased=True,
     )
     deconvolutions, output = rf"{head}\.deconv_layers\.", rf"{head}\.final_layer\.{WB}"
@@ -520,18 +364,6 @@ def _mmpose(title: str, head: str, block: str, names: Rules, prepare: Prepare) -
     return _decoders(base, deconvolutions, classic, output)
 
 
-IMAGENET_VITPOSE = Layout(
-    title="a vision transformer trained on ImageNet (timm, MAE)",
-    models=r"vitpose_[sblh](?:_simple)?|diffusionpose_vit_[sblh]",
-    marks=(r"blocks\.\d+\.", r"patch_embed\."),
-    # class token and all positions stay: the encoder fits them to its input size when it takes them
-    names=((r"((?:cls_token|pos_embed|patch_embed\.proj|blocks\.\d+|norm)(?:\..+)?)", r"\1"),),
-    left_out=(
-        (r"(?:head|fc_norm)\..+", "the classifier of ImageNet"),
-        (r"(?:mask_token|decoder_.+)", "MAE's decoder, which paints hidden patches"),
-    ),
-    encoder=True,
-)
 HUGGING_FACE = _decoders(
     Layout(
         title="ViTPose of Hugging Face transformers",
@@ -546,75 +378,28 @@ HUGGING_FACE = _decoders(
     HUGGING_FACE_CLASSIC,
     rf"head\.conv\.{WB}",
 )
-LAYOUTS_VITPOSE = (
+VITPOSE_LAYOUTS = (
     *_mmpose(
         "ViTPose of its own repository or mmpose 0.x",
         "keypoint_head",
         r"backbone\.blocks\.",
         TIMM_NAMES,
-        partial(fold_class_position, "backbone.pos_embed"),
+        fold=True,
     ),
-    *_mmpose(
-        "ViTPose of mmpose 1.x",
-        "head",
-        r"backbone\.layers\.",
-        MMPRETRAIN_NAMES,
-        partial(drop_class_position, "backbone.pos_embed"),
-    ),
+    *_mmpose("ViTPose of mmpose 1.x", "head", r"backbone\.layers\.", MMPRETRAIN_NAMES, fold=False),
     *HUGGING_FACE,
-    IMAGENET_VITPOSE,
+    Layout(
+        title="a vision transformer trained on ImageNet (timm, MAE)",
+        models=r"vitpose_[sblh](?:_simple)?|diffusionpose_vit_[sblh]",
+        marks=(r"blocks\.\d+\.", r"patch_embed\."),
+        # class token and all positions stay: the encoder fits them to its input size when it takes them
+        names=((r"((?:cls_token|pos_embed|patch_embed\.proj|blocks\.\d+|norm)(?:\..+)?)", r"\1"),),
+        left_out=(
+            (r"(?:head|fc_norm)\..+", "the classifier of ImageNet"),
+            (r"(?:mask_token|decoder_.+)", "MAE's decoder, which paints hidden patches"),
+        ),
+        encoder=True,
+    ),
 )
 
-
-# Weights of an encoder alone, such as ImageNet's: from a file of another project to one of ours
-
-
-@dataclass(frozen=True)
-class ImportedEncoder:
-    """Weights of an encoder, in timm's names, for ``create_model(.., encoder_weights=..)``.
-
-    Attributes:
-        tensors: of the encoder's backbone.
-        mean, std: by which the pictures it was trained on were normalised, of RGB in [0, 1].
-        layout: what the file was found to be.
-        notes: one line for each thing that was decided or left out, and why.
-    """
-
-    tensors: Mapping[str, Tensor]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    layout: str
-    notes: list[str] = field(default_factory=list)
-
-
-def import_encoder(checkpoint: Checkpoint, layout: Layout, name: str) -> ImportedEncoder:
-    """Weights for the encoder of the model ``name``.
-
-    Raises:
-        InputError: they do not fit it.
-    """
-    with torch.device("meta"):
-        encoder = create_model(name).encoder.innermost
-    placed = place(checkpoint.tensors, layout, DEFAULT_SIZE)
-    taken = {ours: value for ours, (_, value) in placed.tensors.items()}
-    # what the encoder makes of them must be all it needs; written is what it makes that of
-    names = {ours: theirs for ours, (theirs, _) in placed.tensors.items()}
-    fitted = {ours: (names[ours], value) for ours, value in encoder.fit(taken).items()}
-    own = encoder.backbone.state_dict()
-    fit(replace(placed, tensors=fitted), own, checkpoint.path, f"the encoder of {name}")
-    notes, mean, std = placed.reasons(), IMAGENET_MEAN, IMAGENET_STD
-    if found := timm_normalisation(checkpoint.path, encoder.backbone.pretrained_cfg["architecture"]):
-        mean, std = found
-        notes.append(f"normalisation: mean {mean}, std {std} (config.json beside the file)")
-    tensors = {ours: value.float().clone() for ours, value in taken.items()}
-    return ImportedEncoder(tensors, mean, std, layout.title, notes)
-
-
-def save_encoder(encoder: ImportedEncoder, path: str | Path) -> None:
-    """Write a file that ``Encoder.load_backbone`` reads, whole or not at all.
-
-    Raises:
-        InputError: the file cannot be written.
-    """
-    metadata = {name: ",".join(map(repr, getattr(encoder, name))) for name in ("mean", "std")}
-    write_safetensors(Path(path), dict(encoder.tensors), metadata)
+LAYOUTS = (*HRNET_LAYOUTS, *SIMPLEBASELINE_LAYOUTS, *VITPOSE_LAYOUTS)

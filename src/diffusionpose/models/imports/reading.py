@@ -11,79 +11,20 @@ import pickle
 import re
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from diffusionpose.errors import InputError
-
-Triple = tuple[float, float, float]
-
-
-def read_config(path: Path) -> dict[str, Any]:
-    """The entries of ``config.json`` beside a file; none where there is no such file.
-
-    Most files come alone, and a ``config.json`` may be anybody's: one that cannot be read is nobody's.
-    """
-    try:
-        content = json.loads((path.parent / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
-
-
-def timm_normalisation(path: Path, architecture: str) -> tuple[Triple, Triple] | None:
-    """(mean, std) of RGB in [0, 1], of timm's entry ``pretrained_cfg``; None where there is none.
-
-    Args:
-        path: of the weights, beside which ``config.json`` lies.
-        architecture: what it must be about, as timm names it.
-
-    Raises:
-        InputError: the entry is there and cannot be understood.
-    """
-    config = read_config(path)
-    facts = config.get("pretrained_cfg")
-    if (
-        config.get("architecture") != architecture
-        or not isinstance(facts, dict)
-        or not {"mean", "std"} <= facts.keys()
-    ):
-        return None
-    try:
-        (m_0, m_1, m_2), (s_0, s_1, s_2) = facts["mean"], facts["std"]
-        return (float(m_0), float(m_1), float(m_2)), (float(s_0), float(s_1), float(s_2))
-    except (TypeError, ValueError) as error:
-        raise InputError(
-            f"{path.parent / 'config.json'}: mean and std of pretrained_cfg must be three numbers each; "
-            "mend them, or move the weights to a folder of their own"
-        ) from error
-
-
-def vitpose_facts(path: Path) -> tuple[tuple[int, int] | None, int | None]:
-    """Of transformers' ViTPose: (width, height) of the input, and attention heads; None what is not said.
-
-    The number of heads does not show in the weights.
-    """
-    config = read_config(path)
-    backbone = config.get("backbone_config")
-    if config.get("model_type") != "vitpose" or not isinstance(backbone, dict):
-        return None, None
-    size, heads = backbone.get("image_size"), backbone.get("num_attention_heads")
-    pair = (int(size[1]), int(size[0])) if isinstance(size, list) and len(size) == 2 else None
-    return pair, heads if isinstance(heads, int) else None
-
-
-# Reading a checkpoint of another project, without running what it may hold
+from diffusionpose.models.weight_files import read_safetensors
 
 SUFFIXES = {".safetensors", ".pth", ".pt", ".bin"}
 WRAPPERS = ("state_dict", "model")  # keys under which checkpoints hold their weights
-WRAPPED = "module."  # what torch's DataParallel puts before every name
+DATA_PARALLEL = "module."  # what torch's DataParallel puts before every name
 PAGE_STARTS = (b"<!doctype", b"<html", b"<?xml", b"<head")
 LFS_START = b"version https://git-lfs"
 ZIP_START, PICKLE_START = b"PK\x03\x04", b"\x80"
@@ -104,12 +45,14 @@ class Checkpoint:
         tensors: weights by the names they have there, without DataParallel's ``module.``.
         settings: text of the settings it was trained with (mmpose writes them), or "".
         joints: names of its outputs in their order (mmpose 1.x writes them), or ().
+        config: entries of ``config.json`` beside the file (Hugging Face, timm); {} where there is none.
     """
 
     path: Path
     tensors: Mapping[str, Tensor]
     settings: str = ""
     joints: tuple[str, ...] = ()
+    config: Mapping[str, Any] = field(default_factory=dict)
 
 
 def read_checkpoint(path: str | Path) -> Checkpoint:
@@ -125,14 +68,26 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     # safetensors: 8 bytes of length, of which no header fills the upper 4, then a JSON object; first, as
     # the length may begin with the byte that pickles begin with
     if start[4:9] == b"\0\0\0\0{":
-        content = _read_safetensors(path)
+        content, _ = read_safetensors(path, AGAIN, finite=False)
     elif start.startswith((ZIP_START, PICKLE_START)):
         content = _unpickle(path)
     else:
         raise InputError(f"{path}: neither a PyTorch checkpoint nor safetensors; is it another file?")
     weights = _weights(path, content)
-    settings, joints = _facts(content.get("meta"))
-    return Checkpoint(path, weights, settings, joints)
+    settings, joints = _training_facts(content.get("meta"))
+    return Checkpoint(path, weights, settings, joints, read_config(path))
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The entries of ``config.json`` beside a file; none where there is no such file.
+
+    Most files come alone, and a ``config.json`` may be anybody's: one that cannot be read is nobody's.
+    """
+    try:
+        content = json.loads((path.parent / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def _start(path: Path) -> bytes:
@@ -152,16 +107,6 @@ def _start(path: Path) -> bytes:
     if start.startswith(LFS_START):
         raise InputError(f"{path}: only points to weights in Git LFS; fetch them by `git lfs pull`")
     return start
-
-
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    try:
-        with safe_open(str(path), "pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError) as error:
-        raise InputError(
-            f"{path}: not a readable safetensors file, perhaps cut short ({error}); {AGAIN}"
-        ) from error
 
 
 def harmless_globals() -> list[Any]:
@@ -195,12 +140,9 @@ def _unpickle(path: Path) -> Any:
             raise InputError(
                 f"{path}: a TorchScript program, not a checkpoint; give the project's checkpoint"
             ) from error
-        raise InputError(f"{path}: cut short or damaged; {AGAIN} ({_first_line(error)})") from error
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0].split(". ")[0] if lines else type(error).__name__
+        lines = str(error).strip().splitlines()
+        reason = lines[0].split(". ")[0] if lines else type(error).__name__
+        raise InputError(f"{path}: cut short or damaged; {AGAIN} ({reason})") from error
 
 
 def _weights(path: Path, content: Any) -> dict[str, Tensor]:
@@ -209,8 +151,11 @@ def _weights(path: Path, content: Any) -> dict[str, Tensor]:
     if isinstance(content, Mapping):
         found = next((content[key] for key in WRAPPERS if isinstance(content.get(key), Mapping)), content)
     if not isinstance(found, Mapping) or not any(isinstance(value, Tensor) for value in found.values()):
+        what = f"a {type(content).__name__}"
+        if isinstance(content, Mapping):
+            what = f"the entries {', '.join(map(repr, list(content)[:5]))}" if content else "nothing"
         raise InputError(
-            f"{path}: no checkpoint: holds {_what(content)} and no weights by name; "
+            f"{path}: no checkpoint: holds {what} and no weights by name; "
             "give the file that the other project loads"
         )
     others = [str(name) for name, value in found.items() if not isinstance(value, Tensor)]
@@ -220,23 +165,20 @@ def _weights(path: Path, content: Any) -> dict[str, Tensor]:
             "save the state dict of the model alone"
         )
     names = [str(name) for name in found]
-    wrapped = all(name.startswith(WRAPPED) for name in names)
-    return {name.removeprefix(WRAPPED) if wrapped else name: found[name] for name in names}
+    wrapped = all(name.startswith(DATA_PARALLEL) for name in names)
+    return {
+        name.removeprefix(DATA_PARALLEL) if wrapped else name: value
+        for name, value in zip(names, found.values(), strict=True)
+    }
 
 
-def _what(content: Any) -> str:
-    if isinstance(content, Mapping):
-        return f"the entries {', '.join(repr(key) for key in list(content)[:5])}" if content else "nothing"
-    return f"a {type(content).__name__}"
-
-
-def _facts(meta: Any) -> tuple[str, tuple[str, ...]]:
+def _training_facts(meta: Any) -> tuple[str, tuple[str, ...]]:
     """mmpose's notes: the text of its settings ("config" in 0.x, "cfg" in 1.x) and the joints (1.x)."""
     if not isinstance(meta, Mapping):
         return "", ()
     settings = next((meta[key] for key in ("cfg", "config") if isinstance(meta.get(key), str)), "")
     dataset = meta.get("dataset_meta")
     names = dataset.get("keypoint_id2name") if isinstance(dataset, Mapping) else None
-    if not isinstance(names, Mapping):
+    if not isinstance(names, Mapping) or not all(isinstance(index, int) for index in names):
         return settings, ()
     return settings, tuple(str(names[index]) for index in sorted(names))

@@ -1,10 +1,18 @@
-"""Masks of Eq. 5: discs around keypoints, bands around limbs."""
+"""The parts of the paper's model: masks, windows, steps (test_paper.py has the equations)."""
 
 import math
 
+import pytest
 import torch
 
-from diffusionpose.models.diffusion_pose import keypoint_mask, skeleton_mask
+from diffusionpose.models.diffusion_pose import (
+    SpatialChannelCrossAttention,
+    cut_windows,
+    join_windows,
+    keypoint_mask,
+    skeleton_mask,
+)
+from diffusionpose.models.zoo import create_model
 
 SIZE = (24, 32)
 ALL = torch.ones(1, 2)
@@ -55,3 +63,30 @@ def test_batch_equals_single():
     together = skeleton_mask(points, limbs, SIZE, 2.0, visible)
     singles = [skeleton_mask(points[i : i + 1], limbs, SIZE, 2.0, visible[i : i + 1]) for i in range(6)]
     assert torch.equal(together, torch.cat(singles))
+
+
+def test_windows_are_cut_and_joined():
+    feature = torch.randn(2, 3, 14, 21)
+    windows = cut_windows(feature, 7)
+    assert torch.equal(windows[1], feature[0, :, :7, 7:14])
+    assert torch.equal(join_windows(windows, 2, 3), feature)
+
+
+@pytest.mark.parametrize("channels", [24, 32, 96])
+def test_attention_takes_maps_of_any_size(channels):
+    attention = SpatialChannelCrossAttention(channels)
+    q, k = torch.randn(2, 1, channels, 9, 12).unbind(0)
+    assert attention(q, k, k).shape == q.shape
+
+
+def test_encode_and_step_are_all_of_algorithm_2():
+    """The two parts that are exported; the loop and the reading of keypoints lie outside."""
+    torch.manual_seed(0)
+    model = create_model("diffusionpose_tiny", "crowdpose", input_size=(48, 64)).eval()
+    images = torch.randint(0, 256, (2, 3, 64, 48), dtype=torch.uint8)
+    with torch.no_grad():
+        x_fea, hm = model.encode(images)
+        for _ in range(2):
+            hm = model.step(x_fea, hm, model.codec.decode(hm, "argmax")[0])
+        assert torch.equal(hm, model(images, steps=2))
+    assert x_fea.shape[2:] == hm.shape[2:]

@@ -1,15 +1,16 @@
-"""ViTPose of other projects: heatmaps of transformers' network and of the published forward pass."""
+"""Every known layout: outputs of the original network, every weight in its place."""
 
 import pytest
+import timm
 import torch
 from safetensors.torch import save_file
-from timm import create_model as create_timm
 from torch.nn import functional as F
+from torchvision.models import resnet50
 from transformers import VitPoseBackboneConfig, VitPoseConfig, VitPoseForPoseEstimation
 
 from diffusionpose.errors import InputError
-from diffusionpose.models.imports.convert import import_weights
-from diffusionpose.models.imports.layouts import save_encoder
+from diffusionpose.models.checkpoints import load_model, save_model
+from diffusionpose.models.imports.convert import ImportedEncoder, ImportedModel, import_weights
 from diffusionpose.models.zoo import create_model
 
 MEAN = torch.tensor([0.485, 0.456, 0.406])[:, None, None]
@@ -22,6 +23,186 @@ def crops(count=2):
     return torch.randint(
         0, 256, (count, 3, 96, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(3)
     )
+
+
+# --- HRNet ---
+
+
+def timm_branch(weights, images):
+    """The stride-4 branch after stage 4 of timm's classifier, which has the official trunk."""
+    network = timm.create_model("hrnet_w32").eval()
+    missing = network.load_state_dict(weights, strict=False).missing_keys
+    assert not [
+        name for name in missing if name.startswith(("conv", "bn", "layer", "transition", "stage2", "stage3"))
+    ]
+    x = (images / 255 - MEAN) / STD
+    x = network.act1(network.bn1(network.conv1(x)))
+    x = network.act2(network.bn2(network.conv2(x)))
+    return network.stages(x)[0]
+
+
+def test_the_names_written_down_here_are_those_of_timms_network(shapes):
+    with torch.device("meta"):
+        known = timm.create_model("hrnet_w32").state_dict()
+    assert {n: shape for n, shape in shapes("hrnet").items() if not n.startswith("final_layer")} == {
+        n: tuple(v.shape)
+        for n, v in known.items()
+        if n.startswith(("conv", "bn", "layer1", "transition", "stage"))
+        and not n.startswith(tuple(f"stage4.2.fuse_layers.{i}" for i in (1, 2, 3)))
+    }
+
+
+def test_official_pose_weights_give_the_original_heatmaps(published, saved, tmp_path):
+    weights = published("hrnet")
+    imported = import_weights(saved(weights), "hrnet_w32", input_size=SIZE)
+    assert isinstance(imported, ImportedModel)
+    with torch.no_grad():
+        feature = timm_branch({n: v for n, v in weights.items() if "final_layer" not in n}, crops())
+        expected = F.conv2d(feature, weights["final_layer.weight"], weights["final_layer.bias"])
+        assert expected.std() > 0.1
+        assert (imported.model(crops()) - expected).abs().max() < 1e-4 * expected.abs().max()
+    save_model(imported.model, tmp_path / "out.safetensors")
+    with torch.no_grad():
+        assert torch.equal(load_model(tmp_path / "out.safetensors")(crops()), imported.model(crops()))
+
+
+@pytest.mark.parametrize(
+    ("layout", "head"), [("hrnet mmpose 0", "keypoint_head."), ("hrnet mmpose 1", "head.")]
+)
+def test_every_weight_of_mmpose_arrives(published, saved, layout, head):
+    """Without the counters that old files lack, wrapped by DataParallel, with the copies that mmcv keeps."""
+    weights = {n: v for n, v in published(layout).items() if "num_batches" not in n}
+    copies = {f"ema_{name.replace('.', '_')}": value[:1] for name, value in weights.items()}
+    wrapped = {f"module.{name}": value for name, value in (weights | copies).items()}
+    file = saved({"epoch": 209, "state_dict": wrapped, "optimizer": {"lr": 1e-5}})
+    imported = import_weights(file, "hrnet_w32", input_size=SIZE)
+    own = {n: v for n, v in imported.model.state_dict().items() if "num_batches" not in n}
+    for name in ("conv1.weight", "transition3.3.0.0.weight", "stage4.2.fuse_layers.0.3.1.running_var"):
+        assert torch.equal(own[f"encoder.backbone.{name}"], weights[f"backbone.{name}"])
+    for part in ("weight", "bias"):
+        assert torch.equal(own[f"head.{part}"], weights[f"{head}final_layer.{part}"])
+    # no two weights of a file are alike, so equal sets of sums mean that none is lost or taken twice
+    sums = [
+        sorted(v.double().sum().item() for n, v in d.items() if n not in ("mean", "std"))
+        for d in (own, weights)
+    ]
+    assert sums[0] == sums[1]
+    assert torch.allclose(own["mean"], 255 * MEAN)
+    assert any(f"{len(copies)} weights, a second copy of all weights" in note for note in imported.notes)
+
+
+def test_imagenet_weights_of_timm_become_an_encoders(tmp_path):
+    torch.manual_seed(0)
+    network = timm.create_model("hrnet_w32")
+    weights = {
+        n: v + 0.05 * torch.rand_like(v) if v.ndim == 1 else v for n, v in network.state_dict().items()
+    }
+    save_file(weights, tmp_path / "model.safetensors")
+    imported = import_weights(tmp_path / "model.safetensors", "diffusionpose_hrnet_w32")
+    assert isinstance(imported, ImportedEncoder)
+    imported.save(tmp_path / "encoder.safetensors")
+    model = create_model(
+        "hrnet_w32", "coco", input_size=SIZE, encoder_weights=tmp_path / "encoder.safetensors"
+    ).eval()
+    with torch.no_grad():
+        expected = timm_branch(weights, crops())
+        ours = model.encoder(model.normalise(crops()))
+    assert (ours - expected).abs().max() < 1e-4 * expected.abs().max()
+    assert model.encoder.mean == (0.485, 0.456, 0.406)
+
+
+def test_official_imagenet_files_become_an_encoders(hollow, saved):
+    weights = hollow("hrnet imagenet")
+    imported = import_weights(saved(weights), "hrnet_w32")
+    assert imported.notes == [
+        "left out: 78 weights, the coarser outputs of the last fusion, which our encoder does without",
+        "left out: 126 weights, the classifier of ImageNet",
+    ]
+    assert imported.tensors.keys() == {
+        n for n in weights if n.startswith(("conv", "bn", "layer1", "transition", "stage"))
+    } - {n for n in weights if n.startswith(tuple(f"stage4.2.fuse_layers.{i}" for i in (1, 2, 3)))}
+    # hrnet_w32-36af842e.pth of the pose repository calls its classifier "head"
+    head = {n.replace("incre_modules", "head.0"): value for n, value in weights.items()}
+    again = import_weights(saved(head), "hrnet_w32")
+    assert again.tensors.keys() == imported.tensors.keys()
+
+
+def test_normalisation_comes_from_timms_config(hollow, saved, tmp_path):
+    config = (
+        '{"architecture": "hrnet_w32", "pretrained_cfg": {"mean": [0.5, 0.4, 0.3], "std": [0.1, 0.2, 0.3]}}'
+    )
+    (tmp_path / "config.json").write_text(config)
+    imported = import_weights(saved(hollow("hrnet imagenet")), "hrnet_w32")
+    assert (imported.mean, imported.std) == ((0.5, 0.4, 0.3), (0.1, 0.2, 0.3))
+    (tmp_path / "config.json").write_text(config.replace("hrnet_w32", "resnet50"))
+    assert import_weights(tmp_path / "weights.pth", "hrnet_w32").mean == (0.485, 0.456, 0.406)
+    (tmp_path / "config.json").write_text(config.replace("0.4, 0.3]", "0.4]"))
+    with pytest.raises(InputError, match=r"config.json: mean and std of pretrained_cfg must be three"):
+        import_weights(tmp_path / "weights.pth", "hrnet_w32")
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("skeleton", "coco"), ("input_size", SIZE), ("unbiased", True)]
+)
+def test_an_encoder_takes_no_options_of_a_pose_model(hollow, saved, option, value):
+    with pytest.raises(InputError, match="without a pose head: leave out --"):
+        import_weights(saved(hollow("hrnet imagenet")), "hrnet_w32", **{option: value})
+
+
+# --- SimpleBaseline ---
+
+
+def original(weights, images):
+    """The published network on pictures in the order of colours it was trained on."""
+    network = resnet50().eval()
+    trunk = {n: v for n, v in weights.items() if not n.startswith(("deconv", "final"))}
+    assert network.load_state_dict(trunk, strict=False).missing_keys == ["fc.weight", "fc.bias"]
+    x = (images / 255 - MEAN) / STD
+    x = network.maxpool(network.relu(network.bn1(network.conv1(x))))
+    x = network.layer4(network.layer3(network.layer2(network.layer1(x))))
+    for i in (0, 3, 6):
+        x = F.conv_transpose2d(x, weights[f"deconv_layers.{i}.weight"], stride=2, padding=1)
+        mean, var, scale, shift = (
+            weights[f"deconv_layers.{i + 1}.{part}"]
+            for part in ("running_mean", "running_var", "weight", "bias")
+        )
+        x = torch.relu(F.batch_norm(x, mean, var, scale, shift))
+    return F.conv2d(x, weights["final_layer.weight"], weights["final_layer.bias"])
+
+
+@pytest.mark.parametrize("bgr", [None, False])
+def test_official_weights_give_the_original_heatmaps(published, saved, bgr):
+    weights = published("simplebaseline")
+    imported = import_weights(saved(weights), "simplebaseline_r50", input_size=SIZE, bgr=bgr)
+    with torch.no_grad():
+        expected = original(weights, crops() if bgr is False else crops().flip(1))
+        assert expected.std() > 0.1
+        assert (imported.model(crops()) - expected).abs().max() < 1e-4 * expected.abs().max()
+    assert any("BGR" in note for note in imported.notes) == (bgr is not False)
+
+
+@pytest.mark.parametrize(("layout", "head"), [("mmpose 0", "keypoint_head."), ("mmpose 1", "head.")])
+def test_mmposes_weights_give_the_original_heatmaps(published, saved, layout, head):
+    weights = published(f"simplebaseline {layout}")
+    model = import_weights(saved({"state_dict": weights}), "simplebaseline_r50", input_size=SIZE).model
+    plain = {name.removeprefix("backbone.").removeprefix(head): value for name, value in weights.items()}
+    with torch.no_grad():
+        expected = original(plain, crops())
+        assert (model(crops()) - expected).abs().max() < 1e-4 * expected.abs().max()
+
+
+def test_torchvisions_resnet_becomes_an_encoders(published, saved):
+    weights = published("resnet imagenet")
+    assert {n: v.shape for n, v in weights.items()} == {
+        n: v.shape for n, v in resnet50().state_dict().items()
+    }
+    imported = import_weights(saved(weights), "simplebaseline_r50")
+    assert isinstance(imported, ImportedEncoder)
+    assert imported.tensors.keys() == weights.keys() - {"fc.weight", "fc.bias"}
+    assert imported.notes == ["left out: 2 weights, the classifier of ImageNet"]
+
+
+# --- ViTPose ---
 
 
 def hugging_face(simple, joints=17, experts=1):
@@ -209,11 +390,11 @@ def test_vitpose_plus_is_refused_by_name(tmp_path):
 
 def test_a_classifier_becomes_an_encoders_for_any_input_size(saved, tmp_path):
     torch.manual_seed(0)
-    source = create_timm("vit_small_patch16_224.dino", num_classes=10)
+    source = timm.create_model("vit_small_patch16_224.dino", num_classes=10)
     weights = {n: v + 0.1 for n, v in source.state_dict().items()} | {"mask_token": torch.zeros(1, 1, 384)}
     imported = import_weights(saved({"model": weights}), "diffusionpose_vit_s")
     assert imported.tensors.keys() == weights.keys() - {"head.weight", "head.bias", "mask_token"}
-    save_encoder(imported, tmp_path / "encoder.safetensors")
+    imported.save(tmp_path / "encoder.safetensors")
     backbone = create_model(
         "vitpose_s", input_size=(224, 224), encoder_weights=tmp_path / "encoder.safetensors"
     ).encoder.backbone

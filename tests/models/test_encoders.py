@@ -1,18 +1,77 @@
-"""ViTPose: its encoder takes classifiers' weights, its decoders are the published ones."""
+"""Encoders: timm's networks cut and joined, ViTPose's transformer, MoveNet."""
+
+from typing import Any
 
 import pytest
+import timm
 import torch
 from safetensors.torch import save_file
-from timm import create_model as create_timm
+from torch import nn
 from torch.nn import functional as F
 
 from diffusionpose.errors import InputError
-from diffusionpose.models.encoders import RaisedEncoder
-from diffusionpose.models.heads import SimpleDecoder, ViTEncoder
+from diffusionpose.models.encoders import (
+    HEAD_CHANNELS,
+    Convolution,
+    HRNetEncoder,
+    MobileNetPyramid,
+    MoveNetEncoder,
+    RaisedEncoder,
+    Separable,
+    ViTEncoder,
+)
+from diffusionpose.models.weight_files import read_safetensors
 from diffusionpose.models.zoo import create_model
 
+HRNET = "hrnet_w18_small"  # the same code as W48, in a fraction of the time
 SHALLOW = {"depth": 2, "embed_dim": 48, "num_heads": 3}
 NAME = "vit_small_patch16_224.dino"
+
+# --- HRNet ---
+
+
+@pytest.fixture
+def whole() -> Any:
+    torch.manual_seed(0)
+    return timm.create_model(HRNET, pretrained=False).eval()
+
+
+def test_hrnet_cut_after_stage_3_is_the_whole_networks_finest_branch(whole, tmp_path):
+    save_file(whole.state_dict(), tmp_path / "hrnet.safetensors")
+    encoder = HRNetEncoder(HRNET, stages=3).eval()
+    encoder.load_backbone(tmp_path / "hrnet.safetensors")
+    branches = []
+    whole.stage3.register_forward_hook(lambda module, inputs, output: branches.extend(output))
+    x = torch.randn(2, 3, 64, 96)
+    with torch.no_grad():
+        whole(x)
+        feature = encoder(x)
+    assert feature.shape == (2, encoder.channels, 16, 24)
+    assert torch.allclose(feature, branches[0], atol=1e-5 * branches[0].abs().max())
+
+
+def test_weights_of_another_hrnet_are_an_error(tmp_path):
+    save_file(timm.create_model("hrnet_w18_small_v2").state_dict(), tmp_path / "other.safetensors")
+    with pytest.raises(InputError, match=r"other\.safetensors: does not fit the backbone"):
+        HRNetEncoder("hrnet_w18_small").load_backbone(tmp_path / "other.safetensors")
+
+
+@pytest.mark.parametrize("stages", [3, 4])
+def test_every_parameter_of_hrnet_gets_a_gradient(stages):
+    encoder = HRNetEncoder(HRNET, stages=stages)
+    encoder(torch.randn(2, 3, 64, 64)).square().sum().backward()
+    assert [n for n, p in encoder.named_parameters() if p.grad is None] == []
+
+
+def test_w48_after_stage_3_is_much_smaller_than_the_whole():
+    with torch.device("meta"):
+        encoder = HRNetEncoder("hrnet_w48", stages=3)
+    assert encoder.channels == 48
+    # of the 63.6 M of HRNet-W48, TransPose-H/A6 (17.5 M) leaves 16.7 M to its encoder
+    assert sum(p.numel() for p in encoder.parameters()) / 1e6 == pytest.approx(16.7, abs=0.05)
+
+
+# --- ViTPose's transformer ---
 
 
 def images(count=2, height=96, width=64):
@@ -22,7 +81,7 @@ def images(count=2, height=96, width=64):
 def test_feature_is_the_transformers_on_a_padded_picture():
     torch.manual_seed(0)
     encoder = ViTEncoder(NAME, (64, 96), **SHALLOW).eval()
-    plain = create_timm(
+    plain = timm.create_model(
         NAME, num_classes=0, global_pool="", class_token=False, img_size=(96, 64), **SHALLOW
     ).eval()
     plain.load_state_dict(encoder.backbone.state_dict())
@@ -37,7 +96,7 @@ def test_feature_is_the_transformers_on_a_padded_picture():
 
 def test_a_classifiers_weights_fit_any_input_size(tmp_path):
     torch.manual_seed(0)
-    source = create_timm(NAME, img_size=224, **SHALLOW)
+    source = timm.create_model(NAME, img_size=224, **SHALLOW)
     torch.nn.init.normal_(source.cls_token)
     torch.nn.init.normal_(source.pos_embed)
     save_file(source.state_dict(), tmp_path / "vit.safetensors")
@@ -67,14 +126,12 @@ def test_a_kernel_of_14_pixels_gets_a_border_of_zeros():
 
 
 def test_weights_of_another_transformer_are_refused(tmp_path):
-    save_file(create_timm(NAME, depth=2).state_dict(), tmp_path / "vit.safetensors")
+    save_file(timm.create_model(NAME, depth=2).state_dict(), tmp_path / "vit.safetensors")
     with pytest.raises(InputError, match="does not fit the backbone"):
         ViTEncoder(NAME, (64, 96), **SHALLOW).load_backbone(tmp_path / "vit.safetensors")
 
 
 def test_weights_of_other_heads_are_refused_before_they_are_fetched(monkeypatch):
-    import timm
-
     make = timm.create_model
 
     def watched(name, pretrained=False, **options):
@@ -94,17 +151,6 @@ def test_registers_are_no_option():
 def test_a_size_without_whole_patches_is_refused():
     with pytest.raises(InputError, match="72x96 is no multiple of the transformer's patch, 16"):
         create_model("vitpose_s", input_size=(72, 96), encoder=SHALLOW)
-
-
-def test_the_simple_decoder():
-    torch.manual_seed(0)
-    decoder = SimpleDecoder(6, 3)
-    torch.nn.init.normal_(decoder.conv.weight)
-    feature = torch.randn(2, 6, 4, 3)
-    doubled = torch.nn.Upsample(scale_factor=4, mode="bilinear")(feature.clamp_min(0))
-    expected = F.conv2d(F.pad(doubled, (1, 1, 1, 1)), decoder.conv.weight)
-    assert torch.allclose(decoder(feature), expected, atol=1e-5)
-    assert expected.shape == (2, 3, 16, 12)
 
 
 @pytest.mark.parametrize(
@@ -160,3 +206,46 @@ def test_the_normalisation_of_a_weights_file_is_that_of_the_model_around_it(tmp_
         )
         assert model.mean.flatten().tolist() == [127.5] * 3
         assert model.std.flatten().tolist() == [63.75] * 3
+
+
+# --- MoveNet ---
+
+
+@pytest.mark.parametrize(("name", "width"), [("thunder", 1.75), ("multipose", 1.5)])
+def test_movenets_pyramid_and_heads_give_the_original_outputs(data_dir, name, width):
+    """The check files hold what Google's graph gives, in float16."""
+    folder = data_dir / "pose_init"
+    weights, _ = read_safetensors(folder / f"movenet_{name}.fp16.safetensors")
+    check, _ = read_safetensors(folder / f"movenet_{name}_check.safetensors")
+    pyramid = MobileNetPyramid(width).eval()
+    pyramid.load_state_dict({n: v for n, v in weights.items() if not n.startswith("heads.")})
+    with torch.no_grad():
+        features = pyramid(check["images"])
+        assert (features - check["features"]).abs().max() < 2e-3 * check["features"].abs().max()
+        for head in sorted({n.split(".")[1] for n in weights if n.startswith("heads.")}):
+            own = {n.removeprefix(f"heads.{head}."): v for n, v in weights.items() if f"heads.{head}." in n}
+            outputs = own["1.conv.weight"].shape[0]
+            parts = nn.Sequential(Separable(24, HEAD_CHANNELS), Convolution(HEAD_CHANNELS, outputs)).eval()
+            parts.load_state_dict(own)
+            assert (parts(features) - check[head]).abs().max() < 2e-3 * check[head].abs().max()
+
+
+def test_a_movenet_file_is_weights_of_the_encoder(data_dir):
+    file = data_dir / "pose_init" / "movenet_thunder.fp16.safetensors"
+    weights, _ = read_safetensors(file)
+    encoder = MoveNetEncoder()
+    encoder.load_backbone(file)
+    head = encoder.backbone.features.pointwise.conv.weight
+    assert torch.equal(head, weights["heads.kpt_heatmap.0.pointwise.conv.weight"])
+    assert (encoder.channels, encoder.stride, encoder.mean) == (96, 4, (0.5, 0.5, 0.5))
+
+
+def test_frozen_blocks_are_not_trained_and_the_rest_is():
+    encoder = MoveNetEncoder(width=0.5, frozen=6)
+    encoder(torch.rand(1, 3, 64, 64)).sum().backward()
+    trained = {n for n, p in encoder.named_parameters() if p.grad is not None}
+    assert trained == {n for n, p in encoder.named_parameters() if p.requires_grad}
+    early = tuple(f"backbone.pyramid.{part}." for part in ("stem", *(f"blocks.{i}" for i in range(6))))
+    assert trained == {n for n, _ in encoder.named_parameters() if not n.startswith(early)}
+    with pytest.raises(ValueError, match="17 blocks"):
+        MobileNetPyramid(1.0, frozen=18)
