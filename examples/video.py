@@ -8,11 +8,11 @@ import sys
 from pathlib import Path
 
 from diffusionpose import PoseEstimator
-from diffusionpose.runtime.video.posing import VideoPoses
+from diffusionpose.runtime.video.following import VideoPoses
 from diffusionpose.runtime.video.reading import VideoFile
 
 estimator = PoseEstimator.from_pretrained(detector="auto")
-head = estimator.model.skeleton.joints.index("head")
+head = estimator.skeleton.joints.index("head")
 with VideoFile(Path(sys.argv[1])) as video:
     poses = VideoPoses(estimator, rate=float(video.facts.rate))
     for frame, persons in poses(video):

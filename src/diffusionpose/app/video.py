@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import time
 from collections.abc import Generator, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,6 +21,7 @@ from diffusionpose.app.options import (
     Detector,
     Device,
     Flip,
+    Joints,
     Steps,
     Weights,
     ends_digest,
@@ -27,6 +29,7 @@ from diffusionpose.app.options import (
     make_folder,
     say,
     weights_stamp,
+    write_by,
 )
 from diffusionpose.app.predict import BY_DETECTOR
 from diffusionpose.errors import InputError
@@ -35,28 +38,30 @@ from diffusionpose.journal import Journal
 if TYPE_CHECKING:
     from diffusionpose.runtime.boxes import PeopleFile
     from diffusionpose.runtime.estimator import PoseEstimator
-    from diffusionpose.runtime.video.following import Person
-    from diffusionpose.runtime.video.reading import Camera, Frame, VideoFile
+    from diffusionpose.runtime.video.following import FrameResult
+    from diffusionpose.runtime.video.reading import OpenedVideo
 
 
 @dataclass(frozen=True)
 class VideoCommand:
-    """Find the poses of the people in a video, and follow each person through it.
+    """Find the poses of the people in videos, and follow each person through them.
 
     Writes OUT.mp4, the video with its poses drawn (its times and its sound stay as they are), and
     OUT.jsonl beside it, one line a frame: {"frame", "time", "persons": [{"id", "box", "score",
-    "keypoints"}]}, the keypoints as x, y, score of each joint. Lines are written as they are found; the
-    same command again goes on where an interrupted one stopped. Frames that cannot be decoded are left
-    out and reported, and the exit status is then 1.
+    "keypoints"}], "joints"}, the keypoints as x, y, score of each of the joints. Lines are written as they
+    are found; the same command again goes on where an interrupted one stopped. Frames that cannot be
+    decoded leave a gap in the numbers and are reported, and the exit status is then 1.
 
-    IN may be a camera: 0, /dev/video0, or video=NAME on Windows; Ctrl-C ends the recording.
-    Needs the extra: pip install 'diffusionpose[video]'.
+    IN may be a camera (0, /dev/video0, or video=NAME on Windows) or a stream (rtsp://..., http://...); Ctrl-C
+    ends the recording. Needs the extra: pip install 'diffusionpose[video]'.
     """
 
-    source: tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="IN")]]
-    """A video file, or a camera."""
+    sources: tyro.conf.Positional[
+        Annotated[tuple[str, ...], tyro.conf.arg(metavar="IN...", help_behavior_hint="")]
+    ]
+    """Video files, a camera or a stream."""
     output: Annotated[Path, tyro.conf.arg(metavar="OUT.mp4")]
-    """The video to write; OUT.jsonl is written beside it."""
+    """The video to write; or a folder, for the results of several, each with its own name."""
     detector: Detector = "auto"
     box_score: BoxScore = 0.3
     detect_every: Annotated[int | None, tyro.conf.arg(metavar="N", help_behavior_hint="(default: 1)")] = None
@@ -67,9 +72,13 @@ class VideoCommand:
     """Smooth the joints over time: less jitter, hardly any delay."""
     from_last: tyro.conf.FlagCreatePairsOff[bool] = False
     """Start the diffusion at a person's last pose instead of the coarse heatmaps."""
+    csv: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Write OUT.csv, too: a row for each frame, person and joint."""
     max_frames: Annotated[int | None, tyro.conf.arg(metavar="N", help_behavior_hint="(default: all)")] = None
     """Stop after so many frames."""
     weights: Weights = None
+    skeleton: Joints = None
+    """Joints of the poses, where the model has more: coco or crowdpose."""
     steps: Steps = None
     decode: Decode = "dark"
     flip: Flip = True
@@ -77,46 +86,73 @@ class VideoCommand:
     batch_size: BatchSize = None
 
     def run(self) -> int:
-        """Find, follow, draw, write; 0 if the whole video could be used."""
-        self._check()
+        """Find, follow, draw, write; 0 if all of every video could be used."""
+        outputs = self._outputs()
+        self._check(outputs)
         from diffusionpose.app.options import EstimatorOptions
-        from diffusionpose.runtime.boxes import PeopleFile
+        from diffusionpose.runtime.boxes import PeopleFile, told
+        from diffusionpose.runtime.video.reading import check_extra, open_video
 
-        with ExitStack() as stack:
-            source = self._open_source()
-            stack.callback(source.close)
-            boxes = None if self.boxes is None else PeopleFile(self.boxes)
-            return _Job(self, source, EstimatorOptions.of(self).make(say), boxes).run()
+        check_extra()
+        boxes = None if self.boxes is None else PeopleFile(self.boxes)
+        if boxes is not None:
+            for message in [*told(boxes.notes), *boxes.problems]:
+                say(message)
+        estimator: PoseEstimator | None = None
+        failed = bool(boxes is not None and boxes.problems)
+        for name, output in zip(self.sources, outputs, strict=True):
+            try:
+                with open_video(name, self.max_frames) as source:
+                    estimator = estimator or EstimatorOptions.of(self).make(say)
+                    failed |= _Job(self, name, output, source, estimator, boxes).run()
+            except InputError as error:
+                if len(self.sources) == 1:
+                    raise
+                say(str(error))
+                failed = True
+        return int(failed)
 
-    def _check(self) -> None:
+    def _outputs(self) -> list[Path]:
+        """The mp4 of each source."""
+        if not self.sources:
+            raise InputError("video: name at least one video file, camera or stream (--help explains)")
+        named, folder = self.output.suffix.lower() == ".mp4", self.output.is_dir()
+        if len(self.sources) == 1 and named and not folder:
+            return [self.output]
+        if named or (self.output.suffix and not folder):
+            raise InputError(f"--output {self.output}: name an .mp4 file for one video, a folder for several")
+        stems: dict[str, int] = {}
+        outputs = []
+        for name in self.sources:
+            stem = re.sub(r"[^\w.-]+", "_", Path(name).stem) or "video"
+            stems[stem.lower()] = count = stems.get(stem.lower(), 0) + 1
+            outputs.append(self.output / f"{stem if count == 1 else f'{stem}_{count}'}.mp4")
+        return outputs
+
+    def _check(self, outputs: list[Path]) -> None:
         """InputError where results could not be written, or an option makes no sense."""
-        if self.output.suffix.lower() != ".mp4" or self.output.is_dir():
-            raise InputError(f"--output {self.output}: name an .mp4 file")
         if self.boxes and self.detector != "auto":
             raise InputError("--boxes and --detector exclude each other; leave one out")
+        if self.boxes and len(self.sources) > 1:
+            raise InputError("--boxes: are of one video; give videos with boxes one by one")
         if self.detect_every is not None and self.detect_every < 1:
             raise InputError(f"--detect-every {self.detect_every}: must be 1 (each frame) or more")
         if self.max_frames is not None and self.max_frames < 1:
             raise InputError(f"--max-frames {self.max_frames}: must be 1 or more")
-        if Path(self.source).resolve() == self.output.resolve():
-            raise InputError(f"--output {self.output}: is the video itself; name another")
-        make_folder(self.output.parent)
+        written = {output.resolve(): output for output in outputs}
+        for name in self.sources:
+            if (output := written.get(Path(name).resolve())) is not None:
+                raise InputError(f"--output {output}: is the video itself; name another")
+        make_folder(outputs[0].parent)
 
-    def _open_source(self) -> VideoFile | Camera:
-        from diffusionpose.runtime.video.reading import Camera, VideoFile, is_camera
-
-        if is_camera(self.source) and not Path(self.source).is_file():
-            return Camera(self.source, self.max_frames)
-        return VideoFile(Path(self.source), self.max_frames)
-
-    def identity(self, estimator: PoseEstimator) -> dict[str, Any]:
+    def identity(self, name: str, estimator: PoseEstimator) -> dict[str, Any]:
         """All that decides what is found in a frame, for the journal."""
         from diffusionpose import __version__
 
-        options = ("detect_every", "smooth", "from_last", "max_frames", "steps", "decode", "flip")
+        options = ("detect_every", "smooth", "from_last", "max_frames", "skeleton", "steps", "decode", "flip")
         return {
             "version": __version__,
-            "video": ends_digest(Path(self.source)),
+            "video": ends_digest(Path(name)),
             "weights": weights_stamp(self.weights),
             "boxes": file_digest(self.boxes)
             if self.boxes
@@ -126,49 +162,55 @@ class VideoCommand:
         }
 
 
+@dataclass(frozen=True)
 class _Job:
-    """One run over a video."""
+    """One run over one video."""
 
-    def __init__(
-        self,
-        command: VideoCommand,
-        source: VideoFile | Camera,
-        estimator: PoseEstimator,
-        boxes: PeopleFile | None,
-    ) -> None:
-        self.command = command
-        self.source = source
-        self.estimator = estimator
-        self.boxes = boxes
-        self.ids: set[int] = set()
+    command: VideoCommand
+    name: str
+    output: Path
+    source: OpenedVideo
+    estimator: PoseEstimator
+    boxes: PeopleFile | None
 
-    def run(self) -> int:
-        """Find, follow, draw, write."""
-        start, count = time.perf_counter(), 0
+    def run(self) -> bool:
+        """Find, follow, draw, write; whether something was wrong."""
+        start, count, last = time.perf_counter(), 0, -1
+        ids: set[int] = set()
         with (
             _stopping(self.source),
             closing(self._written()) as written,
             tqdm(written, total=self.source.facts.frames, unit="frame", disable=None) as bar,
         ):
             for frame, persons in bar:
-                self.ids.update(person.id for person in persons)
-                count = frame.index + 1
-        seconds, output = time.perf_counter() - start, self.command.output
+                ids.update(person.id for person in persons)
+                count, last = count + 1, frame.index
+        files = [self.output, self.output.with_suffix(".jsonl")]
+        if self.command.csv:
+            files.append(self._write_csv())
+        seconds = time.perf_counter() - start
         print(
-            f"{count} frames, {len(self.ids)} persons, {seconds:.1f} s ({count / seconds:.1f} frames/s): "
-            f"{output}, {output.with_suffix('.jsonl')}"
+            f"{count} frame{'s' * (count != 1)}, {len(ids)} person{'s' * (len(ids) != 1)}, {seconds:.1f} s "
+            f"({count / seconds:.1f} frames/s): {', '.join(map(str, files))}"
         )
-        for problem in self.source.problems:
+        problems = list(self.source.problems)
+        if self.boxes is not None and (others := sorted(self.boxes.frames() - set(range(last + 1)))):
+            problems.append(
+                f"{self.boxes.path}: the video has no frame {others[0]} ({len(others)} such entries)"
+            )
+        for problem in problems:
             say(problem)
-        return 1 if self.source.problems else 0
+        return bool(problems)
 
-    def _written(self) -> Generator[tuple[Frame, list[Person]]]:
+    def _written(self) -> Generator[FrameResult]:
         """Each frame and its persons, once they are on the disk; after the last, the files are finished."""
         from diffusionpose.runtime.people import WholeImage
-        from diffusionpose.runtime.video.posing import VideoPoses
+        from diffusionpose.runtime.video.following import VideoPoses
         from diffusionpose.runtime.video.writing import draw_video
 
         command = self.command
+        if self.boxes is not None and not self.boxes.frames():
+            raise InputError(f'{self.boxes.path}: names no frame; give frames by number, {{"0": [[...]]}}')
         poses = VideoPoses(
             self.estimator,
             float(self.source.facts.rate),
@@ -177,27 +219,35 @@ class _Job:
             smooth=command.smooth,
             from_last=command.from_last,
         )
-        boxes = bool(self.boxes) or not isinstance(self.estimator.detector, WholeImage)
+        boxes = self.boxes is not None or not isinstance(self.estimator.detector, WholeImage)
         journal = None if self.source.live else self._journal
-        return draw_video(self.source, poses, command.output, boxes=boxes, journal=journal)
+        return draw_video(self.source, poses, self.output, boxes=boxes, journal=journal)
 
     def _journal(self) -> Journal:
         """What an interrupted run of this command left, or a new one."""
-        path = self.command.output.with_name(f".{self.command.output.name}.journal")
-        return Journal(path, self.command.identity(self.estimator))
+        path = self.output.with_name(f".{self.output.name}.journal")
+        return Journal(path, self.command.identity(self.name, self.estimator))
+
+    def _write_csv(self) -> Path:
+        from diffusionpose.poses import write_csv
+        from diffusionpose.runtime.video.writing import line_rows
+
+        path = self.output.with_suffix(".csv")
+        rows = line_rows(self.output.with_suffix(".jsonl"), Path(self.name).name)
+        write_by(path, lambda part: write_csv(part, rows))
+        return path
 
 
 @contextmanager
-def _stopping(source: VideoFile | Camera) -> Iterator[None]:
-    """Let Ctrl-C end a camera's recording, once; a second one stops the program as usual."""
-    stop = getattr(source, "stop", None)
-    if stop is None:
+def _stopping(source: OpenedVideo) -> Iterator[None]:
+    """Let Ctrl-C end a live recording, once; a second one stops the program as usual."""
+    if not source.live:
         yield
         return
 
     def end(*_: object) -> None:
         signal.signal(signal.SIGINT, before)
-        stop()
+        source.stop()
 
     before = signal.signal(signal.SIGINT, end)
     try:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from diffusionpose.errors import InputError
-from diffusionpose.runtime.video.reading import Camera, is_camera
+from diffusionpose.runtime.video.reading import LiveVideo, is_live
 
 from .conftest import squares
 
@@ -16,7 +16,7 @@ class Device:
     """In the place of a camera: uneven times that begin anywhere, and no end."""
 
     def __init__(self, lost_after: int | None = None) -> None:
-        self.streams = SimpleNamespace(video=[SimpleNamespace(average_rate=15)])
+        self.streams = SimpleNamespace(video=[SimpleNamespace(average_rate=Fraction(15))])
         self.lost_after = lost_after
         self.closed = False
 
@@ -35,7 +35,7 @@ class Device:
 
 
 def test_frames_have_the_cameras_times() -> None:
-    with Camera("0", device=(device := Device()), max_frames=6) as camera:
+    with LiveVideo("0", container=(device := Device()), max_frames=6) as camera:
         frames = list(camera)
     assert camera.live
     assert camera.facts.rate == 15
@@ -47,7 +47,7 @@ def test_frames_have_the_cameras_times() -> None:
 
 
 def test_it_ends_when_it_is_told() -> None:
-    camera, count = Camera("0", device=Device()), 0
+    camera, count = LiveVideo("0", container=Device()), 0
     for frame in camera:
         count += 1
         if frame.index == 4:
@@ -57,22 +57,25 @@ def test_it_ends_when_it_is_told() -> None:
 
 
 def test_a_lost_camera_is_a_problem_not_a_crash() -> None:
-    camera = Camera("0", device=Device(lost_after=3))
+    camera = LiveVideo("0", container=Device(lost_after=3))
     assert len(list(camera)) == 3
     assert "was lost after 3 frames" in camera.problems[0]
 
 
 def test_names_of_cameras() -> None:
-    assert all(is_camera(name) for name in ("0", "12", "/dev/video0", "video=Integrated Camera"))
-    assert not any(is_camera(name) for name in ("clip.mp4", "0.mp4", "/dev/sda", "./0", ""))
+    assert all(
+        is_live(name)
+        for name in ("0", "12", "/dev/video0", "video=Integrated Camera", "rtsp://u:p@h/1", "http://h/a.mp4")
+    )
+    assert not any(is_live(name) for name in ("clip.mp4", "0.mp4", "/dev/sda", "./0", ""))
 
 
 def test_a_camera_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InputError, match=r"camera /dev/video97: cannot be opened"):
-        Camera("/dev/video97")
+        LiveVideo("/dev/video97")
     monkeypatch.setattr("sys.platform", "win32")
     with pytest.raises(InputError, match="give video=NAME"):
-        Camera("0")
+        LiveVideo("0")
 
 
 def test_frames_of_one_instant_are_kept_apart() -> None:
@@ -80,5 +83,5 @@ def test_frames_of_one_instant_are_kept_apart() -> None:
     device.decode = lambda video: iter(  # type: ignore[method-assign]
         [av.VideoFrame.from_ndarray(np.zeros((16, 16, 3), np.uint8), format="rgb24") for _ in range(4)]
     )
-    pts = [frame.pts for frame in Camera("0", device=device)]
+    pts = [frame.pts for frame in LiveVideo("0", container=device)]
     assert pts == sorted(set(pts))

@@ -3,7 +3,7 @@ import pytest
 
 pytest.importorskip("trackers")
 from diffusionpose.poses import Pose
-from diffusionpose.runtime.video.following import Following, box_around
+from diffusionpose.runtime.video.following import Following, box_of
 from diffusionpose.skeletons import get_skeleton
 
 SKELETON = get_skeleton("crowdpose")
@@ -21,7 +21,7 @@ def detected(*places: tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_boxes_follow_the_poses_between_detections() -> None:
-    following = Following(25, smooth=False)
+    following = Following(smooth=False)
     x = 20.0
     for index in range(30):
         places = following.place(index / 25, detected((x, 30)) if index == 0 else None, (400, 200))
@@ -36,21 +36,21 @@ def test_boxes_follow_the_poses_between_detections() -> None:
 
 
 def test_a_person_who_is_not_seen_any_more_is_not_followed() -> None:
-    following = Following(25, smooth=False)
+    following = Following(smooth=False)
     places = following.place(0.0, detected((20, 30), (200, 30)), (400, 200))
     following.settle(0.0, places, [pose(20, 30), pose(200, 30, 0.1)])
     assert [place.id for place in following.place(0.04, None, (400, 200))] == [1]
 
 
 def test_who_leaves_the_picture_is_gone() -> None:
-    following = Following(25, smooth=False)
+    following = Following(smooth=False)
     places = following.place(0.0, detected((370, 30)), (400, 200))
     following.settle(0.0, places, [pose(450, 30)])
     assert following.place(0.04, None, (400, 200)) == []
 
 
 def test_keypoints_are_smoothed_for_each_person_alone() -> None:
-    plain, smooth = Following(25, smooth=False), Following(25)
+    plain, smooth = Following(smooth=False), Following()
     shifts = np.random.default_rng(2).normal(0, 2, (20, 2))
     answers = {False: [], True: []}
     for index, (a, b) in enumerate(shifts):
@@ -66,7 +66,7 @@ def test_keypoints_are_smoothed_for_each_person_alone() -> None:
 
 
 def test_filters_of_those_who_left_are_given_back() -> None:
-    following = Following(25)
+    following = Following()
     for index in range(40):
         time = 3.0 * index
         places = following.place(time, detected((60 * (index % 5), 30)), (400, 200))
@@ -74,9 +74,9 @@ def test_filters_of_those_who_left_are_given_back() -> None:
     assert len(following._filters) == 1
 
 
-def test_the_box_around_a_pose_needs_joints_that_are_seen() -> None:
-    box = box_around(pose(10, 20))
+def test_the_box_of_a_pose_needs_joints_that_are_seen() -> None:
+    box = box_of(pose(10, 20))
     assert np.allclose(box, (10 - 10, 20 - 10, 50 + 10, 120 + 10))
-    assert box_around(pose(10, 20, 0.1)) is None
+    assert box_of(pose(10, 20, 0.1)) is None
     one_spot = Pose(SKELETON, np.full((14, 2), 30.0), np.ones(14), np.array([0, 0, 40, 40]), 1.0)
-    assert box_around(one_spot) is None
+    assert box_of(one_spot) is None

@@ -12,8 +12,7 @@ from diffusionpose.journal import Journal
 from diffusionpose.models.zoo import create_model
 from diffusionpose.runtime.boxes import PeopleFile
 from diffusionpose.runtime.estimator import PoseEstimator
-from diffusionpose.runtime.video.following import Person
-from diffusionpose.runtime.video.posing import VideoPoses
+from diffusionpose.runtime.video.following import Person, VideoPoses
 from diffusionpose.runtime.video.reading import Frame
 
 from .conftest import SquareFinder, squares
@@ -117,7 +116,7 @@ def test_the_last_pose_is_where_the_next_begins() -> None:
 
 
 def test_a_last_pose_changes_what_the_network_finds(lively: Callable[..., Any], picture: np.ndarray) -> None:
-    estimator = PoseEstimator(lively(), device="cpu", flip=False)
+    estimator = PoseEstimator(lively(), device="cpu", flip=False, detector="whole")
     video = [Frame(i, i / 25, i, np.roll(picture, 3 * i, axis=1)) for i in range(3)]
     plain, last = (
         np.array([found[0].pose.keypoints for _, found in poses(video)])

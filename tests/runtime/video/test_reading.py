@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from diffusionpose.errors import InputError
-from diffusionpose.runtime.video.reading import VideoFile
+from diffusionpose.runtime.video.reading import VideoFile, _Increasing
 
 from .conftest import squares
 
@@ -37,17 +37,22 @@ def test_uneven_times_are_the_files_own(clip: Clip) -> None:
 
 
 @pytest.mark.parametrize(
-    ("matrix", "turns"),
+    ("matrix", "turns", "mirrored"),
     [  # (a, b, u, c, d, v, x, y, w) of QuickTime: x' = a x + c y, y' = b x + d y, y pointing down
-        ([65536, 0, 0, 0, 65536, 0, 0, 0, 1 << 30], 0),
-        ([0, 65536, 0, -65536, 0, 0, 0, 0, 1 << 30], -1),  # (x, y) -> (-y, x): clockwise
-        ([-65536, 0, 0, 0, -65536, 0, 0, 0, 1 << 30], 2),
-        ([0, -65536, 0, 65536, 0, 0, 0, 0, 1 << 30], 1),
+        ([65536, 0, 0, 0, 65536, 0, 0, 0, 1 << 30], 0, False),
+        ([0, 65536, 0, -65536, 0, 0, 0, 0, 1 << 30], -1, False),  # (x, y) -> (-y, x): clockwise
+        ([-65536, 0, 0, 0, -65536, 0, 0, 0, 1 << 30], 2, False),
+        ([0, -65536, 0, 65536, 0, 0, 0, 0, 1 << 30], 1, False),
+        ([-65536, 0, 0, 0, 65536, 0, 0, 0, 1 << 30], 0, True),
+        ([65536, 0, 0, 0, -65536, 0, 0, 0, 1 << 30], 2, True),
+        ([0, 65536, 0, 65536, 0, 0, 0, 0, 1 << 30], 1, True),  # a transposition
+        ([0, -65536, 0, -65536, 0, 0, 0, 0, 1 << 30], -1, True),
     ],
 )
-def test_frames_stand_upright(clip: Clip, matrix: list[int], turns: int) -> None:
+def test_frames_stand_upright(clip: Clip, matrix: list[int], turns: int, mirrored: bool) -> None:
+    """The picture is mirrored left to right first, then turned."""
     frame = next(iter(VideoFile(clip(IMAGES[:2], matrix=matrix))))
-    expected = np.rot90(IMAGES[0], turns)
+    expected = np.rot90(IMAGES[0][:, ::-1] if mirrored else IMAGES[0], turns)
     assert frame.image.shape == expected.shape
     assert np.abs(frame.image.astype(int) - expected).mean() < 3
 
@@ -62,14 +67,14 @@ def spoil(path: Path, which: list[int]) -> None:
             file.write(bytes(packets[index][1]))
 
 
-def test_broken_frames_are_left_out_and_counted(clip: Clip) -> None:
+def test_broken_frames_leave_gaps_and_are_counted(clip: Clip) -> None:
     path = clip(IMAGES, "clip.avi", "mjpeg")
     spoil(path, [3, 7])
     video = VideoFile(path)
     frames = list(video)
     assert video.problems == [f"{path}: 2 broken frames left out"]
     left = [index for index in range(12) if index not in (3, 7)]
-    assert [frame.index for frame in frames] == list(range(10))
+    assert [frame.index for frame in frames] == left, "they keep their places"
     assert [frame.time for frame in frames] == pytest.approx([index / 25 for index in left])
     assert np.abs(frames[3].image.astype(int) - IMAGES[4]).mean() < 6
 
@@ -130,3 +135,45 @@ def test_what_is_no_video_is_refused(clip: Clip, tmp_path: Path) -> None:
     }.items():
         with pytest.raises(InputError, match=message):
             VideoFile(tmp_path / name)
+
+
+def test_places_are_kept_where_frames_are_decoded_out_of_order(tmp_path: Path) -> None:
+    path = tmp_path / "clip.mp4"
+    with av.open(str(path), "w") as container:
+        video = container.add_stream("libx264", rate=25, options={"g": "12", "bf": "2", "threads": "1"})
+        video.width, video.height, video.pix_fmt = 160, 120, "yuv420p"
+        for index in range(36):
+            frame = av.VideoFrame.from_ndarray(squares(index, (30, 40, 2, 1)), format="rgb24")
+            frame.pts = index
+            container.mux(video.encode(frame))
+        container.mux(video.encode(None))
+    whole = list(VideoFile(path))
+    assert [frame.index for frame in whole] == list(range(36))
+    spoil(path, [13])
+    video_file = VideoFile(path)
+    times = {round(frame.time * 25): frame.index for frame in video_file}
+    assert video_file.problems
+    assert all(time == index for time, index in times.items())
+    assert times[35] == 35
+
+
+def test_times_that_begin_anew_go_on() -> None:
+    """As where recordings were joined."""
+    increasing = _Increasing(restart=50)
+    assert [increasing(pts, 2) for pts in (100, 102, 104, 0, 2, 4, 3, None, 200)] == [
+        100, 102, 104, 106, 108, 110, 111, 113, 306,
+    ]  # fmt: skip
+
+
+def test_a_title_of_other_bytes_does_no_harm(clip: Clip) -> None:
+    path = clip(IMAGES[:3])
+    with av.open(str(path)) as source, av.open(str(path.with_name("titled.mkv")), "w") as copy:
+        stream = copy.add_stream_from_template(source.streams.video[0])
+        copy.metadata["title"] = "Xaver"
+        for packet in source.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = stream
+                copy.mux(packet)
+    titled = path.with_name("titled.mkv")
+    titled.write_bytes(titled.read_bytes().replace(b"Xaver", b"X\xe4ver"))
+    assert len(list(VideoFile(titled))) == 3

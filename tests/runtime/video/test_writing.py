@@ -1,3 +1,4 @@
+import json
 import re
 import shutil
 import subprocess
@@ -11,9 +12,12 @@ import numpy as np
 import pytest
 
 from diffusionpose.errors import InputError
+from diffusionpose.poses import Pose
 from diffusionpose.runtime.video import writing
-from diffusionpose.runtime.video.reading import Facts, VideoFile
-from diffusionpose.runtime.video.writing import VideoWriter
+from diffusionpose.runtime.video.following import Person
+from diffusionpose.runtime.video.reading import Facts, Frame, VideoFile
+from diffusionpose.runtime.video.writing import VideoWriter, frame_line, line_rows
+from diffusionpose.skeletons import CROWDPOSE
 
 from .conftest import squares
 
@@ -153,3 +157,59 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"out\.mp4: cannot be written"):
         write()
     writer.discard()
+
+
+FULL_DISK = """
+import resource, signal, sys
+from fractions import Fraction
+from pathlib import Path
+import numpy as np
+from diffusionpose.errors import InputError
+from diffusionpose.runtime.video.reading import Facts
+from diffusionpose.runtime.video.writing import VideoWriter
+
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]),) * 2)
+writer = VideoWriter(Path(sys.argv[1]), Facts(Fraction(1, 25), Fraction(25)))
+errors = 0
+for index in range(60):
+    try:
+        writer.write(np.random.default_rng(index).integers(0, 255, (120, 160, 3), np.uint8), index)
+    except InputError:
+        errors += 1
+try:
+    writer.finish()
+except InputError:
+    errors += 1
+writer.discard()
+print(errors)
+"""
+
+
+@pytest.mark.parametrize("room", [0, 4096])
+def test_a_full_disk_is_an_error_and_no_crash(tmp_path: Path, room: int) -> None:
+    """FFmpeg asked a second time to write a header ends the process."""
+    command = [sys.executable, "-c", FULL_DISK, str(tmp_path / "out.mp4"), str(room)]
+    ended = subprocess.run(command, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    assert int(ended.stdout) > 0
+    assert list(tmp_path.iterdir()) == []
+
+
+POSE = Pose(CROWDPOSE, np.full((14, 2), 1 / 3), np.full(14, 0.5), np.array([0, 1, 2, 3.126]), 0.7)
+
+
+def test_a_line_says_who_is_where() -> None:
+    entry = json.loads(frame_line(Frame(1, 1 / 30, 1, np.empty(0)), [Person(4, POSE)], CROWDPOSE.joints))
+    person = {"id": 4, "box": [0, 1, 2, 3.13], "score": 0.7, "keypoints": [0.333, 0.333, 0.5] * 14}
+    joints = list(CROWDPOSE.joints)
+    assert entry == {"frame": 1, "time": 0.033333, "persons": [person], "joints": joints}
+
+
+def test_lines_become_a_table(tmp_path: Path) -> None:
+    people = [[Person(4, POSE), Person(2, POSE)], [], [Person(2, POSE)]]
+    lines = [frame_line(Frame(i, i / 30, i, np.empty(0)), p, CROWDPOSE.joints) for i, p in enumerate(people)]
+    (tmp_path / "out.jsonl").write_bytes(b"".join(lines))
+    rows = list(line_rows(tmp_path / "out.jsonl", "clip.mp4"))
+    assert [(row["image_id"], row["person"]) for row in rows[::14]] == [(0, 4), (0, 2), (2, 2)]
+    assert (rows[0]["joint"], rows[0]["x"], rows[0]["person_score"]) == (CROWDPOSE.joints[0], 0.333, 0.7)

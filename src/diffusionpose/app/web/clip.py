@@ -22,7 +22,7 @@ from diffusionpose.errors import InputError
 from diffusionpose.runtime.boxes import Boxes
 from diffusionpose.runtime.estimator import PoseEstimator
 from diffusionpose.runtime.people import PersonDetector, WholeImage
-from diffusionpose.runtime.video.posing import VideoPoses
+from diffusionpose.runtime.video.following import VideoPoses
 from diffusionpose.runtime.video.reading import Frame, VideoFile, check_extra
 from diffusionpose.runtime.video.writing import draw_video
 

@@ -1,103 +1,35 @@
-"""Who is who: boxes of persons get identities that last, by ByteTrack (the package ``trackers``)."""
+"""Persons of a video: found, followed from frame to frame with an identity that lasts, and posed.
+
+Identities are ByteTrack's, by the package ``trackers``.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain, islice
 from typing import Any
 
 import numpy as np
-import supervision
 
-from diffusionpose.poses import VISIBLE_SCORE, Pose
-from diffusionpose.runtime.boxes import Boxes, usable_boxes
-from diffusionpose.runtime.video.reading import import_extra
+from diffusionpose.errors import InputError
+from diffusionpose.journal import Journal
+from diffusionpose.poses import VISIBLE_SCORE, Pose, pose_score
+from diffusionpose.runtime.boxes import Boxes, PeopleFile, usable_boxes
+from diffusionpose.runtime.estimator import PoseEstimator, Request
+from diffusionpose.runtime.video.reading import Frame, import_extra
 from diffusionpose.runtime.video.smoothing import OneEuroFilter
 
 NEW_SCORE = 0.5  # a box with a lower score only goes on with a person who is known
+LEAST_SCORE = 0.1  # boxes with a lower score are not even used for that (ByteTrack)
 LEAST_OVERLAP = 0.1  # IoU of a box with where its person is expected
 FORGET = 1.0  # seconds out of sight after which a person who comes back is someone new
 NOMINAL = 30.0  # frames/s in which ``trackers`` counts how long it remembers
-
-
-class Tracks:
-    """Identities of persons, from boxes in frame after frame.
-
-    A person is numbered in the frame in which they appear, 1, 2, .. in this order.
-
-    Args:
-        rate: frames per second, about.
-        forget: seconds.
-
-    Raises:
-        InputError: the package ``trackers`` is not installed.
-    """
-
-    def __init__(self, rate: float, forget: float = FORGET) -> None:
-        self._tracker = import_extra("trackers").ByteTrackTracker(
-            lost_track_buffer=round(forget * NOMINAL),
-            frame_rate=rate,
-            track_activation_threshold=NEW_SCORE,
-            high_conf_det_threshold=NEW_SCORE,
-            minimum_iou_threshold=LEAST_OVERLAP,
-        )
-        self._numbers: dict[int, tuple[Any, int]] = {}  # id() of a tracklet -> itself, its person's number
-        self._next = 1
-
-    def update(self, boxes: np.ndarray, scores: np.ndarray, time: float) -> list[int | None]:
-        """The persons' numbers.
-
-        Args:
-            boxes: (n, 4) xyxy, pixels.
-            scores: (n,).
-            time: seconds, later than in the call before.
-
-        Returns:
-            one for each box; None where it is nobody: a low score and no person known there.
-        """
-        found = supervision.Detections(
-            xyxy=np.asarray(boxes, np.float32).reshape(-1, 4),
-            confidence=np.asarray(scores, np.float32),
-            data={"row": np.arange(len(boxes))},
-        )
-        tracked = self._tracker.update(found, timestamp=time)
-        alive = list(self._tracker.tracks)
-        self._number(alive)
-        by_id = {track.tracker_id: track for track in alive if track.tracker_id != -1}
-        unnamed = [track for track in alive if track.tracker_id == -1]
-        answer: list[int | None] = [None] * len(boxes)
-        for box, tracker_id, row in zip(
-            tracked.xyxy, tracked.tracker_id, tracked.data.get("row", ()), strict=True
-        ):
-            # trackers names a person at the second sight only; its newest tracklets begin at their boxes
-            track = by_id.get(tracker_id) if tracker_id != -1 else _take_nearest(unnamed, box)
-            answer[int(row)] = self._numbers[id(track)][1] if track is not None else None
-        return answer
-
-    def _number(self, alive: list[Any]) -> None:
-        """Number who is new, forget who is gone."""
-        numbers = {}
-        for track in alive:
-            if id(track) not in self._numbers:
-                self._numbers[id(track)] = (track, self._next)
-                self._next += 1
-            numbers[id(track)] = self._numbers[id(track)]
-        self._numbers = numbers
-
-
-def _take_nearest(tracks: list[Any], box: np.ndarray) -> Any:
-    """The tracklet that begins at a box, taken out of the list; None where there is none."""
-    for index, track in enumerate(tracks):
-        if np.allclose(track.get_state_bbox(), box, atol=0.5):
-            return tracks.pop(index)
-    return None
-
-
-# Persons from frame to frame: where to look for each next, and their smooth poses
-
 MARGIN = 0.1  # a person's box reaches this far beyond their joints, as a share of the joints' extent
 SEEN_SHARE = 1 / 3  # of the joints; a person of whom less is seen is not followed further
 LEAST_SIZE = 8  # pixels; a smaller extent of the joints is no person's
+HELD_BYTES = 200_000_000  # frames that go through the network together take at most about this much memory
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,6 +43,161 @@ class Person:
 
     id: int
     pose: Pose
+
+
+FrameResult = tuple[Frame, list[Person]]
+
+
+class VideoPoses:
+    """Finds the persons of each frame of a video and follows them.
+
+    Args:
+        estimator: finds the poses; its detector finds the persons.
+        rate: frames per second, about.
+        detect_every: the detector looks at every n-th frame; in those between, persons are followed by
+            their poses. None for the detector's own ``detect_every``, where it has one, else 1.
+        boxes: the persons of some frames, by the number of the frame as its name ("17", or image_id 17);
+            they take the place of the detector, and all other frames are those between.
+        smooth: smooth the keypoints over time.
+        from_last: a person's last pose is where the diffusion starts, in the place of coarse heatmaps.
+
+    Raises:
+        InputError: ``detect_every`` is below 1, the model cannot start from a pose, or the extra ``video``
+            is not installed.
+    """
+
+    def __init__(
+        self,
+        estimator: PoseEstimator,
+        rate: float,
+        *,
+        detect_every: int | None = None,
+        boxes: PeopleFile | None = None,
+        smooth: bool = True,
+        from_last: bool = False,
+    ) -> None:
+        if from_last:
+            estimator.network.check(start=True)
+        if detect_every is None:
+            detect_every = 1 if boxes is not None else estimator.detector.detect_every
+        if detect_every < 1:
+            raise InputError(f"detect every: {detect_every} must be 1 (each frame) or more")
+        self.estimator = estimator
+        self.skeleton = estimator.skeleton
+        self.detect_every = detect_every
+        self.boxes = boxes
+        self.from_last = from_last
+        self._following = Following((detect_every - 1) / rate, smooth)
+        self._next_look = 0
+
+    def __call__(self, frames: Iterable[Frame], journal: Journal | None = None) -> Iterator[FrameResult]:
+        """Each frame with its persons, in order, in constant memory.
+
+        Args:
+            frames: asked for one after the other.
+            journal: of an interrupted run over the same frames with the same settings; what it holds is
+                taken from there, and what is found from then on is added.
+
+        Raises:
+            InputError: the journal is of other frames, or cannot be written.
+        """
+        frames = iter(frames)
+        first = next(frames, None)
+        if first is None:
+            return
+        count = self._frames_together(first.image.nbytes)
+        frames = chain([first], frames)
+        known = iter(journal) if journal else iter(())
+        while together := list(islice(frames, count)):
+            rows = next(known, None)
+            if rows is not None and len(rows) != len(together):
+                raise InputError(f"{journal.path if journal else ''}: is of another video; remove it")
+            yield from self._persons(together, rows, journal)
+
+    def _frames_together(self, size: int) -> int:
+        """How many frames, each of ``size`` bytes, share a pass; one where each needs the one before."""
+        if self.detect_every > 1 or self.boxes or self.from_last:
+            return 1
+        return max(1, min(self.estimator.batch_size, HELD_BYTES // size))
+
+    def _persons(
+        self, frames: Sequence[Frame], known: list[dict[str, Any]] | None, journal: Journal | None
+    ) -> Iterator[FrameResult]:
+        """Frames with their persons: from what the journal knows, or newly found."""
+        rows: list[dict[str, Any]] = known or [{"boxes": self._detected(frame)} for frame in frames]
+        for frame, row in zip(frames, rows, strict=True):
+            if row["boxes"] is not None:
+                self._next_look = frame.index + self.detect_every
+        places = [
+            self._following.place(frame.time, _boxes(row["boxes"]), frame.image.shape[1::-1])
+            for frame, row in zip(frames, rows, strict=True)
+        ]
+        if known is None:
+            for row, poses in zip(rows, self._posed(frames, places), strict=True):
+                row["poses"] = [_numbers(pose) for pose in poses]
+            if journal:
+                journal.append(rows)
+        for frame, row, placed in zip(frames, rows, places, strict=True):
+            poses = [self._pose(*pair) for pair in zip(placed, row["poses"], strict=True)]
+            yield frame, self._following.settle(frame.time, placed, poses)
+
+    def _detected(self, frame: Frame) -> list[list[float]] | None:
+        """x0, y0, x1, y1, score of each person detected; None where the detector does not look."""
+        if self.boxes is not None:
+            found = self.boxes.frame(frame.index)
+            if found is None:
+                return None
+        elif frame.index < self._next_look:
+            return None
+        else:
+            found = self.estimator.detector(frame.image)
+        boxes, scores = found
+        rows = np.column_stack([np.reshape(boxes, (-1, 4)), scores]).astype(np.float64).round(4)
+        return [row for row in rows.tolist() if row[4] >= LEAST_SCORE]
+
+    def _posed(self, frames: Sequence[Frame], places: Sequence[Sequence[Place]]) -> Iterator[list[Pose]]:
+        """What the network finds in the places of each frame."""
+        requests = (
+            Request(
+                frame.image,
+                np.array([place.box for place in placed], np.float32).reshape(-1, 4),
+                np.array([place.score for place in placed], np.float32),
+                start=self._start(placed),
+            )
+            for frame, placed in zip(frames, places, strict=True)
+        )
+        return (poses for _, poses in self.estimator.stream(requests))
+
+    def _start(self, places: Sequence[Place]) -> np.ndarray | None:
+        """(n, J, 3) x, y, score of the last poses; 0 for a joint not seen there. None to start from none."""
+        if not self.from_last or not places:
+            return None
+        start = np.zeros((len(places), self.skeleton.num_joints, 3), np.float32)
+        for row, place in zip(start, places, strict=True):
+            if place.last is not None:
+                seen = place.last.scores >= VISIBLE_SCORE
+                row[seen] = np.column_stack([place.last.keypoints, place.last.scores])[seen]
+        return start
+
+    def _pose(self, place: Place, numbers: list[float]) -> Pose:
+        """The pose of a row of the journal."""
+        triplets = np.array(numbers, np.float32).reshape(-1, 3)
+        score = pose_score(place.score, triplets[:, 2])
+        return Pose(self.skeleton, triplets[:, :2], triplets[:, 2], place.box, score)
+
+
+def _boxes(rows: list[list[float]] | None) -> Boxes | None:
+    """Boxes and scores of a row of the journal."""
+    if rows is None:
+        return None
+    numbers = np.array(rows, np.float32).reshape(-1, 5)
+    return numbers[:, :4], numbers[:, 4]
+
+
+def _numbers(pose: Pose) -> list[float]:
+    """Flat x, y, score triplets, to 1e-4 pixels: what goes on is what the journal holds."""
+    triplets = np.column_stack([pose.keypoints, pose.scores]).astype(np.float64).round(4)
+    return [float(number) for number in triplets.ravel()]
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,7 +221,6 @@ class Following:
     """The persons of a video, frame after frame: :meth:`place`, then the network, then :meth:`settle`.
 
     Args:
-        rate: frames per second, about.
         patience: seconds between two detections, which a person out of sight must outlast.
         smooth: smooth the keypoints.
 
@@ -142,8 +228,8 @@ class Following:
         InputError: the package ``trackers`` is not installed.
     """
 
-    def __init__(self, rate: float, patience: float = 0.0, smooth: bool = True) -> None:
-        self._tracks = Tracks(rate, FORGET + patience)
+    def __init__(self, patience: float = 0.0, smooth: bool = True) -> None:
+        self._tracks = Tracks(FORGET + patience)
         self._filters: dict[int, OneEuroFilter] = {}
         self._smooth = smooth
         self._last: dict[int, tuple[Pose, float]] = {}  # the frame before: pose and box score by id
@@ -191,13 +277,13 @@ class Following:
 
     def _expected(self) -> Boxes:
         """Boxes around the last frame's poses, with the scores of the boxes they were found in."""
-        followed = [(box_around(pose), score) for pose, score in self._last.values()]
+        followed = [(box_of(pose), score) for pose, score in self._last.values()]
         kept = [(box, score) for box, score in followed if box is not None]
         boxes = np.array([box for box, _ in kept], np.float32).reshape(-1, 4)
         return boxes, np.array([score for _, score in kept], np.float32)
 
 
-def box_around(pose: Pose) -> np.ndarray | None:
+def box_of(pose: Pose) -> np.ndarray | None:
     """(4,) box around the joints that are seen, with a margin; None where too few of them are."""
     seen = pose.scores >= VISIBLE_SCORE
     if seen.sum() < SEEN_SHARE * len(seen):
@@ -208,3 +294,87 @@ def box_around(pose: Pose) -> np.ndarray | None:
     # a person seen from the side has joints in a narrow column: the margin goes by the longer side
     margin = MARGIN * (high - low).max()
     return np.concatenate([low - margin, high + margin]).astype(np.float32)
+
+
+class Tracks:
+    """Identities of persons, from boxes in frame after frame.
+
+    A person is numbered in the frame in which they appear, 1, 2, .. in this order.
+
+    In a time lapse seconds say little: where frames are mostly further apart than a third of ``forget``, a
+    person is someone new after three frames out of sight.
+
+    Args:
+        forget: seconds out of sight after which a person who comes back is someone new.
+
+    Raises:
+        InputError: the package ``trackers`` is not installed.
+    """
+
+    def __init__(self, forget: float = FORGET) -> None:
+        self._supervision = import_extra("supervision")
+        self._tracker = import_extra("trackers").ByteTrackTracker(
+            lost_track_buffer=round(forget * NOMINAL),
+            track_activation_threshold=NEW_SCORE,
+            high_conf_det_threshold=NEW_SCORE,
+            minimum_iou_threshold=LEAST_OVERLAP,
+        )
+        self._numbers: dict[int, tuple[Any, int]] = {}  # id() of a tracklet -> itself, its person's number
+        self._next = 1
+        self._longest_period = forget / 3
+        self._periods: deque[float] = deque(maxlen=9)  # seconds between the last frames
+        self._time: float | None = None  # of the frame before, and the tracker's
+        self._clock = 0.0
+
+    def update(self, boxes: np.ndarray, scores: np.ndarray, time: float) -> list[int | None]:
+        """The persons' numbers.
+
+        Args:
+            boxes: (n, 4) xyxy, pixels.
+            scores: (n,).
+            time: seconds, later than in the call before.
+
+        Returns:
+            one for each box; None where it is nobody: a low score and no person known there.
+        """
+        found = self._supervision.Detections(
+            xyxy=np.asarray(boxes, np.float32).reshape(-1, 4),
+            confidence=np.asarray(scores, np.float32),
+            data={"row": np.arange(len(boxes))},
+        )
+        if self._time is not None:
+            self._periods.append(time - self._time)
+            usual = float(np.median(self._periods))
+            self._clock += (time - self._time) * min(1.0, self._longest_period / usual)
+        self._time = time
+        tracked = self._tracker.update(found, timestamp=self._clock)
+        alive = list(self._tracker.tracks)
+        self._number(alive)
+        by_id = {track.tracker_id: track for track in alive if track.tracker_id != -1}
+        unnamed = [track for track in alive if track.tracker_id == -1]
+        answer: list[int | None] = [None] * len(boxes)
+        for box, tracker_id, row in zip(
+            tracked.xyxy, tracked.tracker_id, tracked.data.get("row", ()), strict=True
+        ):
+            # trackers names a person at the second sight only; its newest tracklets begin at their boxes
+            track = by_id.get(tracker_id) if tracker_id != -1 else _take_nearest(unnamed, box)
+            answer[int(row)] = self._numbers[id(track)][1] if track is not None else None
+        return answer
+
+    def _number(self, alive: list[Any]) -> None:
+        """Number who is new, forget who is gone."""
+        numbers = {}
+        for track in alive:
+            if id(track) not in self._numbers:
+                self._numbers[id(track)] = (track, self._next)
+                self._next += 1
+            numbers[id(track)] = self._numbers[id(track)]
+        self._numbers = numbers
+
+
+def _take_nearest(tracks: list[Any], box: np.ndarray) -> Any:
+    """The tracklet that begins at a box, taken out of the list; None where there is none."""
+    for index, track in enumerate(tracks):
+        if np.allclose(track.get_state_bbox(), box, atol=0.5):
+            return tracks.pop(index)
+    return None

@@ -1,4 +1,4 @@
-"""The persons of a video as JSON lines, one for each frame, written as they are found."""
+"""What becomes of a video: OUT.mp4 with its poses drawn, OUT.jsonl with a line for each frame, OUT.csv."""
 
 from __future__ import annotations
 
@@ -16,111 +16,26 @@ import numpy as np
 
 from diffusionpose.errors import InputError
 from diffusionpose.journal import Journal
+from diffusionpose.poses import Row, result_rows
 from diffusionpose.runtime import drawing
 from diffusionpose.runtime.estimator import in_order
-from diffusionpose.runtime.video.following import Person
-from diffusionpose.runtime.video.posing import VideoPoses
+from diffusionpose.runtime.video.following import FrameResult, Person, VideoPoses
 from diffusionpose.runtime.video.reading import Facts, Frame, VideoSource, import_extra
 
 
-class FrameLines:
-    """A file of JSON lines.
-
-    A line that the file has already, from an interrupted run, stays as it is; from the first line that
-    differs on, the file is written anew.
-
-    Args:
-        path: of the file.
-
-    Raises:
-        InputError: it cannot be written.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        try:
-            path.touch()
-            self._file = path.open("r+b")
-        except OSError as error:
-            raise self._trouble(error) from error
-        self._written = 0  # bytes that are right
-        self._old = True  # whether there may be lines of an earlier run behind them
-
-    def write(self, frame: Frame, persons: Sequence[Person]) -> None:
-        """Add a line; it survives a kill of this process at once.
-
-        Raises:
-            InputError: the disk is full.
-        """
-        line = frame_line(frame, persons)
-        try:
-            if self._old and self._file.readline() != line:
-                self._cut()
-            if not self._old:
-                self._file.write(line)
-                self._file.flush()
-        except OSError as error:
-            raise self._trouble(error) from error
-        self._written += len(line)
-
-    def finish(self) -> None:
-        """Cut off what an earlier run left behind the last line."""
-        self._cut()
-
-    def close(self) -> None:
-        """Let go of the file; it stays as it is."""
-        self._file.close()
-
-    def __enter__(self) -> FrameLines:
-        """Itself."""
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Close it."""
-        self.close()
-
-    def _cut(self) -> None:
-        self._old = False
-        self._file.seek(self._written)
-        self._file.truncate()
-
-    def _trouble(self, error: OSError) -> InputError:
-        return InputError(
-            f"{self.path}: cannot be written ({error.strerror}); make room, or name another --output"
-        )
-
-
-def frame_line(frame: Frame, persons: Sequence[Person]) -> bytes:
-    """``{"frame", "time", "persons": [{"id", "box", "score", "keypoints"}]}``; keypoints flat x, y, score."""
-    entry = {
-        "frame": frame.index,
-        "time": round(frame.time, 6),
-        "persons": [
-            {
-                "id": person.id,
-                "box": person.pose.rounded_box,
-                "score": round(person.pose.score, 4),
-                "keypoints": person.pose.to_coco_result(0)["keypoints"],
-            }
-            for person in persons
-        ],
-    }
-    return json.dumps(entry, allow_nan=False).encode() + b"\n"
-
-
-# A drawn copy of a video and its lines: reading ahead, the network, drawing behind, each in its thread
-
-Found = tuple[Frame, list[Person]]
-OpenJournal = Callable[[], Journal] | None
-
-
 def draw_video(
-    source: VideoSource, poses: VideoPoses, output: Path, *, boxes: bool = True, journal: OpenJournal = None
-) -> Generator[Found]:
+    source: VideoSource,
+    poses: VideoPoses,
+    output: Path,
+    *,
+    boxes: bool = True,
+    journal: Callable[[], Journal] | None = None,
+) -> Generator[FrameResult]:
     """Write OUT.mp4, the video with its poses drawn, and OUT.jsonl beside it.
 
-    No file is made before the source has given a frame. Close the generator where it is not run to its end:
-    the mp4 is discarded then, the lines stay.
+    Reading ahead, the network, and drawing behind it work each in its thread. No file is made before the
+    source has given a frame. Close the generator where it is not run to its end: the mp4 is discarded then,
+    the lines stay.
 
     Args:
         source: of the frames, read once.
@@ -135,25 +50,71 @@ def draw_video(
     Raises:
         InputError: a source without frames, a journal of another job, or files that cannot be written.
     """
+    lines = output.with_suffix(".jsonl")
     with ExitStack() as stack:
-        frames = stack.enter_context(_ahead(source))
+        frames = stack.enter_context(_read_ahead(source))
         first = next(frames, None)
         if first is None:
             raise InputError(f"{source.name}: gives no frame; is it in use elsewhere?")
         kept = stack.enter_context(journal()) if journal else None
-        lines = stack.enter_context(FrameLines(output.with_suffix(".jsonl")))
         video = stack.enter_context(VideoWriter(output, source.facts))
         found = poses(chain([first], frames), kept)
-        for frame, persons in stack.enter_context(closing(in_order(partial(_draw, video, boxes), found))):
-            lines.write(frame, persons)
+        drawn = stack.enter_context(closing(in_order(partial(_draw, video, boxes), found)))
+        try:
+            file = stack.enter_context(lines.open("wb", buffering=0))  # so that a kill loses no line
+        except OSError as error:
+            raise _cannot_write(lines, error) from error
+        for frame, persons in drawn:
+            rest = memoryview(frame_line(frame, persons, poses.skeleton.joints))
+            try:
+                while rest:  # a disk that fills up takes a part, and says so only at the next call
+                    rest = rest[file.write(rest) :]
+            except OSError as error:
+                raise _cannot_write(lines, error) from error
             yield frame, persons
         video.finish(source.rest)
-        lines.finish()
         if kept:
             kept.remove()
 
 
-def _draw(video: VideoWriter, boxes: bool, found: Found) -> Found:
+def frame_line(frame: Frame, persons: Sequence[Person], joints: Sequence[str]) -> bytes:
+    """``{"frame", "time", "persons": [{"id", "box", "score", "keypoints"}], "joints"}``; flat x, y, score."""
+    entry = {
+        "frame": frame.index,
+        "time": round(frame.time, 6),
+        "persons": [
+            {
+                "id": person.id,
+                "box": person.pose.rounded_box,
+                "score": round(person.pose.score, 4),
+                "keypoints": person.pose.to_coco_result(0)["keypoints"],
+            }
+            for person in persons
+        ],
+        "joints": joints,
+    }
+    return json.dumps(entry, allow_nan=False).encode() + b"\n"
+
+
+def line_rows(lines: Path, name: str) -> Iterator[Row]:
+    """The rows of a table (``poses.write_csv``) of OUT.jsonl: image_id is the frame, person the number.
+
+    Args:
+        lines: the file.
+        name: of the video, for the column file_name.
+    """
+    with lines.open("rb") as file:
+        for line in map(json.loads, file):
+            results = [{**p, "image_id": line["frame"], "file_name": name} for p in line["persons"]]
+            for person, row in zip(
+                (p["id"] for p in line["persons"] for _ in line["joints"]),
+                result_rows(results, line["joints"]),
+                strict=True,
+            ):
+                yield {**row, "person": person}
+
+
+def _draw(video: VideoWriter, boxes: bool, found: FrameResult) -> FrameResult:
     """Draw a frame's poses, with their ids, and put it into the mp4."""
     frame, persons = found
     poses, ids = [person.pose for person in persons], [person.id for person in persons]
@@ -162,11 +123,16 @@ def _draw(video: VideoWriter, boxes: bool, found: Found) -> Found:
 
 
 @contextmanager
-def _ahead(source: Iterable[Frame]) -> Iterator[Iterator[Frame]]:
+def _read_ahead(source: Iterable[Frame]) -> Iterator[Iterator[Frame]]:
     """The frames of a source, read in a thread a little before they are asked for."""
     frames = iter(source)
     with closing(in_order(lambda _: next(frames, None), repeat(None))) as read:
         yield (frame for frame in iter(partial(next, read), None) if frame is not None)
+
+
+def _cannot_write(path: Path, error: Exception) -> InputError:
+    reason = getattr(error, "strerror", None) or error
+    return InputError(f"{path}: cannot be written ({reason}); make room, or name another --output")
 
 
 # Writing an mp4 with PyAV: pictures as H.264, their times and the sound as they were
@@ -209,6 +175,7 @@ class VideoWriter:
         self._part = path.with_name(f".{path.name}.part")
         self._av = import_extra("av")
         self._container: Any = None
+        self._failed = False
         self._video: Any = None
         self._sound: dict[int, _Sound] = {}
 
@@ -223,7 +190,9 @@ class VideoWriter:
         Raises:
             InputError: the disk is full.
         """
-        try:
+        if self._failed:
+            raise InputError(f"{self.path}: was given up after an error")
+        with self._writing():
             if self._container is None:
                 self._begin(image.shape[1], image.shape[0])
             self._mux_sound(packets)
@@ -233,8 +202,6 @@ class VideoWriter:
             )
             frame.pts, frame.time_base = pts, self.facts.tick
             self._container.mux(self._video.encode(frame))
-        except (self._av.error.FFmpegError, OSError) as error:
-            raise self._trouble(error) from error
 
     def finish(self, packets: Sequence[Any] = ()) -> None:
         """Write the rest of the sound and put the file in its place; nothing where no picture came.
@@ -242,9 +209,9 @@ class VideoWriter:
         Raises:
             InputError: the disk is full.
         """
-        if self._container is None:
+        if self._container is None or self._failed:
             return
-        try:
+        with self._writing():
             self._mux_sound(packets)
             self._container.mux(self._video.encode(None))
             for sound in self._sound.values():
@@ -253,17 +220,28 @@ class VideoWriter:
             with self._part.open("rb") as file:
                 os.fsync(file.fileno())
             os.replace(self._part, self.path)
-        except (self._av.error.FFmpegError, OSError) as error:
-            raise self._trouble(error) from error
         self._container = None
 
     def discard(self) -> None:
         """Remove what is not finished."""
         if self._container is not None:
-            with suppress(self._av.error.FFmpegError, OSError):  # it goes to waste anyway
-                self._container.close()
+            if not self._failed:
+                with suppress(self._av.error.FFmpegError, OSError):  # it goes to waste anyway
+                    self._container.close()
             self._container = None
             self._part.unlink(missing_ok=True)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """After an error FFmpeg is asked for nothing more: a second try at a header crashes the process."""
+        try:
+            yield
+        except (self._av.error.FFmpegError, OSError) as error:
+            self._failed = True
+            raise _cannot_write(self.path, error) from error
+        except BaseException:
+            self._failed = True
+            raise
 
     def __enter__(self) -> VideoWriter:
         """Itself."""
@@ -300,10 +278,6 @@ class VideoWriter:
     def _mux_sound(self, packets: Sequence[Any]) -> None:
         for packet in packets:
             self._sound[packet.stream.index].add(packet)
-
-    def _trouble(self, error: Exception) -> InputError:
-        reason = getattr(error, "strerror", None) or error
-        return InputError(f"{self.path}: cannot be written ({reason}); make room, or name another --output")
 
 
 class _Sound:
