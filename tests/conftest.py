@@ -10,7 +10,11 @@ import pytest
 from hypothesis import settings
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import numpy as np
+
+    from diffusionpose.models.pose_model import PoseModel
 
 # Read by torch, OpenBLAS and OpenMP when they are first imported, here and in child processes. One
 # thread: the networks here are small, and on a machine that does other work as well, two that wait
@@ -73,6 +77,12 @@ def tiny_openvino(tiny_weights: Path, tmp_path_factory: pytest.TempPathFactory) 
     return _exported(tiny_weights, tmp_path_factory.mktemp("openvino") / "tiny.xml")
 
 
+@pytest.fixture(scope="session")
+def tiny_folder(tiny_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The model of ``tiny_weights`` exported as two graphs."""
+    return _exported(tiny_weights, tmp_path_factory.mktemp("folder") / "tiny")
+
+
 def _exported(weights: Path, path: Path) -> Path:
     from diffusionpose.models.checkpoints import load_model
     from diffusionpose.models.export import export_model
@@ -89,3 +99,28 @@ def picture() -> np.ndarray:
 
     coarse = np.random.default_rng(0).integers(0, 256, (6, 8, 3), dtype=np.uint8)
     return cv2.resize(coarse, (120, 90), interpolation=cv2.INTER_CUBIC)
+
+
+@pytest.fixture(scope="session")
+def lively() -> Callable[..., PoseModel]:
+    """``lively(name, **options)``: heads begin near zero, so they are scaled until heatmaps vary by 0.2."""
+
+    import torch
+
+    from diffusionpose import create_model
+    from diffusionpose.models.export import random_crops
+
+    def make(name: str = "diffusionpose_tiny", **options: object) -> PoseModel:
+        torch.manual_seed(0)
+        model = create_model(name, "crowdpose", **{"input_size": (64, 96), **options}).eval()
+        images = torch.from_numpy(random_crops(2, model.input_size))
+        heads = [module for module in model.modules() if isinstance(module, torch.nn.Conv2d)][-1:]
+        if model.default_steps is not None:
+            heads.insert(0, model.conv)
+        with torch.no_grad():
+            for step, head in enumerate(heads):
+                options = {"steps": step} if model.default_steps is not None else {}
+                head.weight.mul_(0.2 / model(images, **options).std())
+        return model
+
+    return make

@@ -24,7 +24,7 @@ def test_the_command_says_what_it_made(run, tiny_weights, tmp_path):
     lines = out.splitlines()
     assert lines[0].startswith(f"{path}: diffusionpose_tiny, 0 diffusion steps, flip test inside, ")
     assert "images (batch, 3, 64, 48) uint8 RGB -> heatmaps (batch, 14, 16, 12) float32" in lines[1]
-    assert "compared with PyTorch on 9 crops" in lines[2]
+    assert "compared with PyTorch on " in lines[2]
     assert [file.name for file in path.parent.iterdir()] == ["model.onnx"]
 
 
@@ -33,7 +33,8 @@ def test_predict_and_evaluate_take_it(run, tiny_onnx, tiny_weights, photo, synth
     answers = []
     for weights in (tiny_weights, tiny_onnx):
         out = tmp_path / weights.suffix[1:]
-        status, *_ = run("predict", photo, "--output", out, "--weights", weights, "--device", "cpu")
+        words = ("--output", out, "--weights", weights, "--device", "cpu", "--detector", "whole")
+        status, *_ = run("predict", photo, *words)
         assert status == 0
         words = ("evaluate", "--images", images, "--annotations", annotations, "--match-joints")
         words += ("--workers", 0, "--device", "cpu", "--weights", weights, "--output", out / "val")
@@ -66,7 +67,7 @@ def test_other_steps_are_refused(run, tiny_onnx, photo, synthetic_set, tmp_path,
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
-        (["--output", "out.pt"], "--output out.pt: name an .onnx or .xml file"),
+        (["--output", "out.pt"], "--output out.pt: name an .onnx or .xml file, or a folder"),
         (["--output", "out.onnx", "--steps", "-1"], "steps: -1 must be 0"),
         (["--output", "out.onnx", "--opset", "5"], "opset: 5 is not one of 18 to 23"),
         (["--output", "out.onnx", "--weights", "runs/none.onnx"], "runs/none.onnx: no such file"),
@@ -94,17 +95,17 @@ def test_a_graph_that_differs_is_not_written(run, photo, heatmap_model, tmp_path
     path = tmp_path / "out" / "model.onnx"
     path.parent.mkdir()
     path.write_bytes(b"what was there before")
-    right = export.open_onnx
+    right = export.run_onnx
 
-    def wrong(file):
+    def wrong(content):
         """A runtime that is off by a thousandth of a heatmap's height."""
-        run = right(file)
-        return lambda images: [heatmaps + 1e-3 * np.abs(heatmaps).max() for heatmaps in run(images)]
+        run = right(content)
+        return lambda inputs: [heatmaps + 1e-3 * np.abs(heatmaps).max() for heatmaps in run(inputs)]
 
-    monkeypatch.setattr(export, "open_onnx", wrong)
+    monkeypatch.setattr(export, "run_onnx", wrong)
     status, out, err = run("export", "--weights", heatmap_model, "--output", path)
     assert (status, out) == (1, "")
-    assert f"{path}: not written: the graph differs from PyTorch: the first heatmaps by 1" in err
+    assert f"{path}: not written: the graph differs from PyTorch by 1" in err
     assert path.read_bytes() == b"what was there before"
     assert [file.name for file in path.parent.iterdir()] == ["model.onnx"]
 

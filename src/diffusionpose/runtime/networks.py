@@ -596,7 +596,7 @@ def _bundled(name: str, device: str) -> Network:
     """By onnxruntime where it can use the device, else by PyTorch."""
     folder, kind = FOLDER / name, device.partition(":")[0]
     if kind == "auto":
-        kind = device = "cuda" if gpu_available() and (cuda_provider() or find_spec("torch")) else "cpu"
+        kind = device = "cuda" if gpu_available() and (cuda_provider() or torch_installed()) else "cpu"
     if folder.is_dir() and (kind == "cpu" or (kind == "cuda" and cuda_provider())):
         return TwoGraphNetwork(folder, device, name)
     return _torch_network(name, device)
@@ -604,7 +604,7 @@ def _bundled(name: str, device: str) -> Network:
 
 def _torch_network(weights: str, device: str) -> Network:
     """What only PyTorch runs; the one way from here to the models."""
-    if find_spec("torch") is None and not Path(weights).exists() and weights not in bundled_models():
+    if not torch_installed() and not Path(weights).exists() and weights not in bundled_models():
         known = ", ".join(bundled_models()) or "none"
         raise InputError(f"{weights}: no such file, folder or bundled model (bundled: {known})")
     with needs_extra("train", f"{weights}: these weights need PyTorch"):
@@ -631,6 +631,14 @@ def cuda_provider() -> bool:
     import onnxruntime
 
     return CUDA in onnxruntime.get_available_providers()
+
+
+def torch_installed() -> bool:
+    """Whether PyTorch could be imported; asked without importing it."""
+    try:
+        return find_spec("torch") is not None
+    except ImportError:
+        return False
 
 
 def gpu_available() -> bool:
