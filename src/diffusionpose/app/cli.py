@@ -17,7 +17,7 @@ from typing import Annotated, Any, Protocol, Union
 
 import tyro
 
-from diffusionpose.errors import InputError
+from diffusionpose.errors import InputError, install
 
 # name -> (module, class, its line in `diffusionpose --help`). Only the module of the command that is
 # called gets imported: this is what keeps --help under a second.
@@ -53,6 +53,15 @@ COMMANDS = {
     "models": ("diffusionpose.app.models", "ModelsCommand", "List models and recipes with their cost."),
     "web": ("diffusionpose.app.web.server", "WebCommand", "Serve a page for poses in the browser."),
     "demo": ("diffusionpose.app.demo", "DemoCommand", "Pose a photograph that is always at hand."),
+}
+# package -> the extra that brings it; the light install has none of them
+EXTRAS = {
+    **dict.fromkeys(("torch", "torchvision", "timm", "lightning", "safetensors", "matplotlib"), "train"),
+    **dict.fromkeys(("faster_coco_eval", "tensorboard"), "train"),
+    **dict.fromkeys(("onnx", "onnxscript"), "export"),
+    **dict.fromkeys(("av", "trackers"), "video"),
+    **{name: name for name in ("openvino", "ray", "supervision")},
+    **{"gradio": "web", "huggingface_hub": "hub", "pandas": "table", "transformers": "detect"},
 }
 DESCRIPTION = """2D human pose estimation with DiffusionPose (arXiv 2306.17074).
 
@@ -143,6 +152,8 @@ def _explain(error: Exception) -> str:
         return f"{where}{error.strerror or error}"
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return f"out of memory ({error}); try a smaller --batch-size"
+    if isinstance(error, ModuleNotFoundError) and (package := (error.name or "").partition(".")[0]) in EXTRAS:
+        return f"this command needs {package}; install it: {install(EXTRAS[package])}"
     if isinstance(error, ImportError) and "libGL" in str(error):
         return (
             f"OpenCV does not start ({error}): a package brought opencv-python, which needs a desktop; cure: "

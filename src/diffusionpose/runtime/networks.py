@@ -150,10 +150,6 @@ class Network(ABC):
         """Whether crops must be cut in UDP geometry."""
         return self.codec.unbiased
 
-    def check_options(self, flip: bool = True, steps: int | None = None, start: bool = False) -> None:
-        """:meth:`check`, by the name that it had."""
-        self.check(flip, steps, start)
-
 
 def batch_size_on(device: str) -> int:
     """Persons per pass: 8 on a CPU, where larger batches outgrow its cache (measured), else 64."""
