@@ -24,6 +24,7 @@ import copy
 import json
 import logging
 import os
+import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -38,8 +39,10 @@ import torch
 from torch import Tensor, nn
 
 import diffusionpose
+from diffusionpose.bundled import FOLDER
 from diffusionpose.errors import InputError, atomically, make_writable, needs_extra
 from diffusionpose.geometry import PADDING, flip_images
+from diffusionpose.models.checkpoints import load_model, save_model
 from diffusionpose.models.diffusion_pose import DiffusionPose
 from diffusionpose.models.pose_model import PoseModel
 from diffusionpose.models.variants import DiffusionPoseVariant
@@ -182,6 +185,16 @@ def _export_folder(model: PoseModel, path: Path, facts: dict[str, Any], opset: i
     for file, content in reversed(contents.items()):  # the encoder last: it makes the folder a model
         atomically(file, lambda part, content=content: part.write_bytes(content))  # type: ignore[misc]
     return Exported(path, list(contents), facts, Parity(max(differences), sum(BATCHES)))
+
+
+def bundle(weights: str | Path, name: str) -> Exported:
+    """Put a model into the package: NAME.safetensors with float16 kernels, and its two graphs in NAME/.
+
+    ``python -m diffusionpose.models.export WEIGHTS NAME``, in a clone.
+    """
+    path = FOLDER / f"{name}.safetensors"
+    save_model(load_model(weights), path, half=True)
+    return export_model(load_model(path), FOLDER / name, half=True)
 
 
 @contextmanager
@@ -494,3 +507,7 @@ def _save_openvino(model: Any, path: Path, facts: str) -> None:
         _import_openvino().save_model(model, written, compress_to_fp16=False)
         for file in (written.with_suffix(".bin"), written):
             os.replace(file, path.with_name(file.name))
+
+
+if __name__ == "__main__":
+    bundle(*sys.argv[1:])
