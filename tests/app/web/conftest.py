@@ -1,37 +1,39 @@
-"""The page served by a process of its own, as a user starts it, with the bundled model."""
+"""The page on a server in a thread of this process, with a very small network."""
 
-import os
 import socket
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 
-LIMITS = {"megabytes": 8, "megapixels": 30}
-STARTS_IN = 300  # seconds; gradio and torch take 10 on an idle machine
+from diffusionpose.geometry import HeatmapCodec
+from diffusionpose.runtime.estimator import PoseEstimator
+from diffusionpose.runtime.networks import Network
+from diffusionpose.skeletons import CROWDPOSE
+
+LIMITS = {"megabytes": 8, "megapixels": 30, "total_megabytes": 100}
 
 
 class Served(NamedTuple):
     """A page that is up."""
 
     url: str
-    process: subprocess.Popen[bytes]
-    folder: Path  # everything the server writes lies here
-    log: Path
+    port: int
+    folder: Path  # all files of visitors lie here
+    door: Any
 
-    def forget_memory(self) -> None:
+    @staticmethod
+    def forget_memory() -> None:
         """Let ``most_memory`` count from now on."""
-        Path(f"/proc/{self.process.pid}/clear_refs").write_text("5")
+        Path("/proc/self/clear_refs").write_text("5")
 
     @property
     def most_memory(self) -> int:
-        """The most resident memory the server had, bytes; Linux tells."""
-        lines = Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
+        """The most resident memory this process had, bytes; Linux tells."""
+        lines = Path("/proc/self/status").read_text().splitlines()
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
 
 
@@ -41,35 +43,73 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+class Painter(Network):
+    """A diffusion network in a few lines of NumPy: bright pictures and later steps move its peaks.
+
+    Args:
+        unbiased: UDP geometry.
+        steps: None for a network without diffusion.
+    """
+
+    def __init__(self, unbiased: bool = False, steps: int | None = 1) -> None:
+        codec = HeatmapCodec((48, 64), 4, unbiased)
+        super().__init__("painter", CROWDPOSE, codec, steps=steps, any_steps=steps is not None)
+
+    def heatmaps(self, images: np.ndarray, steps: int | None = None, start: Any = None) -> list[np.ndarray]:
+        """Peaks of 0.5 to 0.95 on a ring."""
+        if steps is None:
+            steps = self.steps or 0
+        x, y = np.linspace(-1, 1, 48), np.linspace(-1, 1, 64)
+        light = images.mean(1, dtype=np.float64) / 255
+        tilt = np.stack([(light * x).mean((1, 2)), (light * y[:, None]).mean((1, 2))], -1)
+        turn = np.linspace(0, 6, 14, dtype=np.float32)
+        ring = np.stack([5.5 + 3.4 * np.cos(turn), 7.5 + 5 * np.sin(turn)], -1)
+        ring = (ring + 4 * tilt[:, None]).astype(np.float32)
+        height = np.linspace(0.5, 0.95, 14, dtype=np.float32)[:, None, None]
+        return [
+            height * self.codec.draw(ring + np.float32(1.3 * step)).astype(np.float32)
+            for step in range(steps + 1 if self.steps is not None else 1)
+        ]
+
+
+@pytest.fixture(autouse=True)
+def offline() -> None:
+    """Nothing here looks for a detector, and so nothing imports torch."""
+
+
 @pytest.fixture(scope="session")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+def painter() -> type[Painter]:
+    """The class, for networks of another kind."""
+    return Painter
+
+
+@pytest.fixture(scope="session")
+def estimator() -> PoseEstimator:
+    """An estimator with a network of no cost, and no detector."""
+    return PoseEstimator(Painter(), detector="whole")
+
+
+@pytest.fixture(scope="session")
+def served(estimator: Any) -> Iterator[Served]:
+    """The page at an address of its own, as ``diffusionpose web`` serves it."""
     pytest.importorskip("gradio")
-    folder = tmp_path_factory.mktemp("web")
-    log, port = folder / "log.txt", free_port()
-    words = ["web", "--port", port, "--device", "cpu", "--detector", "whole"]
-    words += ["--max-megabytes", LIMITS["megabytes"], "--max-megapixels", LIMITS["megapixels"]]
-    command = [sys.executable, "-m", "diffusionpose.app.cli", *map(str, words)]
-    (folder / "tmp").mkdir()
-    with log.open("wb") as file:
-        process = subprocess.Popen(
-            command, stdout=file, stderr=file, env={**os.environ, "TMPDIR": str(folder / "tmp")}
-        )
-    try:
-        until = time.monotonic() + STARTS_IN
-        while "Ctrl-C" not in log.read_text():
-            assert process.poll() is None, log.read_text()
-            assert time.monotonic() < until, f"not up after {STARTS_IN} s: {log.read_text()}"
-            time.sleep(0.2)
-        yield Served(f"http://127.0.0.1:{port}/", process, folder / "tmp", log)
-    finally:
-        process.terminate()
-        status = process.wait(120)
-    assert status == 0, log.read_text()
-    left = [path.name for path in (folder / "tmp").iterdir() if not path.name.startswith("torch")]
-    assert left == [], "files were left behind"
-    text = log.read_text()
-    refused = text.count("uploaded by a user")  # gradio's own words for a file that is none of the page's
-    assert text.count("Traceback") == refused, text
+    from diffusionpose.app.web import server
+    from diffusionpose.app.web.front_door import LOOPBACK_NAMES, FrontDoor, Limits
+    from diffusionpose.app.web.page import build_page
+    from diffusionpose.app.web.picture import Handlers
+
+    limits, doors, port = Limits(**LIMITS), [], free_port()
+    with ExitStack() as stack:
+        folder = stack.enter_context(server.visitors_folder())
+
+        def front_door(app: Any) -> FrontDoor:
+            doors.append(FrontDoor(app, limits, folder, LOOPBACK_NAMES))
+            return doors[0]
+
+        page = build_page(Handlers(estimator, limits, "dark", folder / "results"))
+        url = stack.enter_context(server.served(page, "127.0.0.1", port, limits, front_door))
+        yield Served(url, port, folder, doors[0])
+    assert not folder.exists()
 
 
 @pytest.fixture(scope="session")

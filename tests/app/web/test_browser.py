@@ -11,14 +11,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from diffusionpose.app.web.front_door import Limits
+
 sync_api = pytest.importorskip("playwright.sync_api")
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-PATIENCE = 120_000  # milliseconds; on an idle machine nothing takes more than a few seconds
+PATIENCE = 60_000  # milliseconds; on an idle machine nothing takes more than a second or two
 SETTLED = 1000  # ms
 SIZES = {"desk": (1280, 900), "phone": (390, 844)}
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def browser() -> Iterator[Any]:
     path = next(filter(None, map(shutil.which, NAMES)), None)
     if path is None:
@@ -99,13 +101,16 @@ def test_from_a_picture_to_its_poses(page, served, people, tmp_path):
     image, boxes = people
     Image.fromarray(image).save(tmp_path / "people.png")
     drop(page, tmp_path / "people.png")
-    page.get_by_text("The whole picture counts as one person").wait_for()
+    page.get_by_text("1 pose found. The whole picture counts as one person").wait_for()
+    page.locator("#overlay img").first.wait_for()
+    page.evaluate("window.scrollTo(0, 0)")
     box = [max(boxes[1][0], 2), max(boxes[1][1], 2), min(boxes[1][2], 637), min(boxes[1][3], 477)]
     mark(page, box, (640, 480))
     page.get_by_text("1 person marked").wait_for()
+    before = page.locator("#overlay img").first.get_attribute("src")
     page.get_by_role("button", name="Find poses").click()
-    page.get_by_text("1 pose found").wait_for()
-    page.locator("#overlay img").first.wait_for()
+    page.get_by_text("1 pose found.", exact=True).wait_for()
+    sync_api.expect(page.locator("#overlay img").first).not_to_have_attribute("src", before, timeout=PATIENCE)
 
     drawn = pixels(page, "#overlay").astype(int)
     assert drawn.shape == image.shape
@@ -137,6 +142,7 @@ def test_from_a_picture_to_its_poses(page, served, people, tmp_path):
     assert page.complaints == []
 
 
+@pytest.mark.parametrize("page", ["desk"], indirect=True)
 def test_bad_files_are_refused_on_the_page(page, tmp_path):
     (tmp_path / "notes.png").write_text("these are my notes")
     drop(page, tmp_path / "notes.png")
@@ -145,14 +151,46 @@ def test_bad_files_are_refused_on_the_page(page, tmp_path):
     drop(page, tmp_path / "large.png")
     page.get_by_text("exceed").first.wait_for()  # gradio's words for a file that is too large
     page.get_by_role("button", name="Try a portrait").click()
-    page.get_by_text("1 person marked").wait_for()
+    page.get_by_text("1 pose found").wait_for()
+
+
+@pytest.mark.parametrize("page", ["desk"], indirect=True)
+def test_a_server_that_takes_no_more_says_so(page, people, served, tmp_path, monkeypatch):
+    Image.fromarray(people[0][:90, :90]).save(tmp_path / "small.png")
+    monkeypatch.setattr(served.door, "limits", Limits(total_megabytes=0))
+    drop(page, tmp_path / "small.png")
+    page.get_by_text("As many files are kept here as may be").first.wait_for()
+
+
+@pytest.mark.parametrize("page", ["desk"], indirect=True)
+def test_names_of_files_are_no_html(page, people, tmp_path):
+    name = "<img src=x onerror=window.harm=1>"
+    Image.fromarray(people[0][:90, :90]).save(tmp_path / f"{name}.png")
+    for ending in ("jpg", "mp4", "txt"):
+        (tmp_path / f"{name}.{ending}").write_text("none")
+    drop(page, tmp_path / f"{name}.jpg")
+    page.get_by_role("alert").get_by_text("not a picture").wait_for()
+    drop(page, tmp_path / f"{name}.png")
+    page.get_by_text("1 pose found").wait_for()
+    page.get_by_role("tab", name="Clip").click()
+    clips = page.locator("#clip input[type=file]")
+    clips.set_input_files(tmp_path / f"{name}.mp4")
+    page.get_by_text("Now follow the people").wait_for()
+    page.get_by_role("button", name="Follow the people").click()
+    page.locator("#clip_notice").get_by_role("alert").wait_for()
+    page.locator("#clip").get_by_role("button", name="Clear").click()
+    clips.set_input_files(tmp_path / f"{name}.txt")
+    page.wait_for_timeout(SETTLED)
+    assert page.evaluate("window.harm") is None
+    assert page.locator("img[src=x]").count() == 0
 
 
 @pytest.mark.parametrize("page", ["phone"], indirect=True)
 def test_boxes_are_typed(page, people):
     box, other = ([round(edge) for edge in box] for box in people[1])
     page.get_by_role("button", name="Try drawn people").click()
-    page.get_by_text("2 persons marked").wait_for()
+    page.get_by_text("2 poses found").wait_for()
+    page.locator("#overlay img").first.wait_for()
     before = page.locator("#picture img").first.get_attribute("src")
     page.get_by_text("Boxes in numbers").click()
     for column, text, answer in (
@@ -169,7 +207,7 @@ def test_boxes_are_typed(page, people):
     box = [box[0] + 30, box[1], box[2] + 40, box[3]]
 
     page.get_by_role("button", name="Find poses").click()
-    page.get_by_text("2 poses found").wait_for()
+    page.get_by_text("2 poses found.", exact=True).wait_for()
     rows = json.loads(download(page, "Keypoints (JSON)")[1])
     assert [row["box"] for row in rows] == [box, other]
     assert page.locator("#picture img").first.get_attribute("src") != before
@@ -179,6 +217,7 @@ def test_boxes_are_typed(page, people):
     assert page.complaints == []
 
 
+@pytest.mark.parametrize("page", ["phone"], indirect=True)
 def test_a_clip_is_followed(page, people, clip, tmp_path):
     av = pytest.importorskip("av")
     still = np.ascontiguousarray(people[0][::2, ::2])

@@ -1,28 +1,21 @@
-"""A visitor's clip, without a server."""
+"""The tab for clips, without a server."""
 
 import json
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
-from diffusionpose import PoseEstimator, create_model
+from diffusionpose import PoseEstimator
 from diffusionpose.app.web import clip as clips
-from diffusionpose.app.web.clip import Followed, Progress, Surest, follow
-from diffusionpose.app.web.files import Limits
-from diffusionpose.app.web.handlers import MOST_PERSONS, Options
+from diffusionpose.app.web.clip import MOST_IN_FRAME, BestPersons, Followed, Progress, follow
+from diffusionpose.app.web.front_door import Limits
+from diffusionpose.app.web.picture import Handlers, Options
 from diffusionpose.errors import InputError
+from diffusionpose.runtime.people import FunctionDetector
 
 av = pytest.importorskip("av")
 OPTIONS = Options(steps=1, flip=False)
-
-
-@pytest.fixture(scope="module")
-def estimator():
-    torch.manual_seed(0)
-    model = create_model("diffusionpose_tiny", "crowdpose", input_size=(48, 64))
-    return PoseEstimator(model, device="cpu", detector="whole")
 
 
 @pytest.fixture
@@ -96,23 +89,25 @@ def test_only_the_beginning_is_used(clip, run, monkeypatch, name, limit, count, 
     assert any("goes on after these" in remark for remark in followed.remarks) == more
 
 
-def test_a_crowd_is_thinned_to_the_surest(clip, results, estimator):
+def test_a_crowd_is_thinned_to_the_best(clip, results, estimator):
     rng = np.random.default_rng(0)
     boxes = np.stack([np.array([x, y, x + 12, y + 12]) for x in range(0, 80, 16) for y in (0, 16, 32, 48)])
     scores = rng.permutation(len(boxes)).astype(np.float32) / 40 + 0.5
-    surest = Surest(lambda image: (boxes.astype(np.float32), scores))
-    kept, sure = surest(np.zeros((64, 96, 3), np.uint8))
-    assert surest.left_out
-    assert sorted(sure) == sorted(scores)[-MOST_PERSONS:]
+    best = BestPersons(FunctionDetector(lambda image: (boxes.astype(np.float32), scores)))
+    kept, sure = best(np.zeros((64, 96, 3), np.uint8))
+    assert best.left_out
+    assert sorted(sure) == sorted(scores)[-MOST_IN_FRAME:]
     order = [boxes.tolist().index(box) for box in kept.tolist()]
     assert order == sorted(order)
     assert (scores[order] == sure).all()
 
-    crowded = PoseEstimator(estimator.network, detector=surest.detector)
+    crowded = PoseEstimator(estimator.network, detector=best.detector)
     *_, followed = follow(crowded, clip(2), OPTIONS, True, Limits(), results)
-    assert max(len(line["persons"]) for line in lines_of(followed)) == MOST_PERSONS
-    assert followed.remarks == [f"Of the persons in a frame the {MOST_PERSONS} surest are used."]
-    assert not Surest(lambda image: (boxes[:12], scores[:12])).left_out
+    assert max(len(line["persons"]) for line in lines_of(followed)) == MOST_IN_FRAME
+    assert followed.remarks == [f"Of the persons in a frame the best {MOST_IN_FRAME} are used."]
+    few = BestPersons(FunctionDetector(lambda image: (boxes[:12], scores[:12])))
+    assert len(few(np.zeros((64, 96, 3), np.uint8))[0]) == 12
+    assert not few.left_out
 
 
 def spoilt(path, clip, name):
@@ -148,13 +143,16 @@ def spoilt(path, clip, name):
         ("large.mp4", "192 x 128 pixels is more than 0.02 million"),
     ],
 )
-def test_what_cannot_be_used_is_one_line_and_leaves_nothing(tmp_path, clip, run, results, name, complaint):
+def test_what_cannot_be_used_is_one_line_and_leaves_nothing(
+    tmp_path, clip, run, results, handlers, name, complaint
+):
     spoilt(tmp_path / name, clip, name)
     with pytest.raises(InputError) as caught:
         run(tmp_path / name, limits=Limits(megapixels=0.02))
-    assert str(caught.value).startswith(f"{name}: {complaint}")
-    assert str(tmp_path) not in str(caught.value)
-    assert "\n" not in str(caught.value)
+    said = handlers.reason(caught.value)
+    assert said.startswith(f"{name}: {complaint}")
+    assert str(tmp_path) not in said
+    assert "\n" not in said
     assert not list(results.glob("*"))
 
 
@@ -165,7 +163,7 @@ def test_frames_without_a_picture_are_no_clip(clip, run, results):
     start, end = content.index(b"movi") + 12, content.index(b"idx1")
     content[start:end] = bytes(end - start)
     path.write_bytes(content)
-    with pytest.raises(InputError, match=r"^noise\.avi: "):
+    with pytest.raises(InputError, match=r"noise\.avi: "):
         run(path)
     assert not list(results.glob("*"))
 
@@ -179,6 +177,24 @@ def test_a_clip_that_is_cut_short_gives_what_it_has(clip, run, tmp_path):
     assert remark.startswith("cut.avi: is cut short")
 
 
+@pytest.mark.parametrize("most", [0, 2000])
+def test_a_full_disk_ends_the_clip_and_not_the_server(clip, handlers, results, most):
+    """A limit on the size of files stands for the disk."""
+    resource = pytest.importorskip("resource")
+    path, before = clip(8, size=(192, 128)), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, before[1]))
+    try:
+        *_, last = clips.run_clip(handlers, str(path), OPTIONS, True)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert 'role="alert"' in last["clip_notice"]
+    assert "clip.mp4" in last["clip_notice"] or "cannot keep" in last["clip_notice"]
+    assert str(results) not in last["clip_notice"]
+    assert not list(results.glob("*"))
+    *_, last = clips.run_clip(handlers, str(path), OPTIONS, True)
+    assert "8 frames" in last["clip_notice"], "once there is room again"
+
+
 def test_who_leaves_early_leaves_nothing_behind(clip, estimator, results):
     job = follow(estimator, clip(20), OPTIONS, True, Limits(), results)
     assert next(job) == Progress(1, 20)
@@ -186,3 +202,57 @@ def test_who_leaves_early_leaves_nothing_behind(clip, estimator, results):
     job.close()
     assert not list(results.glob("*"))
     assert not isinstance(next(job, None), Followed)
+
+
+# --- what the tab shows next ---
+
+
+@pytest.fixture
+def handlers(estimator, tmp_path):
+    pytest.importorskip("gradio")
+    return Handlers(estimator, Limits(), "dark", tmp_path / "results")
+
+
+def test_a_bar_grows_until_the_video_is_there(clip, handlers, monkeypatch):
+    monkeypatch.setattr(clips, "SHOWN_EVERY", 0)
+    first, *between, last = clips.run_clip(handlers, str(clip(4)), OPTIONS, True)
+    assert "<progress>" in first["clip_bar"]
+    assert [part["clip_bar"] for part in between] == [
+        clips.progress_bar(Progress(done, 4)) for done in range(1, 5)
+    ]
+    assert 'value="3" max="4"' in between[2]["clip_bar"]
+    assert "4 frames, 1 person." in last["clip_notice"]
+    assert "No detector looks for persons" in last["clip_notice"]
+    assert last["clip_video"].endswith("clip.mp4")
+    assert last["clip_lines"].endswith("clip.jsonl")
+    assert last["clip_bar"] == ""
+
+
+def test_nothing_of_the_clip_before_stays(clip, handlers):
+    def seen(parts):
+        return parts["clip_waiting"]["visible"], parts["clip_results"]["visible"]
+
+    first, *_, last = clips.run_clip(handlers, str(clip(2)), OPTIONS, True)
+    assert (seen(first), seen(last)) == ((True, False), (False, True))
+    for path, words in ((str(clip(2)), "Now follow the people"), (None, "Drop a video")):
+        parts = clips.load_clip(path)
+        assert words in parts["clip_notice"]
+        assert (parts["clip_bar"], seen(parts)) == ("", (True, False))
+
+
+def test_few_answers_are_sent(clip, handlers, monkeypatch):
+    monkeypatch.setattr(clips, "SHOWN_EVERY", 1e9)
+    monkeypatch.setattr(clips.time, "monotonic", lambda: 1e9)
+    assert len(list(clips.run_clip(handlers, str(clip(9)), OPTIONS, True))) == 3
+
+
+def test_what_is_wrong_is_said(handlers, tmp_path):
+    (tmp_path / "<b>.mp4").write_text("no video")
+    *_, last = clips.run_clip(handlers, str(tmp_path / "<b>.mp4"), OPTIONS, True)
+    assert 'role="alert"' in last["clip_notice"]
+    assert "&lt;b&gt;.mp4: is no video that can be read" in last["clip_notice"]
+    assert last["clip_bar"] == ""
+    (only,) = clips.run_clip(handlers, None, OPTIONS, True)
+    assert "There is no video yet" in only["clip_notice"]
+    (only,) = clips.run_clip(handlers, str(tmp_path / "gone.mp4"), OPTIONS, True)
+    assert "load it again" in only["clip_notice"]

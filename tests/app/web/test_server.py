@@ -1,7 +1,14 @@
-"""The running server against what strangers send it."""
+"""``diffusionpose web``: what it refuses, what it leaves behind, and its server against strangers."""
 
+import contextlib
 import http.client
 import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
 import zlib
 from pathlib import Path
 from typing import Any
@@ -11,10 +18,153 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from diffusionpose.app.web import front_door, server
+from diffusionpose.app.web.front_door import Limits
+from diffusionpose.app.web.server import PREFIX, remove_left_folders, sweep, swept
+from diffusionpose.errors import InputError
+
 gradio_client = pytest.importorskip("gradio_client")
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of gradio's own making
 MB = 1_000_000
+
+# --- the command ---
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (["--port", "0"], "--port 0: ports go from 1 to 65535"),
+        (["--max-megabytes", "0"], "--max-megabytes 0 must be 1 or more"),
+        (["--max-megapixels", "-1"], "--max-megapixels -1 must be 1 or more"),
+        (["--weights", "none.onnx"], "none.onnx: no such file"),
+    ],
+)
+def test_what_cannot_be_is_said(run, words, complaint):
+    if "--weights" in words:
+        pytest.importorskip("gradio")
+    status, out, err = run("web", *words)
+    assert (status, out) == (1, "")
+    assert complaint in err
+
+
+def test_without_gradio_the_cure_is_named(run, monkeypatch):
+    monkeypatch.setitem(sys.modules, "gradio", None)
+    status, _, err = run("web")
+    assert status == 1
+    assert "pip install 'diffusionpose[web]'" in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
+def test_only_an_open_door_is_warned_of(run, monkeypatch, host):
+    seen, before = [], dict(os.environ)
+
+    @contextlib.contextmanager
+    def served(page, host, port, limits, front_door):
+        door = front_door(None)
+        assert door.folder.is_dir()
+        seen.append((door.folder, host, port, limits, page.analytics_enabled, page.delete_cache, door.names))
+        yield "the address"
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(server, "served", served)
+    monkeypatch.setattr(server.threading.Event, "wait", lambda self, seconds=None: True)
+    words = ["--host", host, "--max-megabytes", 3, "--allow-host", "pose.example"]
+    status, out, err = run("web", *words)
+    assert (status, out) == (0, "the address (Ctrl-C ends it)\n")
+    ((folder, *rest, names),) = seen
+    assert rest == [host, None, Limits(3, 50, 2000), False, (600, 3600)]
+    assert names == (None if host == "0.0.0.0" else {"localhost", "127.0.0.1", "::1", "pose.example"})
+    assert not folder.exists()
+    assert {name: os.environ.get(name) for name in before} == before
+    assert ("everybody who can reach this machine" in err) == (host == "0.0.0.0")
+
+
+def test_it_serves_until_it_is_told_to_stop(tmp_path):
+    """In a process of its own, as a user starts it."""
+    command = [sys.executable, "-m", "diffusionpose.app.cli", "web", "--device", "cpu"]
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
+        address = process.stdout.readline().split()[0]
+        connection = http.client.HTTPConnection(urlsplit(address).netloc, timeout=60)
+        connection.request("GET", "/")
+        assert b"DiffusionPose" in connection.getresponse().read()
+        assert len(list(tmp_path.glob(f"{PREFIX}*"))) == 1
+        process.terminate()
+        assert process.wait(60) == 0
+    assert list(tmp_path.glob(f"{PREFIX}*")) == [], "files were left behind"
+
+
+@pytest.mark.parametrize(
+    ("host", "private"),
+    [
+        ("127.0.0.1", True),
+        ("localhost", True),
+        ("::1", True),
+        ("0.0.0.0", False),
+        ("10.1.2.3", False),
+        ("a.b", False),
+    ],
+)
+def test_which_addresses_are_private(host, private):
+    assert server.is_loopback(host) == private
+
+
+def test_a_port_in_use_is_one_message():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(InputError, match=rf"--host 127\.0\.0\.1 --port {port}: cannot be listened at"):
+            server.listen("127.0.0.1", [port])
+        with server.listen("127.0.0.1", [port, 0]) as other:
+            assert other.getsockname()[1] != port
+    with pytest.raises(InputError, match=r"--host 203\.0\.113\.1: cannot be listened at"):
+        server.listen("203.0.113.1", range(7860, 7863))
+
+
+# --- the folder of visitors' files ---
+
+
+def test_only_what_is_old_is_swept_away(tmp_path):
+    for name in ("old", "new"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").write_text("x")
+        (tmp_path / f"{name}.txt").write_text("x")
+    for name in ("old", "old.txt"):
+        os.utime(tmp_path / name, (time.time() - 100, time.time() - 100))
+    sweep(tmp_path, 50)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["new", "new.txt"]
+    sweep(tmp_path / "nowhere", 50)
+
+
+def test_sweeping_goes_on_by_itself(tmp_path, monkeypatch):
+    monkeypatch.setattr("diffusionpose.app.web.server.SWEPT_SECONDS", 0.01)
+    monkeypatch.setattr("diffusionpose.app.web.server.KEPT_SECONDS", 0.0)
+    (tmp_path / "file").write_text("x")
+    with swept(tmp_path):
+        until = time.monotonic() + 30
+        while any(tmp_path.iterdir()) and time.monotonic() < until:
+            time.sleep(0.01)
+    assert not any(tmp_path.iterdir())
+
+
+def test_folders_of_killed_servers_are_removed(tmp_path):
+    from filelock import FileLock
+
+    for name in ("dead", "alive", "new"):
+        (tmp_path / f"{PREFIX}{name}" / "cache").mkdir(parents=True)
+        os.utime(tmp_path / f"{PREFIX}{name}", None if name == "new" else (1e9, 1e9))
+    (tmp_path / "elsewhere" / "cache").mkdir(parents=True)
+    (tmp_path / f"{PREFIX}link").symlink_to(tmp_path / "elsewhere")
+    with FileLock(tmp_path / f"{PREFIX}alive" / "lock"):
+        os.utime(tmp_path / f"{PREFIX}alive", (1e9, 1e9))
+        remove_left_folders(tmp_path)
+    assert (tmp_path / "elsewhere" / "cache").is_dir()
+    left = sorted(path.name.removeprefix(PREFIX) for path in tmp_path.iterdir())
+    assert left == ["alive", "elsewhere", "link", "new"]
+
+
+# --- the running server ---
 
 
 class Visitor:
@@ -26,8 +176,8 @@ class Visitor:
         )
 
     def load(self, path: Path) -> str:
-        """What the page says of a picture."""
-        return said(self.client.predict(gradio_client.handle_file(str(path)), api_name="/load"))
+        """What the page says of a picture once its poses are found."""
+        return said(self.client.predict(gradio_client.handle_file(str(path)), 1, True, 0.2, api_name="/load"))
 
     def follow(self, path: Path) -> tuple[str, Path | None, list[dict[str, Any]]]:
         """What the page says of a clip at last, and the files it offers: the video, and the lines."""
@@ -133,7 +283,7 @@ def test_pictures_of_all_kinds_are_taken(visitor, people, tmp_path):
     picture.convert("L").save(tmp_path / "grey.jpg")
     picture.save(tmp_path / "turned.jpg", exif=exif)
     for name, size in (("alpha.png", 640), ("deep.png", 640), ("grey.jpg", 640), ("turned.jpg", 480)):
-        assert "The whole picture counts as one person" in visitor.load(tmp_path / name)
+        assert "1 pose found. The whole picture counts as one person" in visitor.load(tmp_path / name)
         notice, (row,) = visitor.run(steps=0)
         assert "1 pose found" in notice
         assert row["box"][2] == size, "upright"
@@ -171,14 +321,17 @@ def test_visitors_do_not_see_each_other(served, visitor, people, tmp_path):
 def called(served, path: str) -> str:
     """What the server streams back for a picture that lies at a path of its own machine."""
     connection = http.client.HTTPConnection(urlsplit(served.url).netloc, timeout=120)
-    body = json.dumps({"data": [{"path": path, "meta": {"_type": "gradio.FileData"}}]})
+    body = json.dumps({"data": [{"path": path, "meta": {"_type": "gradio.FileData"}}, 0, False, 0.2]})
     connection.request("POST", "/gradio_api/call/load", body, {"Content-Type": "application/json"})
-    event = json.loads(connection.getresponse().read())["event_id"]
+    answer = connection.getresponse()
+    if answer.status != 200:
+        return answer.read().decode()
+    event = json.loads(answer.read())["event_id"]
     connection.request("GET", f"/gradio_api/call/load/{event}")
     return connection.getresponse().read().decode()
 
 
-def test_files_of_the_machine_are_out_of_reach(served, tmp_path):
+def test_files_of_the_machine_are_out_of_reach(served, tmp_path, monkeypatch):
     secret = tmp_path / "secret.png"
     secret.write_bytes(flat_png(90, 90))
     address = urlsplit(served.url).netloc
@@ -188,7 +341,51 @@ def test_files_of_the_machine_are_out_of_reach(served, tmp_path):
     connection.request("POST", "/gradio_api/upload", body % secret.read_bytes(), kind)
     (uploaded,) = json.loads(connection.getresponse().read())
     assert "counts as one person" in called(served, uploaded), "what was uploaded can be used"
-    assert "event: error" in (answer := called(served, str(secret)))
-    assert "counts as one person" not in answer
+    for path in (str(secret), "http://127.0.0.1:1/a.png"):
+        assert "Only files that were sent here" in called(served, path)
+        with monkeypatch.context() as patch:  # nor does gradio itself open others
+            patch.setattr(served.door, "_paths_are_ours", lambda body: True)
+            answer = called(served, path)
+        assert "event: error" in answer
+        assert "counts as one person" not in answer
     connection.request("GET", f"/gradio_api/file={secret}")
     assert connection.getresponse().status in (403, 404)
+
+
+def test_connections_that_ask_for_nothing_are_closed(served, monkeypatch):
+    """More than the server may hold; some have begun a request, or its body."""
+    monkeypatch.setattr(front_door, "MOST_CONNECTIONS", 20)
+    monkeypatch.setattr(front_door, "IDLE_SECONDS", 0.5)
+    before = served.door.requests
+    head = b"POST /gradio_api/upload HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n"
+    started = [b"", b"GET / HTT", head, head + b"\r\n1234"]
+    sockets = [socket.create_connection(("127.0.0.1", served.port), timeout=30) for _ in range(60)]
+    for index, connection in enumerate(sockets):
+        with contextlib.suppress(OSError):  # closed already
+            connection.sendall(started[index % 4])
+    page = http.client.HTTPConnection("127.0.0.1", served.port, timeout=30)
+    page.request("GET", "/config")
+    assert page.getresponse().status == 200, "visitors get in"
+    for connection in sockets:
+        with contextlib.suppress(ConnectionError):
+            while connection.recv(1000):  # a refusal may come first
+                pass
+        connection.close()
+    until = time.monotonic() + 30
+    while served.door.requests > before and time.monotonic() < until:
+        time.sleep(0.05)
+    assert served.door.requests <= before
+
+
+def test_a_full_disk_does_not_end_the_server(served, visitor, people, tmp_path, monkeypatch):
+    Image.fromarray(people[0][:100, :100]).save(tmp_path / "small.png")
+
+    def full(folder, *_):
+        raise OSError(28, "No space left on device", str(folder))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("diffusionpose.app.web.picture.write_results", full)
+        notice = visitor.load(tmp_path / "small.png")
+    assert "No space left on device" in notice
+    assert str(served.folder) not in notice
+    assert "1 pose found" in visitor.load(tmp_path / "small.png")

@@ -1,13 +1,16 @@
-"""Serving the page: on one port, from one temporary folder, without a word to anybody else."""
+"""``diffusionpose web``: the page on one port, from one temporary folder, without a word to anybody else."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+import socket
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
@@ -16,11 +19,75 @@ from typing import Annotated, Any
 from tyro.conf import arg
 
 from diffusionpose.app.options import BoxScore, Decode, Detector, Device, Weights, say
-from diffusionpose.app.web.files import BodyLimit, Limits, swept
-from diffusionpose.app.web.parts import CSS, FONTS, MONOSPACE
+from diffusionpose.app.web.front_door import LOOPBACK_NAMES, FrontDoor, Limits, connection_class
 from diffusionpose.errors import InputError, needs_extra
 
 SESSIONS = 64  # visitors whose pictures are kept in memory; the longest idle one goes first
+KEPT_SECONDS = 3600  # files of visitors live so long
+SWEPT_SECONDS = 600  # and are looked through so often
+PREFIX = "diffusionpose-web-"
+
+
+@dataclass(frozen=True)
+class WebCommand:
+    """Serve a page in which pictures and clips can be dropped, persons marked and poses looked at.
+
+    Shows the drawn poses, the score of each joint, the heatmaps and every diffusion step; picture and
+    keypoints can be taken away. Only this machine can open the page unless --host says otherwise; nothing
+    is sent elsewhere, and all files are removed at the end. Ctrl-C ends it.
+    Needs the extra: pip install 'diffusionpose[web]'.
+    """
+
+    port: Annotated[
+        int | None, arg(metavar="N", help_behavior_hint="(default: the first free one from 7860 on)")
+    ] = None
+    """Port of the page."""
+    host: Annotated[str, arg(metavar="ADDRESS")] = "127.0.0.1"
+    """Address to listen at; 0.0.0.0 lets everybody in who can reach this machine."""
+    allow_host: Annotated[tuple[str, ...], arg(metavar="NAME")] = ()
+    """Further names by which the page may be opened, as those of a proxy in front of it."""
+    detector: Detector = "auto"
+    box_score: BoxScore = 0.3
+    weights: Weights = None
+    decode: Decode = "dark"
+    device: Device = "auto"
+    max_megabytes: Annotated[int, arg(metavar="N")] = 64
+    """Largest file that is taken, picture or clip; 20 s off a phone have 50."""
+    max_megapixels: Annotated[int, arg(metavar="N")] = 50
+    """Largest picture that is taken; frames of a clip may have 9 at most."""
+    max_total_megabytes: Annotated[int, arg(metavar="N")] = 2000
+    """All files of visitors that are kept at a time, for an hour at most."""
+
+    def run(self) -> int:
+        """Load the model, serve until told to stop; 0."""
+        for name in ("max_megabytes", "max_megapixels", "max_total_megabytes"):
+            if getattr(self, name) < 1:
+                raise InputError(f"--{name.replace('_', '-')} {getattr(self, name)} must be 1 or more")
+        if self.port is not None and not 0 < self.port < 65536:
+            raise InputError(f"--port {self.port}: ports go from 1 to 65535")
+        limits = Limits(self.max_megabytes, self.max_megapixels, self.max_total_megabytes)
+        with ended_by_sigterm(), visitors_folder() as folder:
+            check_gradio()
+            from diffusionpose.app.options import EstimatorOptions
+            from diffusionpose.app.web.page import build_page
+            from diffusionpose.app.web.picture import Handlers
+
+            options = EstimatorOptions(
+                self.weights, self.device, {"decode": self.decode}, self.detector, self.box_score
+            )
+            page = build_page(Handlers(options.make(say), limits, self.decode, folder / "results"))
+            private = is_loopback(self.host)
+            if not private:
+                say(f"--host {self.host}: everybody who can reach this machine can use the page")
+
+            def front_door(app: Any) -> FrontDoor:
+                names = LOOPBACK_NAMES | {self.host} if private else None
+                return FrontDoor(app, limits, folder, names, self.allow_host)
+
+            with served(page, self.host, self.port, limits, front_door) as address:
+                print(f"{address} (Ctrl-C ends it)", flush=True)
+                threading.Event().wait()
+        return 0
 
 
 def check_gradio() -> None:
@@ -33,69 +100,7 @@ def check_gradio() -> None:
         import gradio  # noqa: F401
 
 
-@contextmanager
-def gradio_folder() -> Iterator[Path]:
-    """A temporary folder for everything that visitors load up or take away; it is removed at the end.
-
-    gradio reads where its files go from the environment when a page is built, and whether it may call home
-    when it is imported.
-    """
-    with tempfile.TemporaryDirectory(prefix="diffusionpose-web-") as name:
-        folder = Path(name)
-        mine = {
-            "GRADIO_TEMP_DIR": str(folder / "cache"),
-            "GRADIO_ANALYTICS_ENABLED": "False",
-            "GRADIO_RUN_HISTORY": "False",
-            "HF_HUB_DISABLE_TELEMETRY": "1",
-        }
-        before = {variable: os.environ.get(variable) for variable in mine}
-        os.environ.update(mine)
-        try:
-            with swept(folder / "cache"), swept(folder / "results"):
-                yield folder
-        finally:
-            for variable, value in before.items():
-                os.environ.pop(variable) if value is None else os.environ.update({variable: value})
-
-
-def serve(page: Any, host: str, port: int | None, limits: Limits, ready: Callable[[str], None]) -> None:
-    """Serve a page until the process is told to stop, by Ctrl-C or SIGTERM.
-
-    Args:
-        page: of ``build_page``.
-        host: address to listen at.
-        port: None for the first free one from 7860 on.
-        limits: on uploads.
-        ready: gets the page's address once it can be opened.
-
-    Raises:
-        InputError: the address or the port cannot be had.
-    """
-    import gradio as gr
-    from starlette.middleware import Middleware
-
-    try:
-        _, address, _ = page.launch(
-            server_name=host, server_port=port, share=False, quiet=True, prevent_thread_lock=True,
-            max_file_size=limits.file_bytes, footer_links=[], state_session_capacity=SESSIONS, ssr_mode=False,
-            mcp_server=False, pwa=False, enable_monitoring=False, head=f"<style>{CSS}</style>",
-            theme=gr.themes.Soft(primary_hue="blue", neutral_hue="slate", font=FONTS, font_mono=MONOSPACE),
-            app_kwargs={"middleware": [Middleware(BodyLimit, limits=limits)]},
-        )  # fmt: skip
-    except OSError as error:
-        where = f"--host {host}" + (f" --port {port}" if port else "")
-        raise InputError(f"{where}: cannot be listened at ({error}); name another") from error
-    stop = threading.Event()
-    before = signal.signal(signal.SIGTERM, lambda *_: stop.set())
-    try:
-        ready(address)
-        stop.wait()
-    finally:
-        signal.signal(signal.SIGTERM, before)
-        page.close(verbose=False)
-
-
-def is_private(host: str) -> bool:
+def is_loopback(host: str) -> bool:
     """Whether only this machine can reach an address."""
     try:
         return ip_address(host).is_loopback
@@ -103,63 +108,170 @@ def is_private(host: str) -> bool:
         return host == "localhost"
 
 
-# ``diffusionpose web``: the page
+# --- the folder of visitors' files ---
 
 
-@dataclass(frozen=True)
-class WebCommand:
-    """Serve a page in which pictures and clips can be dropped, persons marked and poses looked at.
+@contextmanager
+def visitors_folder() -> Iterator[Path]:
+    """A temporary folder for everything that visitors load up or take away; it is removed at the end.
 
-    Shows the drawn poses, how sure each joint is, the heatmaps and every diffusion step; picture and
-    keypoints can be taken away. Only this machine can open the page unless --host says otherwise; nothing
-    is sent elsewhere, and all files are removed at the end. Ctrl-C ends it.
-    Needs the extra: pip install 'diffusionpose[web]'.
+    Folders of servers that were killed are removed as well. gradio reads where its files go from the
+    environment when a page is built, and whether it may call home when it is imported.
     """
+    from filelock import FileLock
 
-    port: Annotated[
-        int | None, arg(metavar="N", help_behavior_hint="(default: the first free one from 7860 on)")
-    ] = None
-    """Port of the page."""
-    host: Annotated[str, arg(metavar="ADDRESS")] = "127.0.0.1"
-    """Address to listen at; 0.0.0.0 lets everybody in who can reach this machine."""
-    detector: Detector = "auto"
-    box_score: BoxScore = 0.3
-    weights: Weights = None
-    decode: Decode = "dark"
-    device: Device = "auto"
-    max_megabytes: Annotated[int, arg(metavar="N")] = 64
-    """Largest file that is taken, picture or clip; 20 s off a phone have 50."""
-    max_megapixels: Annotated[int, arg(metavar="N")] = 50
-    """Largest picture that is taken; frames of a clip may have 9 at most."""
-
-    def run(self) -> int:
-        """Load the model, serve until told to stop; 0."""
-        from diffusionpose.app.options import EstimatorOptions
-        from diffusionpose.app.web.files import Limits
-
-        for name in ("max_megabytes", "max_megapixels"):
-            if getattr(self, name) < 1:
-                raise InputError(f"--{name.replace('_', '-')} {getattr(self, name)} must be 1 or more")
-        if self.port is not None and not 0 < self.port < 65536:
-            raise InputError(f"--port {self.port}: ports go from 1 to 65535")
-        limits = Limits(self.max_megabytes, self.max_megapixels)
-        with gradio_folder() as folder:
-            check_gradio()
-            from diffusionpose.app.web.handlers import Handlers
-            from diffusionpose.app.web.page import build_page
-
-            how = EstimatorOptions(
-                self.weights, self.device, {"decode": self.decode}, self.detector, self.box_score
+    remove_left_folders(Path(tempfile.gettempdir()))
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=PREFIX)))
+        stack.enter_context(FileLock(folder / "lock"))
+        stack.enter_context(
+            environment(
+                GRADIO_TEMP_DIR=str(folder / "cache"),
+                GRADIO_ANALYTICS_ENABLED="False",
+                GRADIO_RUN_HISTORY="False",
+                HF_HUB_DISABLE_TELEMETRY="1",
             )
-            estimator = how.make(say)
-            page = build_page(Handlers(estimator, limits, self.decode, folder / "results"))
-            if not is_private(self.host):
-                say(f"--host {self.host}: everybody who can reach this machine can use the page")
-            serve(
-                page,
-                self.host,
-                self.port,
-                limits,
-                lambda address: print(f"{address} (Ctrl-C ends it)", flush=True),
-            )
-        return 0
+        )
+        stack.enter_context(swept(folder / "cache", folder / "results"))
+        yield folder
+
+
+def remove_left_folders(place: Path) -> None:
+    """Remove the folders in ``place`` of servers that run no more, as after ``kill -9``."""
+    from filelock import FileLock, Timeout
+
+    for folder in place.glob(f"{PREFIX}*"):
+        try:
+            if not folder.is_symlink() and time.time() - folder.stat().st_mtime > 1:  # not just made
+                with FileLock(folder / "lock", timeout=0):
+                    shutil.rmtree(folder, ignore_errors=True)
+        except (Timeout, OSError):  # at work, or somebody else's
+            continue
+
+
+@contextmanager
+def environment(**variables: str) -> Iterator[None]:
+    """Environment variables for as long as the block runs."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
+
+
+@contextmanager
+def swept(*folders: Path) -> Iterator[None]:
+    """Keep folders free of old things, from a thread, while the block runs."""
+    done = threading.Event()
+
+    def work() -> None:
+        while not done.wait(SWEPT_SECONDS):
+            for folder in folders:
+                sweep(folder, KEPT_SECONDS)
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+def sweep(folder: Path, seconds: float) -> None:
+    """Remove what has stood directly in a folder, files and folders, for more than so many seconds."""
+    limit = time.time() - seconds
+    for path in folder.iterdir() if folder.is_dir() else ():
+        try:
+            if path.stat().st_mtime < limit:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        except FileNotFoundError:  # somebody else was quicker
+            continue
+
+
+# --- the server ---
+
+
+@contextmanager
+def served(
+    page: Any, host: str, port: int | None, limits: Limits, front_door: Callable[[Any], FrontDoor]
+) -> Iterator[str]:
+    """Serve a page from a thread while the block runs, which gets its address.
+
+    Args:
+        page: of ``build_page``.
+        host: address to listen at.
+        port: None for the first free one from 7860 on.
+        limits: on uploads.
+        front_door: puts the door before the page's ASGI application.
+
+    Raises:
+        InputError: the address or the port cannot be had.
+    """
+    import gradio as gr
+    import uvicorn
+    from fastapi import FastAPI
+
+    from diffusionpose.app.web.page import CSS, FONTS, MONOSPACE
+
+    sock = listen(host, range(7860, 7960) if port is None else [port])
+    port = int(sock.getsockname()[1])
+    page.state_session_capacity = SESSIONS
+    page.has_launched = True  # or gradio lets visitors name any file of this machine
+    app = gr.mount_gradio_app(
+        FastAPI(openapi_url=None), page, "/", server_name=host, server_port=port, footer_links=[],
+        max_file_size=limits.file_bytes, run_history=False, ssr_mode=False, mcp_server=False, pwa=False,
+        enable_monitoring=False, show_error=False, head=f"<style>{CSS}</style>",
+        theme=gr.themes.Soft(primary_hue="blue", neutral_hue="slate", font=FONTS, font_mono=MONOSPACE),
+    )  # fmt: skip
+    config = uvicorn.Config(
+        front_door(app), http=connection_class(), ws="none", lifespan="on", log_level="warning",
+        server_header=False, timeout_graceful_shutdown=1,
+    )  # fmt: skip
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, args=([sock],), daemon=True)
+    thread.start()
+    try:
+        while not server.started:
+            if not thread.is_alive():
+                raise RuntimeError("the server did not start")
+            time.sleep(0.01)
+        shown = {"0.0.0.0": "localhost", "::": "localhost"}.get(host, f"[{host}]" if ":" in host else host)
+        yield f"http://{shown}:{port}/"
+    finally:
+        page.close(verbose=False)
+        server.should_exit = True
+        thread.join(30)
+        sock.close()
+
+
+def listen(host: str, ports: Sequence[int]) -> socket.socket:
+    """A socket that listens at the first of some ports that is free.
+
+    Raises:
+        InputError: none is, or the address is not this machine's.
+    """
+    for port in ports:
+        try:
+            family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+            return socket.create_server(address[:2], family=family, backlog=1024)
+        except OSError as error:
+            reason = error
+    where = f"--host {host} --port {port}" if len(ports) == 1 else f"--host {host}"
+    raise InputError(f"{where}: cannot be listened at ({reason}); name another") from reason
+
+
+@contextmanager
+def ended_by_sigterm() -> Iterator[None]:
+    """SIGTERM ends the process in order, with status 0; Ctrl-C does so anyway."""
+
+    def end(*_: object) -> None:
+        raise SystemExit(0)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,346 @@
+"""The front door: what every request passes before the page sees it, and how long a connection may idle.
+
+The page itself is gradio's. It trusts what it is sent more than a page for strangers can, so this ASGI
+middleware knows the few routes that the page uses and refuses, with a line that says why:
+
+* other hosts' names and origins (DNS rebinding, uploads from foreign pages);
+* other routes, and files that were not sent here: gradio would fetch addresses and open paths;
+* bodies that are too large, uploads beyond what may be kept in all or has room on the disk;
+* requests beyond the number that are answered at the same time ("busy").
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import time
+from collections.abc import Awaitable, Callable, Collection, MutableMapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+MILLION = 1_000_000
+FORM_BYTES = MILLION  # what an upload may have besides the file it carries
+JSON_BYTES = 200_000  # the largest other body; parsed JSON takes some fifty times its length in memory
+FREE_BYTES = 200 * MILLION  # of the disk are left to others
+BLOCK_BYTES = 64_000  # a kept file counts as this much at least, so that their number is bounded as well
+COUNTED_EVERY = 1.0  # seconds between two looks at what is kept
+
+MOST_REQUESTS = (
+    200  # answered at the same time; an open page holds one, and a second while it waits for poses
+)
+MOST_CONNECTIONS = 400
+IDLE_SECONDS = 20.0  # for which a connection may stay open without a whole request, or stall in its body
+
+LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
+UPLOAD = "/gradio_api/upload"
+ROUTES = re.compile(
+    r"/|/config/?|/theme\.css|/robots\.txt|/favicon\.ico|/manifest\.json|/(assets|static|svelte)/.+"
+    r"|/gradio_api/(info/?|startup-events|app_id/?|upload|upload_progress|queue/(join|data)|cancel|reset/?"
+    r"|heartbeat/[^/]+|call/[^/]+(/[^/]+)?|file=(?!\s*https?:).+)",
+    re.IGNORECASE | re.DOTALL,
+)
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Application = Callable[[Message, Receive, Send], Awaitable[None]]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How large the things that visitors send may be.
+
+    Attributes:
+        megabytes: of a file, 10^6 bytes.
+        megapixels: of a picture, 10^6 pixels; decoded at 3 bytes a pixel, a few times over.
+        total_megabytes: of all files that are kept at a time.
+    """
+
+    megabytes: int = 64
+    megapixels: float = 50
+    total_megabytes: int = 2000
+
+    @property
+    def file_bytes(self) -> int:
+        """The largest file, bytes."""
+        return self.megabytes * MILLION
+
+
+class Refused(Exception):
+    """A request that is not passed on.
+
+    Args:
+        status: of HTTP.
+        reason: for the visitor, a sentence.
+    """
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+
+
+BUSY = "The page is busy; please try again in a minute."
+
+
+class FrontDoor:
+    """ASGI middleware in front of the page.
+
+    Args:
+        app: the page's ASGI application.
+        limits: on what is sent.
+        folder: in which all files of visitors lie.
+        names: host names that the page may be opened by; None for any, where the page is open to a network.
+            Requests from pages of other origins are refused in either case.
+        trusted: further host names whose pages may send requests, as those of a proxy.
+    """
+
+    def __init__(
+        self,
+        app: Application,
+        limits: Limits,
+        folder: Path,
+        names: Collection[str] | None = None,
+        trusted: Collection[str] = (),
+    ) -> None:
+        self.app = app
+        self.limits = limits
+        self.folder = folder
+        self.names = None if names is None else {*names, *trusted}
+        self.trusted = set(trusted)
+        self.requests = 0
+        self.arriving = 0  # bytes of uploads that are under way
+        self._kept = (0, float("-inf"))  # bytes, and when they were counted
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        """Pass a request on, or refuse it."""
+        if scope["type"] == "lifespan":
+            await self.app(scope, receive, send)
+        if scope["type"] != "http":
+            return  # the page uses no web sockets
+        try:
+            self._check_sender(scope)
+            if self.requests >= MOST_REQUESTS:
+                raise Refused(503, BUSY)
+        except Refused as refused:
+            await _answer(send, refused)
+            return
+        self.requests += 1
+        try:
+            if scope["path"] == UPLOAD:
+                await self._upload(scope, receive, send)
+            else:
+                await self._pass_on(scope, receive, send)
+        finally:
+            self.requests -= 1
+
+    def _check_sender(self, scope: Message) -> None:
+        """Refuse foreign hosts, foreign origins and what the page does not use."""
+        headers = dict(scope["headers"])
+        host, origin = (headers.get(name, b"").decode("latin-1").lower() for name in (b"host", b"origin"))
+        if self.names is not None and _name_of(host) not in self.names:
+            shown = ascii(_name_of(host)[:100])
+            raise Refused(
+                403, f"This page is not opened by the name {shown}; start it with --allow-host to do so."
+            )
+        place = origin.partition("://")[2]
+        if origin and place != host and _name_of(place) not in self.trusted:
+            raise Refused(403, "Requests from pages of other origins are refused; see --allow-host.")
+        if not ROUTES.fullmatch(scope["path"]):
+            raise Refused(404, "There is nothing here.")
+
+    async def _pass_on(self, scope: Message, receive: Receive, send: Send) -> None:
+        """A request whose body, if it has one, is short: all of it is read before it is passed on."""
+        body, more = b"", scope["method"] not in ("GET", "HEAD", "OPTIONS")
+        length = _length(scope)
+        while more:
+            message = await receive()
+            if message["type"] != "http.request":
+                return
+            body, more = body + message.get("body", b""), message.get("more_body", False)
+            if max(len(body), length) > JSON_BYTES:
+                await _answer(send, Refused(413, "That is more than a page can want to send."))
+                return
+        if body and not self._paths_are_ours(body):
+            await _answer(send, Refused(400, "Only files that were sent here are used: send the file."))
+            return
+        first = True
+
+        async def replay() -> Message:
+            nonlocal first
+            if first:
+                first = False
+                return {"type": "http.request", "body": body, "more_body": False}
+            return await receive()
+
+        await self.app(scope, replay, send)
+
+    async def _upload(self, scope: Message, receive: Receive, send: Send) -> None:
+        """A file: passed on as it comes, until it is more than it may be."""
+        length, read, whole, started, over = _length(scope), 0, False, False, False
+
+        async def refuse(refused: Refused) -> None:
+            nonlocal over
+            over = True
+            if not started:
+                await _answer(send, refused)
+
+        async def counted() -> Message:
+            nonlocal read, whole
+            message = await receive()
+            size = len(message.get("body", b""))
+            read += size
+            self.arriving += size
+            whole = not message.get("more_body", False)
+            try:
+                self._check_room(read, 0)
+            except Refused as refused:
+                await refuse(refused)
+            return {"type": "http.disconnect"} if over else message
+
+        async def noted(message: Message) -> None:
+            nonlocal started
+            if over:
+                return
+            if message["type"] == "http.response.start" and not whole:  # refused by the page itself
+                message = {**message, "headers": [*message["headers"], CLOSE]}
+            started = True
+            await send(message)
+
+        try:
+            self._check_room(length, length)
+        except Refused as refused:
+            await _answer(send, refused)
+            return
+        try:
+            await self.app(scope, counted, noted)
+        except Exception:  # the page's own, that nobody is there any more
+            if not over:
+                raise
+        finally:
+            self.arriving -= read
+
+    def _check_room(self, size: int, coming: int) -> None:
+        """Refuse an upload of ``size`` bytes, ``coming`` of which are still to come, for which is no room."""
+        if size > self.limits.file_bytes + FORM_BYTES:
+            most = self.limits.megabytes
+            raise Refused(413, f"The file is larger than {most} MB; please send a smaller one.")
+        if self.kept() + self.arriving + coming > self.limits.total_megabytes * MILLION:
+            raise Refused(503, "As many files are kept here as may be; please try again in an hour.")
+        if shutil.disk_usage(self.folder).free < FREE_BYTES + coming:
+            raise Refused(507, "There is no room left on the server's disk.")
+
+    def _paths_are_ours(self, body: bytes) -> bool:
+        """Whether all files that JSON names lie in the folder; gradio might fetch and open others."""
+        try:
+            waiting = [json.loads(body)]
+        except RecursionError:
+            return False
+        except ValueError:  # no JSON: the page says so
+            return True
+        root = os.path.realpath(self.folder) + os.sep
+        while waiting:
+            part = waiting.pop()
+            if isinstance(part, dict):
+                path = part.get("path")
+                if isinstance(path, str) and not os.path.realpath(path).startswith(root):
+                    return False
+                waiting.extend(part.values())
+            elif isinstance(part, list):
+                waiting.extend(part)
+        return True
+
+    def kept(self) -> int:
+        """Bytes of all files in the folder, counted at most once a second."""
+        kept, when = self._kept
+        if time.monotonic() - when > COUNTED_EVERY:
+            kept = sum(
+                max(_size(os.path.join(parent, name)), BLOCK_BYTES)
+                for parent, _, names in os.walk(self.folder)
+                for name in names
+            )
+            self._kept = kept, time.monotonic()
+        return kept
+
+
+CLOSE = (b"connection", b"close")  # with an answer to half a request: the other half is not waited for
+
+
+async def _answer(send: Send, refused: Refused) -> None:
+    text = str(refused).encode()
+    headers = [(b"content-type", b"text/plain"), (b"content-length", str(len(text)).encode()), CLOSE]
+    if refused.status == 503:
+        headers.append((b"retry-after", b"60"))
+    await send({"type": "http.response.start", "status": refused.status, "headers": headers})
+    await send({"type": "http.response.body", "body": text})
+
+
+def _length(scope: Message) -> int:
+    """The length of the body, as announced; 0 where it is not."""
+    length = dict(scope["headers"]).get(b"content-length", b"0")
+    return int(length) if length.isdigit() else 0
+
+
+def _name_of(place: str) -> str:
+    """The host name of a ``name:port``; empty for none."""
+    try:
+        return urlsplit(f"//{place}").hostname or ""
+    except ValueError:
+        return ""
+
+
+def _size(path: str) -> int:
+    try:
+        return os.stat(path).st_size
+    except OSError:  # just removed
+        return 0
+
+
+def connection_class() -> Any:
+    """A connection of uvicorn's that is closed where nothing is asked for, or a request does not go on.
+
+    Of more than ``MOST_CONNECTIONS`` the one that idles longest is closed, so that connections which ask for
+    nothing do not keep visitors out.
+    """
+    from uvicorn.protocols.http.h11_impl import H11Protocol
+
+    class Connection(H11Protocol):
+        def connection_made(self, transport: Any) -> None:
+            super().connection_made(transport)
+            self.idle_since: float = self.loop.time()
+            self.timer = self.loop.call_later(IDLE_SECONDS, self.close_if_idle)
+            if len(self.connections) > MOST_CONNECTIONS:
+                idle: list[Any] = [
+                    other for other in self.connections if other is not self and other.is_idle()
+                ]
+                min(idle, key=lambda other: other.idle_since, default=self).transport.close()
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            self.timer.cancel()
+            super().connection_lost(exc)
+
+        def data_received(self, data: bytes) -> None:
+            super().data_received(data)
+            if not self.is_idle():  # headers have to be whole in time; a body only has to go on
+                self.idle_since = self.loop.time()
+
+        def on_response_complete(self) -> None:
+            self.idle_since = self.loop.time()
+            super().on_response_complete()
+
+        def is_idle(self) -> bool:
+            """Whether no request is being answered."""
+            return self.cycle is None or self.cycle.response_complete
+
+        def close_if_idle(self) -> None:
+            left = self.idle_since + IDLE_SECONDS - self.loop.time()
+            waits = self.is_idle() or (self.cycle.more_body and not self.flow.read_paused)
+            if waits and left <= 0:
+                self.transport.abort()
+                return
+            self.timer = self.loop.call_later(max(left, 1.0) if waits else IDLE_SECONDS, self.close_if_idle)
+
+    return Connection
