@@ -575,7 +575,8 @@ class Handlers:
         if not isinstance(error, InputError):
             return f"The server cannot keep a file ({error.strerror or error}); please try again later."
         root, separator = re.escape(str(self.folder.parent)), re.escape(os.sep)
-        return re.sub(rf"{root}{separator}([^{separator}\s]+{separator})*", "", str(error))
+        text = re.sub(rf"{root}{separator}([^{separator}\s]+{separator})*", "", str(error))
+        return re.sub(r"; [^;]*--[a-z][^;]*$", "", text)  # nor the options of the command
 
     def load(self, path: str | None, boxes: np.ndarray | None = None) -> Parts:
         """A picture was dropped, or taken off (None); ``boxes`` of a picture whose persons are known."""
