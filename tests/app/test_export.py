@@ -36,7 +36,7 @@ def test_predict_and_evaluate_take_it(run, tiny_onnx, tiny_weights, photo, synth
         words = ("--output", out, "--weights", weights, "--device", "cpu", "--detector", "whole")
         status, *_ = run("predict", photo, *words)
         assert status == 0
-        words = ("evaluate", "--images", images, "--annotations", annotations, "--match-joints")
+        words = ("evaluate", "--images", images, "--annotations", annotations)
         words += ("--workers", 0, "--device", "cpu", "--weights", weights, "--output", out / "val")
         assert run(*words).status == 0
         poses = json.loads((out / "keypoints.json").read_text())
@@ -57,7 +57,7 @@ def test_other_steps_are_refused(run, tiny_onnx, photo, synthetic_set, tmp_path,
     images, annotations = synthetic_set
     for command in (
         ["predict", photo],
-        ["evaluate", "--images", images, "--annotations", annotations, "--match-joints"],
+        ["evaluate", "--images", images, "--annotations", annotations],
     ):
         status, out, err = run(*command, "--weights", tiny_onnx, "--output", tmp_path / "out", *words)
         assert (status, out) == (1, "")

@@ -1,5 +1,7 @@
 """Annotation files of every format, and every fault of theirs that the reader must name."""
 
+from __future__ import annotations
+
 import json
 import os
 import re
@@ -351,3 +353,111 @@ def test_file_names_of_another_machine(tmp_path: Path) -> None:
     assert list(found.missing) == [4, 5]
     assert "3 file names are of another machine" in found.notes[0]
     assert list(find_pictures(annotations, tmp_path, persons_only=True).paths) == [1, 2]
+
+
+# Official annotation files of every format are read whole.
+
+
+@pytest.mark.parametrize(
+    ("file", "skeleton", "images", "persons", "labelled"),
+    [
+        ("lspet14/annotations/lspet14_train.json", CROWDPOSE, 7682, 7682, 7682),
+        ("lspet14/annotations/lspet14_val.json", CROWDPOSE, 977, 977, 977),
+        ("coco_subset/annotations/person_keypoints_train2017.json", COCO, 103, 383, 282),
+        ("coco_subset/annotations/person_keypoints_val2017.json", COCO, 76, 231, 195),
+        ("formats/coco/test_coco.json", COCO, 4, 14, 12),
+        (
+            "formats/coco/person_keypoints_val2017_2213.json",
+            COCO,
+            538,
+            2213,
+            1354,
+        ),  # images listed repeatedly
+        ("formats/crowdpose/crowdpose_val.json", CROWDPOSE, 2000, 8527, 7962),
+        ("formats/aic/test_aic.json", AIC, 3, 9, 9),
+        ("formats/aic_native/keypoint_annotations_example.json", AIC, 1000, 2761, 2761),
+        ("formats/ochuman/test_ochuman.json", COCO, 3, 5, 5),
+    ],
+)
+def test_official_files(
+    file: str, skeleton: Skeleton, images: int, persons: int, labelled: int, data_dir: Path
+) -> None:
+    annotations = read_annotations(data_dir / file)
+    assert annotations.skeleton is skeleton
+    assert annotations.dropped == []
+    assert (len(annotations.images), len(annotations.persons)) == (images, persons)
+    assert len(annotations.labelled().persons) == labelled
+
+
+def test_crowd_index_and_area_of_crowdpose(data_dir: Path) -> None:
+    annotations = read_annotations(data_dir / "formats/crowdpose/crowdpose_val.json")
+    assert annotations.images[114203].crowd_index == 0.76
+    first = annotations.persons[0]
+    assert first.area == pytest.approx(0.53 * 129.44 * 271.82)
+    assert first.keypoints[0].tolist() == [181, 164]
+
+
+# AI Challenger's native format: flags, boxes, faults, and agreement with its COCO form.
+
+
+def native_entry() -> Content:
+    flags = [1, 2, 3] + [1] * 11
+    keypoints = [v for j, flag in enumerate(flags) for v in (10 + j, 20 + j, flag)]
+    return {
+        "image_id": "abc",
+        "keypoint_annotations": {"human1": keypoints},
+        "human_annotations": {"human1": [1, 2, 31, 42]},
+    }
+
+
+def test_aic_native(tmp_path: Path) -> None:
+    annotations = read_annotations(write(tmp_path, [native_entry()]))
+    assert annotations.skeleton is AIC
+    record = annotations.images["abc"]
+    assert (record.file_name, record.width, record.height) == ("abc.jpg", 0, 0)
+    (person,) = annotations.persons
+    assert person.visible.tolist() == [2, 1, 0] + [2] * 11
+    assert person.box.tolist() == [1, 2, 31, 42]
+    assert person.area == pytest.approx(0.53 * 1200)
+    np.testing.assert_array_equal(person.keypoints[13], [23, 33])
+
+
+def _human(change: Callable[[list[Any]], list[Any]]) -> Callable[[Content], None]:
+    def fault(entry: Content) -> None:
+        entry["keypoint_annotations"]["human1"] = change(entry["keypoint_annotations"]["human1"])
+
+    return fault
+
+
+@pytest.mark.parametrize(
+    ("fault", "complaint"),
+    [
+        (_without("human_annotations"), "human_annotations are no objects"),
+        (_without("human_annotations", "human1"), "image abc, human1 has keypoints but no box"),
+        (_human(lambda k: k[:-3]), "39 keypoint numbers"),
+        (_human(lambda k: [float("nan"), *k[1:]]), "NaN"),
+        (_human(lambda k: [*k[:-1], 7]), "a flag other than"),
+    ],
+)
+def test_faults_of_native_files(fault: Callable[[Content], None], complaint: str, tmp_path: Path) -> None:
+    entry = native_entry()
+    fault(entry)
+    with pytest.raises(InputError, match=rf"persons\.json: .*{complaint}"):
+        read_annotations(write(tmp_path, [entry]))
+    with pytest.raises(InputError, match="skeleton is 'aic'"):
+        read_annotations(write(tmp_path, [native_entry()]), COCO)
+
+
+def test_both_forms_of_ai_challenger_agree(data_dir: Path) -> None:
+    coco_form = read_annotations(data_dir / "formats/aic/test_aic.json")
+    native = read_annotations(data_dir / "formats/aic_native/keypoint_annotations_example.json")
+    compared = 0
+    for person in coco_form.persons:
+        name = Path(coco_form.images[person.image_id].file_name).stem
+        for twin in native.persons:
+            if twin.image_id == name and np.abs(twin.box - person.box).max() < 3:
+                labelled = (person.visible > 0) & (twin.visible > 0)
+                assert labelled.any()
+                np.testing.assert_array_equal(person.keypoints[labelled], twin.keypoints[labelled])
+                compared += 1
+    assert compared >= 6

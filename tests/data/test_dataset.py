@@ -1,5 +1,7 @@
 """Samples: keypoints stay on the picture, randomness is (seed, epoch, index), faults are reported."""
 
+from __future__ import annotations
+
 import itertools
 from dataclasses import replace
 from pathlib import Path
@@ -11,9 +13,18 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from diffusionpose.data.annotations import Annotations, ImageRecord, Person, read_annotations
-from diffusionpose.data.dataset import Augmentation, JointDataset, PersonDataset, Sample, crops_of
+from diffusionpose.data.dataset import (
+    Augmentation,
+    CropChange,
+    JointDataset,
+    PersonDataset,
+    Sample,
+    crops_of,
+    half_body_box,
+)
 from diffusionpose.errors import InputError
-from diffusionpose.skeletons import CROWDPOSE
+from diffusionpose.geometry import PADDING
+from diffusionpose.skeletons import COCO, CROWDPOSE, Skeleton
 
 SIZE = (96, 128)
 # 14 colours far apart, to find each joint again in the crop; all bright, since edges blend with black
@@ -201,3 +212,140 @@ def test_real_sets_train_jointly(data_dir: Path) -> None:
         near = sample["keypoints"][sample["visible"] > 0]
         assert (near >= -12).all()
         assert (near < torch.tensor(SIZE) + 12).all()
+
+
+# Pictures that are missing, damaged or of another size: said once, and the rest still comes.
+
+
+SIZE = (96, 128)
+
+
+def three_pictures(folder: Path, skeleton: Skeleton = COCO) -> Annotations:
+    images, persons = {}, []
+    joints = skeleton.num_joints
+    for i in range(3):
+        Image.fromarray(np.full((50, 40, 3), 80 * i, np.uint8)).save(folder / f"{i}.jpg")
+        images[i] = ImageRecord(i, f"{i}.jpg", 40, 50)
+        box = np.float32([5, 5, 30, 40])
+        persons.append(Person(i, i, box, np.full((joints, 2), 15, np.float32), np.full(joints, 2), 500.0))
+    return Annotations(folder / "three.json", skeleton, images, persons)
+
+
+def test_missing_pictures_are_an_error_or_left_out(tmp_path: Path) -> None:
+    annotations = three_pictures(tmp_path)
+    (tmp_path / "1.jpg").unlink()
+    with pytest.raises(InputError, match=r"1 of the 3 pictures listed in .*three\.json .*first: 1\.jpg"):
+        PersonDataset(annotations, tmp_path, SIZE)
+    dataset = PersonDataset(annotations, tmp_path, SIZE, skip_missing=True)
+    assert dataset.failures == [f"{tmp_path / '1.jpg'}: no such file"]
+    assert [int(dataset[i]["image"].max()) for i in range(len(dataset))] == [0, 160]
+    with pytest.raises(InputError, match=r"3 of the 3 .*first: 0\.jpg, 1\.jpg, 2\.jpg"):
+        PersonDataset(annotations, tmp_path / "nowhere", SIZE)
+
+
+def test_pictures_without_persons_may_be_missing(tmp_path: Path) -> None:
+    annotations = three_pictures(tmp_path)
+    (tmp_path / "1.jpg").unlink()
+    persons = [person for person in annotations.persons if person.image_id != 1]
+    assert len(PersonDataset(replace(annotations, persons=persons), tmp_path, SIZE)) == 2
+
+
+def test_a_broken_picture_is_flagged_and_the_rest_comes(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    annotations = three_pictures(tmp_path)
+    (tmp_path / "1.jpg").write_bytes((tmp_path / "1.jpg").read_bytes()[:200])
+    dataset = PersonDataset(annotations, tmp_path, SIZE, augmentation=Augmentation())
+    (batch,) = DataLoader(dataset, batch_size=3)
+    assert batch["broken"].tolist() == [0, 1, 0]
+    assert batch["visible"][1].sum() == 0
+    assert batch["visible"][[0, 2]].sum() > 0
+    assert "1.jpg: " in caplog.text
+    assert dataset.failure(1).startswith(f"{tmp_path / '1.jpg'}: ")
+    assert dataset.failure(0) == ""
+
+
+def test_a_picture_of_another_size_than_recorded_is_broken(tmp_path: Path) -> None:
+    annotations = three_pictures(tmp_path)
+    Image.new("RGB", (80, 100)).save(tmp_path / "2.jpg")
+    dataset = PersonDataset(annotations, tmp_path, SIZE)
+    assert int(dataset[2]["broken"]) == 1
+    assert "80x100" in dataset.failure(2)
+
+
+# The draw of the augmentation: its ranges and shares are HRNet's, half bodies are halves.
+
+
+def standing(skeleton: Skeleton = COCO) -> Person:
+    """Upper body in (10..50, 0..50), lower body in (20..40, 60..100)."""
+    keypoints = np.zeros((skeleton.num_joints, 2), np.float32)
+    upper = list(skeleton.upper_body)
+    lower = [j for j in range(skeleton.num_joints) if j not in upper]
+    keypoints[upper] = np.linspace([10, 0], [50, 50], len(upper))
+    keypoints[lower] = np.linspace([20, 60], [40, 100], len(lower))
+    visible = np.full(skeleton.num_joints, 2)
+    box = np.float32([5, -5, 55, 105])
+    return Person(1, 1, box, keypoints, visible, 5000.0)
+
+
+def draws(augmentation: Augmentation, person: Person, count: int = 4000) -> list[CropChange]:
+    return [augmentation.draw(person, COCO, np.random.default_rng((0, i))) for i in range(count)]
+
+
+def test_ranges_and_shares() -> None:
+    changes = draws(Augmentation(), standing())
+    zooms = np.array([c.zoom for c in changes])
+    turns = np.array([c.turn for c in changes])
+    assert (zooms.min(), zooms.max()) == pytest.approx((0.65, 1.35))
+    assert (turns.min(), turns.max()) == (-90, 90)
+    # a normal distribution clipped at one deviation has 16 % of its mass at either end
+    assert np.mean(zooms > 1.3499) == pytest.approx(0.159, abs=0.02)
+    assert np.mean(turns != 0) == pytest.approx(0.6, abs=0.03)
+    assert np.mean(np.abs(turns[turns != 0]) < 45) == pytest.approx(0.683, abs=0.03)
+    assert np.mean([c.mirrored for c in changes]) == pytest.approx(0.5, abs=0.03)
+    # uniform, not normal: randn() < 0.3 would be 62 %
+    assert np.mean([c.padding != PADDING for c in changes]) == pytest.approx(0.3, abs=0.03)
+
+
+def test_everything_off_changes_nothing() -> None:
+    person = standing()
+    still = Augmentation(scale=0, rotation=0, rotation_probability=0, flip=0, half_body=0)
+    for change in draws(still, person, 50):
+        assert change == CropChange(person.box)
+
+
+def test_one_option_does_not_shift_the_randomness_of_another() -> None:
+    person = standing()
+    with_half, without = (draws(Augmentation(half_body=p), person, 50) for p in (1.0, 0.0))
+    assert [(c.zoom, c.turn, c.mirrored) for c in with_half] == [
+        (c.zoom, c.turn, c.mirrored) for c in without
+    ]
+
+
+def test_half_bodies_are_the_extent_of_one_half() -> None:
+    halves = {tuple(c.box.tolist()) for c in draws(Augmentation(half_body=1.0), standing(), 100)}
+    assert halves == {(10, 0, 50, 50), (20, 60, 40, 100)}
+    change = Augmentation(half_body=1.0).draw(standing(), COCO, np.random.default_rng(0))
+    assert change.padding == 1.5
+
+
+@pytest.mark.parametrize(("skeleton", "least"), [(COCO, 9), (CROWDPOSE, 7)])
+def test_half_bodies_need_half_the_joints(skeleton: Skeleton, least: int) -> None:
+    person = standing(skeleton)
+    for labelled in range(skeleton.num_joints + 1):
+        some = replace(person, visible=np.where(np.arange(skeleton.num_joints) < labelled, 1, 0))
+        assert (half_body_box(some, skeleton, prefer_upper=True) is not None) == (labelled >= least)
+
+
+def test_the_other_half_is_taken_where_one_is_not_labelled() -> None:
+    person = standing()
+    upper_only = replace(person, visible=np.where(np.isin(np.arange(17), COCO.upper_body), 2, 0))
+    box = half_body_box(upper_only, COCO, prefer_upper=False)
+    assert box is not None
+    assert box.tolist() == [10, 0, 50, 50]
+
+
+def test_joints_on_one_spot_make_no_half_body() -> None:
+    person = standing()
+    heap = replace(person, keypoints=np.full((17, 2), 30, np.float32))
+    assert half_body_box(heap, COCO, prefer_upper=True) is None

@@ -129,7 +129,7 @@ def _table(report: CheckReport) -> str:
         for c in report.counts
     ]
     if report.findings:
-        lines += ["", HEADER]
+        lines.append(HEADER)
     files = [Path(count.file) for count in report.counts]
     alike = len({file.name for file in files}) < len(files)
     shown = {str(file): f"{file if alike else file.name}: " if len(files) > 1 else "" for file in files}

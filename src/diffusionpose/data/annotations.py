@@ -7,6 +7,7 @@ up.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PureWindowsPath
@@ -276,6 +277,7 @@ class _Reader:
         self.path = path
         self.findings: list[Finding] = []
         self.images: dict[str, ImageRecord] = {}  # by id_key
+        self.repeated: Counter[Id] = Counter()
 
     def find(self, severity: Severity, check: str, message: str, cure: str, **more: Any) -> None:
         self.findings.append(Finding(check, severity, str(self.path), message, cure, **more))
@@ -295,6 +297,10 @@ class _Reader:
                 )
         for index, entry in self._objects("images", content["images"]):
             self._image(index, entry)
+        for number, count in self.repeated.items():
+            what = f"image {number} is listed {count + 1} times, word for word"
+            name = self.images[id_key(number)].file_name
+            self.find("warning", "image listed again", what, "list it once", image=name)
         entries = list(self._objects("annotations", content["annotations"]))
         category, listed, used = self._category(content.get("categories"), entries, skeleton)
         skeleton, joints = self._skeleton(category, skeleton)
@@ -362,8 +368,7 @@ class _Reader:
             cure = "give every image its own id"
             self.find("error", "image id twice", f"two images have the id {number}", cure, image=name)
         elif first is not record:
-            what = f"image {number} is listed again, word for word"
-            self.find("warning", "image listed again", what, "list it once", image=name)
+            self.repeated[number] += 1
 
     def _category(
         self, content: Any, entries: list[tuple[int, dict[str, Any]]], skeleton: Skeleton | None

@@ -27,8 +27,8 @@ BORDER = 1.0  # px; real sets round boxes and keypoints to the pixel beyond the 
 FAR_FROM_BOX = 0.5  # of the box's longer side; measured in docs/checks.md
 FIRST_PIXEL = 2.0  # px; a file whose boxes all end before it has normalised coordinates
 LARGE_AREA, SMALL_AREA = 1.1, 0.01  # of the box's; a segment fills a part of its box
-SAME_POSE = 0.01  # of the square root of the box's area: mean distance of the joints of two annotations
-SAME_JOINTS = 3  # at least so many joints labelled in both
+SAME_POSE = 0.02  # of the root of the smaller box's area: mean distance of the joints of two annotations
+SAME_JOINTS = 4  # at least so many joints labelled in both
 MOST_CORNERS = 0.8  # share of the boxes that make sense only as x0, y0, x1, y1
 
 
@@ -315,7 +315,7 @@ class _Checks:
                 both = self.seen[others] & self.seen[row]
                 distance = np.linalg.norm(self.points[others] - self.points[row], axis=2)
                 mean = np.where(both, distance, 0).sum(axis=1) / np.maximum(both.sum(axis=1), 1)
-                size = np.sqrt(np.maximum(self.box_areas[others], self.box_areas[row]))
+                size = np.sqrt(np.minimum(self.box_areas[others], self.box_areas[row]))
                 same = (mean < SAME_POSE * size) & (both.sum(axis=1) >= SAME_JOINTS)
                 if same.any():
                     twin = self.persons[others[int(np.flatnonzero(same)[0])]].id

@@ -1,15 +1,33 @@
+"""AP against pycocotools and the official tools, PCK, AI Challenger, rescoring and suppression."""
+
+from __future__ import annotations
+
 import contextlib
 import copy
 import io
 import json
+import time
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from diffusionpose.data.annotations import read_annotations
+from diffusionpose.data.annotations import Annotations, ImageRecord, read_annotations
 from diffusionpose.errors import InputError
-from diffusionpose.evaluation.metrics import COCO_METRICS, coco_metrics
+from diffusionpose.evaluation.metrics import (
+    COCO_METRICS,
+    aic_score,
+    coco_metrics,
+    count_joints,
+    limb_joints,
+    match_results,
+    oks_nms,
+    pairwise_oks,
+    pck,
+    read_results,
+    rescore,
+    torso_lengths,
+)
 from diffusionpose.skeletons import AIC, COCO, CROWDPOSE, Skeleton
 
 
@@ -269,3 +287,274 @@ def test_results_of_some_of_the_joints(make_annotations, rows_of):
     rows[0]["joints"] = ["left_elbow", "left_wrist", "tail"]
     with pytest.raises(InputError, match="entry 1"):  # without names it would have the file's
         coco_metrics(annotations, rows)
+
+
+def test_example_predictions_score_as_the_official_script_says(data_dir):
+    folder = data_dir / "formats" / "aic_native"
+    start = time.process_time()
+    annotations = read_annotations(folder / "keypoint_annotations_example.json")
+    predictions = read_results(folder / "keypoint_predictions_example.json")
+    assert aic_score(annotations, predictions) == pytest.approx(0.99674031, abs=1e-6)
+    assert time.process_time() - start < 2
+
+
+def test_coco_form(data_dir, rows_of):
+    annotations = read_annotations(data_dir / "formats" / "aic" / "test_aic.json")
+    rows = rows_of(annotations)
+    assert aic_score(annotations, rows) == pytest.approx(1)
+    assert aic_score(annotations, rows[1:]) == pytest.approx(8 / 9)
+
+
+@pytest.fixture
+def one_person(make_annotations):
+    return make_annotations(images=1, persons=1, skeleton=AIC)
+
+
+def moved(rows, joint, distance):
+    (row,) = rows
+    keypoints = list(row["keypoints"])
+    keypoints[3 * joint] += distance
+    return [{**row, "keypoints": keypoints}]
+
+
+def test_oks_by_hand(one_person, rows_of):
+    person = one_person.persons[0]
+    visible = np.zeros(14, np.int64)
+    visible[0] = 2
+    annotations = replace(
+        one_person, persons=[replace(person, visible=visible, box=np.asarray([0, 0, 2, 2]))]
+    )
+    rows = rows_of(annotations)
+    # OKS 0.72 by the area of the box, 2 x 2, plus 1, not the annotation's: right at 0.50 .. 0.70
+    distance = 2 * AIC.sigmas[0] * np.sqrt(-2 * np.log(0.72) * (2 * 2 + 1))
+    assert aic_score(annotations, moved(rows, 0, distance)) == pytest.approx(5 / 10)
+    assert aic_score(annotations, moved(rows, 1, 500.0)) == 1  # not labelled
+
+
+def test_hidden_joints_do_not_count(one_person, rows_of):
+    visible = np.asarray([1] + [2] * 13)
+    annotations = replace(one_person, persons=[replace(one_person.persons[0], visible=visible)])
+    assert aic_score(annotations, moved(rows_of(annotations), 0, 500.0)) == pytest.approx(1)
+    only_hidden = replace(one_person, persons=[replace(one_person.persons[0], visible=np.ones(14, np.int64))])
+    assert aic_score(only_hidden, rows_of(only_hidden)) == 0
+
+
+def test_missed_and_superfluous_persons_cost(make_annotations, rows_of):
+    annotations = make_annotations(images=2, persons=2, skeleton=AIC)
+    rows = rows_of(annotations)
+    assert aic_score(annotations, rows) == pytest.approx(1)
+    assert aic_score(annotations, rows[:2]) == pytest.approx(2 / 4)  # a picture without predictions
+    assert aic_score(annotations, [*rows, rows[0]]) == pytest.approx(4 / 5)
+    assert aic_score(annotations, [*rows, {**rows[0], "image_id": 77}]) == pytest.approx(1)
+    assert aic_score(annotations, []) == 0
+    assert aic_score(replace(annotations, images={}, persons=[]), []) == 0
+
+
+def test_a_prediction_serves_every_person_it_is_close_to(one_person, rows_of):
+    twice = replace(one_person, persons=one_person.persons * 2)
+    assert aic_score(twice, rows_of(one_person)) == pytest.approx(1)
+
+
+def test_other_joints_are_refused(make_annotations, rows_of):
+    with pytest.raises(InputError, match=r"made\.json.*14 joints"):
+        aic_score(make_annotations(), [])
+    annotations = make_annotations(skeleton=AIC)
+    with pytest.raises(InputError, match="3 numbers"):
+        aic_score(annotations, [{"image_id": 0, "keypoints": [1, 2, 1], "score": 1}])
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("[", "JSON"),
+        ("{}", "list"),
+        ("[{}]", "image_id"),
+        ('[{"image_id": "a"}]', "has no keypoints"),
+        (json.dumps([{"image_id": "a", "keypoint_annotations": {"human1": [1, 2]}}]), "2 numbers"),
+        (
+            json.dumps([{"image_id": "a", "keypoint_annotations": {"human1": ["x"] * 42}}]),
+            "no number",
+        ),
+        (json.dumps([{"image_id": "a", "keypoint_annotations": {"human1": [np.nan] * 42}}]), "not finite"),
+    ],
+)
+def test_broken_predictions_are_refused(tmp_path, content, message):
+    path = tmp_path / "predictions.json"
+    path.write_text(content)
+    annotations = Annotations(path, AIC, {"a": ImageRecord("a", "a.jpg", 0, 0)}, [])
+    with pytest.raises(InputError, match=message) as caught:
+        match_results(annotations, read_results(path), source=path)
+    assert str(path) in str(caught.value)
+    with pytest.raises(InputError, match=r"missing\.json"):
+        read_results(tmp_path / "missing.json")
+
+
+SIGMAS = (0.05, 0.1)
+
+
+def row(x, score, image=1, sure=(0.5, 0.5)):
+    keypoints = [x, 0.0, sure[0], x + 10, 20.0, sure[1]]
+    return {
+        "image_id": image,
+        "category_id": 1,
+        "keypoints": keypoints,
+        "score": score,
+        "box": [0, 0, 40, 50],
+    }
+
+
+def test_rescore_multiplies_by_the_mean_of_sure_keypoints():
+    rows = [row(0, 0.5, sure=(0.9, 0.7)), row(0, 0.5, sure=(0.9, 0.2)), row(0, 0.5, sure=(0.1, 0.2))]
+    assert [one["score"] for one in rescore(rows)] == pytest.approx([0.4, 0.45, 0.0])
+    assert [one["score"] for one in rows] == [0.5] * 3
+    assert rescore([]) == []
+
+
+def test_pairwise_oks_by_hand():
+    keypoints = np.asarray([[[0.0, 0], [0, 0]], [[3, 4], [0, 0]]])
+    areas = np.asarray([100.0, 300.0])  # of a pair: 200
+    oks = pairwise_oks(keypoints, areas, SIGMAS)
+    off = (np.exp(-25 / (2 * 200 * 0.1**2)) + 1) / 2
+    assert oks == pytest.approx(np.asarray([[1, off], [off, 1]]))
+
+
+def test_copies_of_a_better_pose_are_dropped():
+    rows = [row(0, 0.3), row(0.1, 0.9), row(100, 0.1), row(0, 0.2, image=2)]
+    assert oks_nms(rows, SIGMAS) == rows[1:]
+
+
+def test_a_pose_at_the_threshold_stays():
+    # area 2000, both joints moved by d: OKS = mean over sigma of exp(-d^2 / (2 area (2 sigma)^2))
+    def oks(d):
+        return np.mean([np.exp(-(d**2) / (2 * 2000 * (2 * s) ** 2)) for s in SIGMAS])
+
+    assert oks(1.5) > 0.9 > oks(3.5)
+    assert len(oks_nms([row(0, 1.0), row(1.5, 0.5)], SIGMAS)) == 1
+    assert len(oks_nms([row(0, 1.0), row(3.5, 0.5)], SIGMAS)) == 2
+    assert len(oks_nms([row(0, 1.0), row(1.5, 0.5)], SIGMAS, threshold=float(oks(1.5)) + 1e-9)) == 2
+    assert len(oks_nms([row(0, 1.0), row(3.5, 0.5)], SIGMAS, areas=[20000, 20000])) == 1
+
+
+def test_a_dropped_pose_drops_no_other():
+    rows = [row(0, 0.9), row(2, 0.8), row(4, 0.7)]
+    assert len(oks_nms(rows[:2], SIGMAS)) == 1
+    assert len(oks_nms(rows[1:], SIGMAS)) == 1
+    assert oks_nms(rows, SIGMAS) == [rows[0], rows[2]]
+
+
+def test_equal_poses_leave_one():
+    assert oks_nms([row(0, 0.0)] * 3, SIGMAS) == [row(0, 0.0)]
+    assert oks_nms([], SIGMAS) == []
+
+
+L_SHOULDER, R_SHOULDER, L_HIP, R_HIP, HEAD = 0, 1, 6, 7, 12
+
+
+@pytest.fixture
+def person():
+    """(1, 14, 2) keypoints, (1, 14) visible: diagonals of 100 (left shoulder - right hip) and 60."""
+    truth = np.zeros((1, 14, 2))
+    truth[0, R_HIP] = [60, 80]
+    truth[0, R_SHOULDER] = [0, 10]
+    truth[0, L_HIP] = [0, 70]
+    return truth, np.full((1, 14), 2)
+
+
+def test_torso_is_the_longer_labelled_diagonal(person):
+    truth, visible = person
+    assert torso_lengths(truth, visible, CROWDPOSE).tolist() == [100]
+    visible[0, R_HIP] = 0
+    assert torso_lengths(truth, visible, CROWDPOSE).tolist() == [60]
+    visible[0, R_SHOULDER] = 0
+    assert np.isnan(torso_lengths(truth, visible, CROWDPOSE)).all()
+
+
+def test_joints_within_a_fifth_of_the_torso_are_right(person):
+    truth, visible = person
+    predicted = truth.copy()
+    predicted[0, 2] += [12, 16]  # 20 px: at the threshold
+    predicted[0, 3] += [20.01, 0]
+    predicted[0, HEAD] += [300, 0]
+    predicted[0, 4] = np.nan
+    found = pck(predicted, truth, visible, CROWDPOSE)
+    assert found["PCK"] == pytest.approx(11 / 14)
+    assert found["PCK_limbs"] == pytest.approx(10 / 12)
+    assert found["per_joint"]["left_elbow"] == 1
+    assert found["per_joint"]["right_elbow"] == 0
+    assert found["persons"] == 1
+    assert pck(predicted, truth, visible, CROWDPOSE, threshold=0.21)["PCK"] == pytest.approx(12 / 14)
+    json.dumps(found, allow_nan=False)
+
+
+def test_unlabelled_joints_and_persons_without_a_torso_do_not_count(person):
+    truth, visible = person
+    truth, visible = np.repeat(truth, 3, 0), np.repeat(visible, 3, 0)
+    visible[0, 2] = 0
+    visible[1, [L_SHOULDER, L_HIP]] = 0  # neither diagonal
+    truth[2] = 5.0  # a torso of length 0
+    predicted = truth.copy()
+    predicted[0, 2] += 500
+    predicted[1] += 500
+    counts = count_joints(predicted, truth, visible, CROWDPOSE)
+    assert counts.persons == 1
+    assert counts.counted.sum() == 13
+    assert counts.value() == 1
+
+
+def test_persons_are_pooled_by_joint(person):
+    truth, visible = person
+    truth, visible = np.repeat(truth, 2, 0), np.repeat(visible, 2, 0)
+    visible[1] = 0
+    visible[1, [L_SHOULDER, R_HIP]] = 1
+    predicted = truth.copy()
+    predicted[1] += 500
+    assert pck(predicted, truth, visible, CROWDPOSE)["PCK"] == pytest.approx(14 / 16)
+
+
+def test_nobody_gives_none():
+    found = pck(np.zeros((0, 14, 2)), np.zeros((0, 14, 2)), np.zeros((0, 14)), CROWDPOSE)
+    assert found["PCK"] is found["PCK_limbs"] is found["per_joint"]["head"] is None
+    assert found["persons"] == 0
+
+
+@pytest.mark.parametrize("skeleton", [COCO, CROWDPOSE, AIC])
+def test_twelve_limb_joints_in_every_known_skeleton(skeleton):
+    names = {skeleton.joints[index] for index in limb_joints(skeleton)}
+    assert len(names) == 12
+    assert not names & {"head", "neck", "head_top", "nose", "left_eye"}
+
+
+def test_refuses_what_it_cannot_measure(person):
+    truth, visible = person
+    with pytest.raises(InputError, match="needs"):
+        pck(truth[:, :13], truth, visible, CROWDPOSE)
+    arrow = Skeleton("arrow", ("tip", "end"), (), (), (0.1, 0.1))
+    with pytest.raises(InputError, match="left_shoulder"):
+        pck(truth[:, :2], truth[:, :2], visible[:, :2], arrow)
+
+
+def test_lspet14_val_by_a_loop(data_dir):
+    """Against the definition written as a loop over persons and joints, on random predictions."""
+    annotations = read_annotations(data_dir / "lspet14" / "annotations" / "lspet14_val.json")
+    generator = np.random.default_rng(0)
+    truth = np.stack([person.keypoints for person in annotations.persons]).astype(float)
+    visible = np.stack([person.visible for person in annotations.persons])
+    predicted = truth + generator.normal(0, 8, truth.shape)
+    right = total = persons = 0
+    for k, t, v in zip(predicted, truth, visible, strict=True):
+        diagonals = [
+            np.hypot(*(t[a] - t[b]))
+            for a, b in ((L_SHOULDER, R_HIP), (R_SHOULDER, L_HIP))
+            if v[a] > 0 and v[b] > 0
+        ]
+        if not diagonals:
+            continue
+        persons += 1
+        for joint in range(12):
+            if v[joint] > 0:
+                total += 1
+                right += np.hypot(*(k[joint] - t[joint])) <= 0.2 * max(diagonals)
+    found = pck(predicted, truth, visible, annotations.skeleton)
+    assert found["PCK_limbs"] == pytest.approx(right / total)
+    assert found["persons"] == persons
+    assert 0.2 < found["PCK_limbs"] < 0.9
