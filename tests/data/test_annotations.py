@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from diffusionpose.data.annotations import annotations_in, find_pictures, read_annotations, without_boxes
+from diffusionpose.data.annotations import annotations_in, find_pictures, read_annotations
 from diffusionpose.errors import InputError
 from diffusionpose.skeletons import AIC, COCO, CROWDPOSE, Skeleton
 
@@ -182,7 +182,7 @@ def test_boxes_are_clipped_and_those_outside_give_no_crop(tmp_path: Path) -> Non
     assert [p.box.tolist() for p in usable] == [[0, 0, 15, 15], [90, 70, 100, 80]]
     assert usable[0].xywh.tolist() == [-5, -5, 20, 20]
     assert len(annotations.persons) == 6  # all are still there to be found
-    (message,) = without_boxes(annotations)
+    (message,) = annotations.dropped
     assert "persons.json: annotation 7: its box [5, 5, 0, 10] has no area inside 1.jpg" in message
     assert "and 1 more" in message
 

@@ -319,6 +319,7 @@ class _Reader:
                     what = f"{name} is of category {entry['category_id']!r:.60}"
                     raise _EntryError("category id", what, "list that category or mend the number")
                 persons.append(self._person(name, number, entry, joints))
+                self._check_box(persons[-1], name)
             except _EntryError as error:
                 check, what, cure = error.args
                 image = record.file_name if record else ""
@@ -519,6 +520,17 @@ class _Reader:
             num_keypoints=None if count is None else int(count),
         )
 
+    def _check_box(self, person: Person, name: str) -> None:
+        if person.has_box:
+            return
+        record = self.images[id_key(person.image_id)]
+        numbers = ", ".join(f"{value:g}" for value in person.xywh)
+        size = f" ({record.width}x{record.height})" if record.width else ""
+        what = f"{name}: its box [{numbers}] has no area inside {record.file_name}{size}"
+        cure = "x, y, width, height in pixels; no pose can be sought or learnt in it"
+        about = {"image": record.file_name, "annotation": person.id}
+        self.find("error", "box without area", what, cure, **about)
+
     # AI Challenger's own format
 
     def aic(self, content: list[Any], skeleton: Skeleton | None) -> Annotations:
@@ -547,6 +559,7 @@ class _Reader:
             for human, numbers in people.items():
                 try:
                     persons.append(_aic_person(record, len(persons) + 1, human, numbers, boxes.get(human)))
+                    self._check_box(persons[-1], f"image {image_id}, {human:.60}")
                 except _EntryError as error:
                     check, what, cure = error.args
                     self.find("error", check, what, cure, image=record.file_name, annotation=human[:60])
@@ -675,20 +688,3 @@ def find_pictures(annotations: Annotations, folder: str | Path, persons_only: bo
             f"({elsewhere[0]!r:.200}); the pictures of {folder} with the same last part are taken"
         )
     return PicturePaths(paths, missing, notes)
-
-
-def box_problem(person: Person, record: ImageRecord) -> str:
-    """What to say of a person whose box has no area in its picture."""
-    numbers = ", ".join(f"{value:g}" for value in person.xywh)
-    size = f" ({record.width}x{record.height})" if record.width else ""
-    return f"its box [{numbers}] has no area inside {record.file_name}{size}"
-
-
-def without_boxes(annotations: Annotations) -> list[str]:
-    """A message for labelled persons without a usable box: no crop can be cut around them."""
-    messages = [
-        f"annotation {person.id}: {box_problem(person, annotations.images[person.image_id])}"
-        for person in annotations.persons
-        if not person.has_box and not person.is_crowd and person.visible.any()
-    ]
-    return [f"{annotations.path}: {shortened(messages)}; mend the boxes"] if messages else []

@@ -13,7 +13,6 @@ from diffusionpose.data.annotations import (
     Annotations,
     Finding,
     Severity,
-    box_problem,
     find_pictures,
     read_annotations,
 )
@@ -210,12 +209,6 @@ class _Checks:
 
     def box_checks(self) -> Iterator[Finding]:
         x, y, width, height = self.boxes.T
-        for row in _true(~self.usable):
-            record = self.annotations.images[self.persons[row].image_id]
-            cure = "x, y, width, height in pixels; training leaves the person out"
-            yield self.of_person(
-                row, "box without area", "error", box_problem(self.persons[row], record), cure
-            )
         reach = np.maximum(-self.boxes[:, :2], self.boxes[:, :2] + self.boxes[:, 2:] - self.sizes).max(axis=1)
         outside = self.usable & (self.sizes[:, 0] > 0) & (reach > BORDER)
         # as x0, y0, x1, y1 they would lie in the picture and hold the joints

@@ -179,7 +179,9 @@ class PersonDataset(Dataset[Sample]):
                 f"{self.images}: {len(found.missing)} of the {len(annotations.images)} pictures listed in "
                 f"{annotations.path} are not there (first: {shown}); give the folder that holds them"
             )
-        self.paths, self.notes = found.paths, found.notes
+        for message in [*annotations.dropped, *found.notes]:
+            log.warning("%s", message)
+        self.paths = found.paths
         self.failures = [f"{self.images / name}: no such file" for name in found.missing.values()]
         self.persons = [person for person in annotations.persons if person.image_id not in found.missing]
 

@@ -18,7 +18,6 @@ from diffusionpose.data.annotations import (
     Person,
     annotations_in,
     find_pictures,
-    without_boxes,
 )
 from diffusionpose.data.boxes import read_boxes
 from diffusionpose.errors import InputError
@@ -411,7 +410,7 @@ def evaluate(
     codec = network.codec
     report = score_results(truth, persons, picked, codec.input_size, codec.unbiased, boxes is not None)
     settings = {"decode": inference.decode, "flip": inference.flip, "steps": inference.steps}
-    lost = [*truth.dropped, *(without_boxes(truth) if boxes is None else persons.dropped)]
+    lost = truth.dropped if boxes is None else [*truth.dropped, *persons.dropped]
     notes += [*truth.doubts, *find_pictures(persons, images, persons_only=True).notes]
     return replace(report, settings=settings, failures=[*lost, *failures], notes=notes, partial=missing)
 
@@ -453,7 +452,7 @@ def evaluate_mean_pose(
     persons = truth.labelled()
     mean_pose = learn_mean_pose(annotations_in(train, truth.skeleton))
     report = score_results(truth, persons, predict_mean_pose(mean_pose, persons))
-    return replace(report, failures=[*truth.dropped, *without_boxes(truth)], notes=truth.doubts)
+    return replace(report, failures=truth.dropped, notes=truth.doubts)
 
 
 def evaluate_results(
