@@ -180,7 +180,8 @@ def _loaded(image: Image.Image) -> Image.Image:
 
 def _colours_of_16_bits(source: Path | BinaryIO, image: Image.Image) -> Image.Image | None:
     """A colour picture of 16 bits, of which Pillow keeps the upper eight alone; None for any other."""
-    if image.mode not in ("RGB", "RGBA") or not any(";16" in str(tile[3]) for tile in getattr(image, "tile", ())):
+    tiles = getattr(image, "tile", ())  # how the file's plug-in reads it: ("zip", box, offset, "RGB;16B")
+    if image.mode not in ("RGB", "RGBA") or not any(";16" in str(tile[3]) for tile in tiles):
         return None
     import cv2
 
