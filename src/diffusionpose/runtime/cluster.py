@@ -1,106 +1,38 @@
-"""An engine that spreads pictures over the processes of a Ray cluster, by Ray Data.
+"""Many pictures over the processes of a Ray cluster, by Ray Data.
 
-Every process ("worker") has its own estimator and works as ``LocalEngine`` does, a group of pictures at
-a time. Only paths and poses travel: each machine reads the pictures, and writes what is made of them,
-itself, so all of them must see the same folders under the same paths. Ray itself runs in a process beside
-this one (``ray_driver``), which it may end without ending this one.
+Every process ("worker") makes an estimator of its own and works as ``LocalEngine`` does, a group of pictures at
+a time. Only paths and poses travel: each machine reads the pictures, and writes what is made of them, itself,
+so all of them must see the same folders under the same paths.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import pickle
-import subprocess
-import sys
-import tempfile
+import socket
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Any
 
 from diffusionpose.errors import InputError, needs_extra
-from diffusionpose.runtime.estimator import Answer, Finish, Group, PictureTask, PoseEstimator
-from diffusionpose.runtime.ray_driver import Connect, Work
+from diffusionpose.runtime.estimator import Answer, Finish, Group, LocalEngine, PoseEstimator
 
-DRIVER = "from diffusionpose.runtime.ray_driver import main; main()"
-PATIENCE = 30  # seconds that Ray has to end
+OBJECT_STORE = 100_000_000  # bytes: only paths and poses go through it; Ray wants 75 MB at least
+REACH = 10  # seconds for an answer from a cluster's address
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",  # tells nobody that it was used
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # else Ray warns that it will change its mind on this
 }
 
 
-class _Driver:
-    """The process that drives Ray. What it and Ray print is kept for the message on its unexpected end."""
-
-    def __init__(self) -> None:
-        paths = os.pathsep.join(path or os.getcwd() for path in sys.path)
-        self._printed = tempfile.TemporaryFile()  # noqa: SIM115  as long as the process
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", DRIVER],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._printed,
-            env={**QUIET, **os.environ, "PYTHONPATH": paths},
-            start_new_session=True,  # Ctrl-C is for this process, which ends the other one
-        )
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        self._requests, self._answers = self.process.stdin, self.process.stdout
-
-    def ask(self, request: object) -> Any:
-        """The first answer to a request; raises as ``answer``."""
-        with suppress(BrokenPipeError):  # it has ended, or left the reason as its last answer
-            pickle.dump(request, self._requests)
-            self._requests.flush()
-        return self.answer()
-
-    def answer(self) -> Any:
-        """The next answer.
-
-        Raises:
-            InputError: it is the answer, or the process has ended.
-        """
-        try:
-            answer = pickle.load(self._answers)
-        except (EOFError, pickle.UnpicklingError):
-            status = self.process.wait()
-            self._printed.seek(0)
-            printed = self._printed.read().decode(errors="replace").strip().splitlines()
-            last = f", after '{printed[-1]}'" if printed else ""
-            raise InputError(
-                f"Ray has ended in the middle of the work (exit status {status}{last})"
-            ) from None
-        if isinstance(answer, InputError):
-            raise answer
-        return answer
-
-    def end(self) -> None:
-        """Let the process end, whatever it is doing; how it ends matters no more."""
-        with suppress(BrokenPipeError):
-            self._requests.close()
-        self._answers.close()
-        try:
-            self.process.wait(PATIENCE)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-        self._printed.close()
-
-
 @dataclass(frozen=True)
 class Cluster:
-    """A Ray cluster: what it has to offer in all.
-
-    Attributes:
-        cpus: cores, as Ray counts them.
-        gpus: GPUs.
-        driver: asks it.
-    """
+    """What a Ray cluster has to offer in all: cores, as Ray counts them, and GPUs."""
 
     cpus: int
     gpus: int
-    driver: _Driver = field(repr=False, compare=False)
 
 
 @contextmanager
@@ -112,25 +44,41 @@ def connected(address: str | None = None, cpus: int | None = None) -> Iterator[C
         cpus: for a Ray of this machine: how many processes may work at once; None for one on each core.
 
     Raises:
-        InputError: the extra ``ray`` is not installed, or there is no cluster at the address.
+        InputError: the extra ``ray`` is not installed, there is no cluster at the address, or this machine
+            has fewer cores.
     """
-    import_ray()
-    driver = _Driver()
+    ray = import_ray()
+    cores = os.cpu_count() or 1
+    if not address and cpus is not None and cpus > cores:
+        raise InputError(f"--workers {cpus}: this machine has {cores} cores; ask for 1 to {cores}")
+    if address:
+        check_listening(address)
+    options: dict[str, Any] = {"address": address or "local", "log_to_driver": False}
+    if not address:
+        options |= {"num_cpus": cpus, "object_store_memory": OBJECT_STORE, "include_dashboard": False}
     try:
-        all_cpus, all_gpus = driver.ask(Connect(address, cpus))
-        yield Cluster(all_cpus, all_gpus, driver)
+        ray.init(logging_level=logging.ERROR, **options)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise InputError(
+            _no_cluster(address, error) if address else f"Ray does not start ({error})"
+        ) from error
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    try:
+        there = ray.cluster_resources()
+        yield Cluster(int(there.get("CPU", 0)), int(there.get("GPU", 0)))
     finally:
-        driver.end()
+        ray.shutdown()
 
 
 class RayEngine:
-    """Works in the processes of a Ray cluster.
+    """Works in the processes of the cluster that is :func:`connected`.
 
     Args:
-        cluster: which one.
-        make: makes a worker's estimator; it must pickle.
+        cluster: what it has.
+        make: makes a worker's estimator; it must pickle, as Ray does it.
         finish: as of ``LocalEngine``; it runs in the worker, and must pickle.
-        workers: how many; each takes a core and, with ``gpu``, a GPU.
+        workers: how many; each takes a core and, with ``gpu``, a GPU. None for as many as there can be.
         gpu: give every worker a GPU of its own; without, it sees none.
 
     Raises:
@@ -152,36 +100,86 @@ class RayEngine:
         if not 1 <= (workers or most) <= most:
             what = f"{cluster.cpus} cores" + (f" and {cluster.gpus} GPUs" if gpu else "")
             raise InputError(f"--workers {workers or 1}: the Ray cluster has {what}; ask for 1 to {most}")
-        self.workers = workers or most
-        self._driver, self._gpu = cluster.driver, gpu
+        self.workers, self._gpu = workers or most, gpu
         self._made_of = import_ray().cloudpickle.dumps((make, finish))
 
     def run(self, groups: Iterable[Group]) -> Generator[Answer]:
         """The answers of a group together, groups in the order in which they are finished.
 
-        To stop before the last one is to stop the cluster's use: it answers nothing more.
-
         Raises:
-            InputError: what the estimator's making or ``finish`` raises in a worker, or Ray has ended.
+            InputError: what the estimator's making or ``finish`` raises in a worker, or Ray fails.
         """
-        pickled = [pickle.dumps([_anywhere(task) for task in group]) for group in groups]
-        answers = self._driver.ask(Work(self._made_of, pickled, self.workers, self._gpu))
-        while answers is not None:
-            yield from pickle.loads(answers)  # of our own processes
-            answers = self._driver.answer()
+        ray = import_ray()
+        absolute = ([replace(task, path=task.path.absolute()) for task in group] for group in groups)
+        items = [{"group": pickle.dumps(group)} for group in absolute]
+        if not items:
+            return
+        dataset = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
+            _Worker,
+            fn_constructor_args=(self._made_of,),
+            batch_size=1,
+            compute=ray.data.ActorPoolStrategy(size=self.workers),
+            num_cpus=1,
+            num_gpus=1 if self._gpu else 0,
+        )
+        try:
+            for row in dataset.iter_rows():
+                answers = pickle.loads(row["answers"])  # of our own processes
+                if isinstance(answers, InputError):
+                    raise answers
+                yield from answers
+        except ray.exceptions.RayError as error:
+            raise InputError(
+                f"Ray has ended in the middle of the work ({str(error).splitlines()[-1]})"
+            ) from error
 
 
-def _anywhere(task: PictureTask) -> PictureTask:
-    """The task by a path that does not depend on the folder a process works in."""
-    return replace(task, path=task.path.absolute())
+class _Worker:
+    """A process of the cluster: an engine of its own, which works as in any other process."""
+
+    def __init__(self, made_of: bytes) -> None:
+        self.made_of = made_of
+        self.engine: LocalEngine | None = None
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, list[bytes]]:
+        """The answers of each group, or the InputError that ends the work."""
+        return {"answers": [pickle.dumps(self._answers(pickle.loads(group))) for group in batch["group"]]}
+
+    def _answers(self, group: Group) -> list[Answer] | InputError:
+        try:
+            if self.engine is None:  # not before: what fails as the process starts makes Ray start it again
+                make, finish = pickle.loads(self.made_of)
+                self.engine = LocalEngine(make(), finish)
+            return list(self.engine.run([group]))
+        except InputError as error:
+            return error
+
+
+def check_listening(address: str) -> None:
+    """InputError where nobody listens at host:port, which Ray would go on trying for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdigit():
+        try:
+            socket.create_connection((host, int(port)), REACH).close()
+        except (OSError, OverflowError) as error:
+            raise InputError(_no_cluster(address, error)) from error
+
+
+def _no_cluster(address: str, why: Exception) -> str:
+    return f"--ray-address {address}: no Ray cluster ({why}); is `ray start` running there?"
 
 
 def import_ray() -> Any:
-    """The package ``ray``, which pickles more than Python does; Ray is not started.
+    """The package ``ray`` with Ray Data; Ray is not started.
 
     Raises:
         InputError: it is not installed.
     """
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
     with needs_extra("ray", "the engine 'ray' needs Ray Data"):
+        import ray
         import ray.cloudpickle
+        import ray.data
+        import ray.exceptions
     return ray
