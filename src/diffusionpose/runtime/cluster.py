@@ -1,8 +1,8 @@
 """Many pictures over the processes of a Ray cluster, by Ray Data.
 
-Every process ("worker") makes an estimator of its own and works as ``LocalEngine`` does, a group of pictures at
-a time. Only paths and poses travel: each machine reads the pictures, and writes what is made of them, itself,
-so all of them must see the same folders under the same paths.
+Every process ("worker") makes an estimator of its own and works as ``LocalEngine`` does, a group of pictures
+at a time. Only paths and poses travel: each machine reads the pictures, and writes what is made of them,
+itself, so all of them must see the same folders under the same paths.
 """
 
 from __future__ import annotations
