@@ -122,7 +122,8 @@ class _Job:
                     bar.update(len(poses))
         finally:  # also after Ctrl-C: what is refined is in the JSON
             write_json(output, [self.rows[index] for index in sorted(self.rows)])
-        print(f"{len(self.rows)} pose{'s' * (len(self.rows) != 1)} refined, {time.perf_counter() - began:.1f} s: {output}")
+        count, seconds = len(self.rows), time.perf_counter() - began
+        print(f"{count} pose{'s' * (count != 1)} refined, {seconds:.1f} s: {output}")
         if self.problems:
             say(f"{self.problems} problem{'s' * (self.problems > 1)}, listed above; the rest is done")
         return 1 if self.problems else 0
