@@ -311,8 +311,8 @@ class _Reader:
             if listed and own is not None and id_key(own) in listed and id_key(own) not in used:
                 continue  # a thing, or a category of other joints, which is said once
             text_ids += isinstance(entry.get("image_id"), str) or isinstance(entry.get("category_id"), str)
-            number = as_id(entry.get("id"))
-            number = index if number is None else number
+            given = as_id(entry.get("id"))
+            number = index if given is None else given
             record = self.images.get(id_key(as_id(entry.get("image_id")) or 0))
             try:
                 if listed and "category_id" in entry and (own is None or id_key(own) not in listed):
@@ -454,10 +454,10 @@ class _Reader:
             and (abs(ends) < LARGEST).all()
         ]
         first = 0 if any(0 in limb for limb in limbs) else 1  # COCO counts joints from 1, some tools from 0
-        ends = dict.fromkeys(tuple(sorted((a - first, b - first))) for a, b in limbs)
-        good = tuple((a, b) for a, b in ends if 0 <= a < b < len(names))
-        if len(good) < len(ends):
-            what = f"{len(ends) - len(good)} limbs of its category join joints that it has not"
+        joined = dict.fromkeys(tuple(sorted((a - first, b - first))) for a, b in limbs)
+        good = tuple((a, b) for a, b in joined if 0 <= a < b < len(names))
+        if len(good) < len(joined):
+            what = f"{len(joined) - len(good)} limbs of its category join joints that it has not"
             self.find("warning", "limbs", what, "mend 'skeleton' of the category")
         new = [name for name in names if name not in usual]
         if new:
@@ -655,7 +655,8 @@ def find_pictures(annotations: Annotations, folder: str | Path, persons_only: bo
         folder: that file names are relative to.
         persons_only: leave out pictures without persons.
     """
-    folder, listed = Path(folder), {}  # type: ignore[var-annotated]
+    folder = Path(folder)
+    listed: dict[Path, set[str]] = {}
 
     def is_there(path: Path) -> bool:
         if path.parent not in listed:
