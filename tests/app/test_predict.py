@@ -28,7 +28,7 @@ def test_one_picture_gives_a_drawing_and_a_result(
     assert "1 of 1 picture, 1 pose" in out
     assert "keypoints.json" in out
     folder = tmp_path / "new" / "out"
-    assert sorted(path.name for path in folder.iterdir()) == ["keypoints.json", "photo.png"]
+    assert sorted(path.name for path in folder.glob("[!.]*")) == ["keypoints.json", "photo.png"]
     assert cv2.imread(str(folder / "photo.png")).shape == picture.shape
     (row,) = json.loads((folder / "keypoints.json").read_text())
     assert set(row) == {

@@ -16,7 +16,7 @@ BOX = [-150, -150, 680, 1600]
 
 @dataclass(frozen=True)
 class DemoCommand:
-    """Find the pose in a photograph of Grace Hopper, which is in the public domain and comes with the package.
+    """Find the pose in a portrait of Grace Hopper, which is in the public domain and comes with the package.
 
     Uses the bundled model; needs no network. The person's box is given by OUTPUT/boxes.json.
     """

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
 
 from tqdm import tqdm
 from tyro.conf import arg
@@ -244,8 +244,6 @@ def write_detections(detector: PersonDetector, truth: Annotations, folder: Path,
 # What finds the poses of many pictures: an engine in this process, or one over a Ray cluster
 
 if TYPE_CHECKING:
-    from diffusionpose.app.predict import PredictCommand
-    from diffusionpose.app.video import VideoCommand
     from diffusionpose.runtime.estimator import Engine, Finish, PoseEstimator
     from diffusionpose.skeletons import Skeleton
 
@@ -269,6 +267,31 @@ class Ready:
     detector: str | None
 
 
+class _PosingCommand(Protocol):
+    """What a command that finds poses has: the options of an estimator and of its detector."""
+
+    @property
+    def boxes(self) -> Path | None: ...
+    @property
+    def detector(self) -> str: ...
+    @property
+    def box_score(self) -> float: ...
+    @property
+    def weights(self) -> str | None: ...
+    @property
+    def skeleton(self) -> str | None: ...
+    @property
+    def steps(self) -> int | None: ...
+    @property
+    def decode(self) -> Literal["argmax", "quarter", "dark"]: ...
+    @property
+    def flip(self) -> bool: ...
+    @property
+    def device(self) -> str: ...
+    @property
+    def batch_size(self) -> int | None: ...
+
+
 @dataclass(frozen=True)
 class EstimatorOptions:
     """All that an estimator is made of; it travels to other machines, where the estimator is made.
@@ -288,10 +311,15 @@ class EstimatorOptions:
     same_as: str | None = None
 
     @classmethod
-    def of(cls, command: PredictCommand | VideoCommand) -> EstimatorOptions:
+    def of(cls, command: _PosingCommand) -> EstimatorOptions:
         """Those of a command; its detector is left out where it is given boxes."""
-        names = ("steps", "decode", "flip", "batch_size", "skeleton")
-        options = {name: getattr(command, name, None) for name in names}
+        options = {
+            "steps": command.steps,
+            "decode": command.decode,
+            "flip": command.flip,
+            "batch_size": command.batch_size,
+            "skeleton": command.skeleton,
+        }
         detector = None if command.boxes else command.detector
         return cls(command.weights, command.device, options, detector, command.box_score)
 

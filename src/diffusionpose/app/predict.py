@@ -74,6 +74,19 @@ class Picture:
     drawn: str
     image_id: int
 
+    def rows(self, poses: Sequence[Pose]) -> list[dict[str, Any]]:
+        """Its poses as keypoints.json has them: COCO results with ``box`` and the names beside."""
+        names = {"file_name": self.file_name, "drawn": self.drawn}
+        return [
+            {
+                **pose.to_coco_result(self.image_id),
+                "box": pose.rounded_box,
+                "joints": list(pose.skeleton.joints),
+                **names,
+            }
+            for pose in poses
+        ]
+
 
 def named_pictures(
     files: Sequence[Path], known_id: Callable[[Path], int | None], suffix: str = ".png"
@@ -461,10 +474,7 @@ class _Run:
         of = f" in {self.boxes.path}" if self.boxes else ""
         problems = [f"{picture.path}: {problem}{of}" for problem in answer.problems]
         if failure is None:
-            joints = list(self.ready.skeleton.joints)
-            rows = [
-                {**pose.to_coco_result(0), "box": pose.rounded_box, "joints": joints} for pose in answer.poses
-            ]
+            rows = picture.rows(answer.poses)
             self._done(picture, self.progress.add(answer.source.key, rows, problems), rows)
         else:
             self.failures += 1
@@ -479,6 +489,7 @@ class _Run:
         """The entries of keypoints.json, in the order of the pictures, read from the disk one by one."""
         for picture in self.pictures:
             if picture.file_name in self.positions:
+                # as this run names it: pictures may have been added or removed since the entry was made
                 names = {"file_name": picture.file_name, "drawn": picture.drawn}
                 for row in self.progress.rows(self.positions[picture.file_name]):
                     yield {**row, "image_id": picture.image_id, **names}
@@ -493,8 +504,15 @@ class _Run:
             write_by(self.output / "keypoints.csv", lambda part: write_csv(part, rows))
 
     def _bar(self, before: int) -> Any:
-        options = {"unit": " pictures", "bar_format": BAR, "smoothing": 0, "disable": None, "leave": False}
-        return tqdm(total=len(self.pictures), initial=before, **options)
+        return tqdm(
+            total=len(self.pictures),
+            initial=before,
+            unit=" pictures",
+            bar_format=BAR,
+            smoothing=0,
+            disable=None,
+            leave=False,
+        )
 
     def _report(self, problems: Sequence[str]) -> None:
         self.problems += len(problems)

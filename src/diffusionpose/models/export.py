@@ -167,6 +167,7 @@ def _export_folder(model: PoseModel, path: Path, facts: dict[str, Any], opset: i
     """Both graphs, compared one by one: the inputs of a step are PyTorch's own, so that no tie matters."""
     crops = [torch.from_numpy(random_crops(count, model.input_size, count)) for count in BATCHES]
     inputs: list[tuple[Tensor, ...]] = [(images,) for images in crops]
+    graphs: dict[str, tuple[nn.Module, list[tuple[Tensor, ...]], list[str], list[str]]]
     if not isinstance(model, DiffusionPose):
         graphs = {ENCODER: (SingleGraph(model, None, False), inputs, ["images"], ["hm_T"])}
     else:
