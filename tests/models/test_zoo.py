@@ -6,7 +6,7 @@ import torch
 from diffusionpose.errors import InputError
 from diffusionpose.models.checkpoints import load_model, save_model
 from diffusionpose.models.pose_model import HeatmapModel
-from diffusionpose.models.zoo import MODELS, create_model
+from diffusionpose.models.zoo import create_model
 from diffusionpose.skeletons import COCO, CROWDPOSE
 
 SMALL = {"input_size": (64, 96)}
@@ -41,7 +41,14 @@ def batch(count: int):
     return images, keypoints, torch.ones(count, 14)
 
 
-@pytest.mark.parametrize("name", MODELS)
+# of every other kind one; larger ones are the same code, and `diffusionpose models` has run them once
+SHAPES = (
+    "diffusionpose_hrnet_w32", "diffusionpose_resnet50", "diffusionpose_convnext_tiny", "mobilenetv2_unet",
+    "diffusionpose_mobilenetv2", "movenet", "hrnet_w32", "simplebaseline_r50", "tokenpose_l", "transpose_h",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SHAPES)
 def test_every_model_has_heatmaps_and_a_loss_that_reaches_every_weight(name):
     """On the meta device: shapes without numbers."""
     with torch.device("meta"):

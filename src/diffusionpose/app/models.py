@@ -1,4 +1,8 @@
-"""``diffusionpose models``: what there is to train and to use, and what it costs."""
+"""``diffusionpose models``: what there is to train and to use, and what it costs.
+
+The costs are counted once and kept in ``models/costs.json``, so that the list needs neither torch nor time;
+``--recount`` counts them again.
+"""
 
 from __future__ import annotations
 
@@ -7,16 +11,22 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from itertools import takewhile
+from pathlib import Path
 from typing import Any
 
+import diffusionpose
 from diffusionpose.app.options import say
-from diffusionpose.skeletons import AIC, COCO, CROWDPOSE, SKELETONS, Skeleton, get_skeleton
-from diffusionpose.training.recipes import NOT_YET, TABLES, TableRow
+from diffusionpose.bundled import FOLDER, bundled_models
+from diffusionpose.errors import atomically
+from diffusionpose.models.publications import publication_of
+from diffusionpose.skeletons import AIC, COCO, CROWDPOSE, Skeleton, get_skeleton
+from diffusionpose.training.recipes import NOT_YET, RECIPES, TABLES, TableRow, get_recipe, row_of
 
+COSTS = Path(diffusionpose.__file__).parent / "models" / "costs.json"
 HEADER = "{:46}    input  joints  params  mult-adds   its own publication   paper (Table 2)"
 NOTES = """
-Own publications count multiply-adds in their own ways (diffusionpose/models/costs.py), ours are what
-the network computes. Give a recipe to `diffusionpose train`, a bundled model to --weights."""
+Own publications count multiply-adds in their own ways (docs/tables.md), ours are what the network
+computes. Give a recipe to `diffusionpose train`, a bundled model to --weights."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +49,8 @@ class Row:
     name: str
     input_size: tuple[int, int]
     joints: int
-    parameters: float | None
-    multiply_adds: float | None
+    parameters: float | None = None
+    multiply_adds: float | None = None
     own_parameters: float | None = None
     own_multiply_adds: float | None = None
     own_counting: str | None = None
@@ -61,81 +71,74 @@ class ModelsCommand:
     """Print a JSON list instead of the table."""
     markdown: bool = False
     """Print Tables 2, 3 and 4 of the paper in Markdown instead, its accuracies and our costs side by side."""
+    recount: bool = False
+    """Count all costs again (minutes; needs PyTorch) and write them into the package. For its developers."""
 
     def run(self) -> int:
         """Print; 0, or 2 if two forms are asked for at once."""
         if self.json and self.markdown:
             say("models: --json and --markdown are two forms of the list; give one of them")
             return 2
+        if self.recount:
+            recount()
         if self.markdown:
             print("\n".join(markdown()).rstrip())
-            return 0
-        if self.json:
+        elif self.json:
             print(json.dumps([asdict(row) for row in rows()], indent=2))
-            return 0
-        kind = ""
-        for row in rows():
-            if row.kind != kind:
+        else:
+            kind = ""
+            for row in rows():
+                if row.kind != kind:
+                    print(("\n" if kind else "") + HEADER.format(row.kind.upper()))
                 kind = row.kind
-                print(("" if kind == "recipe" else "\n") + HEADER.format(f"{kind.upper()}"))
-            print(_line(row), flush=True)
-        print(NOTES)
+                print(_line(row))
+            print(NOTES)
         return 0
 
 
 def rows() -> Iterator[Row]:
     """Recipes, rows of the paper without one, models with their default options, bundled models."""
-    from diffusionpose.bundled import bundled_models
-    from diffusionpose.models.checkpoints import load_model
-    from diffusionpose.models.zoo import MODELS
-    from diffusionpose.training.recipes import RECIPES
-
-    for name, recipe in RECIPES.items():
-        options = {**recipe.options, "unbiased": recipe.unbiased, "input_size": recipe.input_size}
+    for name in RECIPES:
+        recipe = get_recipe(name)
+        options = {**recipe.options, "input_size": recipe.input_size}
         yield _row("recipe", name, recipe.model, get_skeleton(recipe.skeleton), options)
-    yield from _not_yet()
-    for name in MODELS:
+    yield from _rows_without_a_recipe()
+    for name in _stored()["models"]:
         yield _row("model", name, name, COCO, {"input_size": (192, 256)})
     for name in bundled_models():
-        config = load_model(name).config
+        config = _bundled_config(name)
         yield _row("bundled", name, config["name"], Skeleton.from_dict(config["skeleton"]), config["options"])
 
 
-def _not_yet() -> Iterator[Row]:
-    """Rows of the paper that nothing here trains."""
-    from diffusionpose.training.recipes import TABLES
-
+def _rows_without_a_recipe() -> Iterator[Row]:
     skeletons = {2: COCO, 3: CROWDPOSE, 4: AIC}
     for number, table in TABLES.items():
         for row in table:
             if row.recipe is None:
-                name = f"{row.method} on {row.backbone}, Table {number}"
                 yield Row(
                     "not yet",
-                    name,
+                    f"{row.method} on {row.backbone}, Table {number}",
                     row.input_size,
                     skeletons[number].num_joints,
-                    None,
-                    None,
                     paper_parameters=row.parameters,
                     paper_multiply_adds=row.multiply_adds,
                 )
 
 
-def _row(kind: str, name: str, model: str, skeleton: Skeleton, options: dict[str, Any]) -> Row:
-    from diffusionpose.models.costs import publication_of
-    from diffusionpose.training.recipes import row_of
+def _bundled_config(name: str) -> dict[str, Any]:
+    """How a bundled model was made: the head of its safetensors file, which needs no library to read."""
+    with (FOLDER / f"{name}.safetensors").open("rb") as file:
+        head = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+    config: dict[str, Any] = json.loads(head["__metadata__"]["diffusionpose"])
+    return config
 
+
+def _row(kind: str, name: str, model: str, skeleton: Skeleton, options: dict[str, Any]) -> Row:
     width, height = options["input_size"]
-    # limbs, sigmas and the geometry of crops and targets cost nothing: rows that differ so share an answer
-    alike = next((known for known in SKELETONS.values() if known.num_joints == skeleton.num_joints), skeleton)
-    given = {"stride": 4, **options, "unbiased": False, "quantise": False}
-    backbone = {name: value for name, value in given.pop("encoder", {}).items() if name != "drop_path_rate"}
-    given |= {"encoder": backbone} if backbone else {}  # drop path costs nothing either, nor drop-out
-    given.pop("dropout", None)
-    parameters, multiply_adds = _cost(model, alike, json.dumps(given, sort_keys=True))
-    row = Row(kind, name, (width, height), skeleton.num_joints, parameters, multiply_adds)
-    if (own := publication_of(model, (width, height))) and skeleton.num_joints == COCO.num_joints:
+    joints = skeleton.num_joints
+    parameters, multiply_adds = _cost(cost_key(model, joints, options))
+    row = Row(kind, name, (width, height), joints, parameters, multiply_adds)
+    if (own := publication_of(model, (width, height))) and joints == COCO.num_joints:
         row = replace(
             row,
             own_parameters=own.parameters,
@@ -147,17 +150,69 @@ def _row(kind: str, name: str, model: str, skeleton: Skeleton, options: dict[str
     return row
 
 
+# --- costs ---
+
+# neither the geometry of crops and targets nor what happens in training alone changes what a network computes
+FREE = ("unbiased", "quantise", "dropout", "zeta", "own_start", "mistakes")
+FREE_OF_ENCODER = ("drop_path_rate", "frozen")
+
+
+def cost_key(model: str, joints: int, options: dict[str, Any]) -> str:
+    """By which a cost is stored: the model, its number of joints, and the options that cost something."""
+    costly = {name: value for name, value in {"stride": 4, **options}.items() if name not in FREE}
+    encoder = {n: v for n, v in costly.pop("encoder", {}).items() if n not in FREE_OF_ENCODER}
+    return json.dumps([model, joints, costly | ({"encoder": encoder} if encoder else {})], sort_keys=True)
+
+
 @cache
-def _cost(model_name: str, skeleton: Skeleton, options: str) -> tuple[float, float]:
-    """Million parameters and giga multiply-adds, on the meta device: shapes without numbers, so quick."""
+def _stored() -> dict[str, Any]:
+    stored: dict[str, Any] = json.loads(COSTS.read_text(encoding="utf-8"))
+    return stored
+
+
+def _cost(key: str) -> tuple[float, float]:
+    """Million parameters and giga multiply-adds; counted where they are not stored."""
+    stored = _stored()["costs"].get(key)
+    return tuple(stored) if stored else count(key)
+
+
+@cache
+def count(key: str) -> tuple[float, float]:
+    """Count a cost, on the meta device: shapes without numbers."""
     import torch
 
     from diffusionpose.models.costs import count_multiply_adds, count_parameters
     from diffusionpose.models.zoo import create_model
 
+    model_name, joints, options = json.loads(key)
+    names = tuple(f"joint {i}" for i in range(joints))
+    skeleton = Skeleton("any", names, ((0, 1),), (), (0.1,) * joints)
     with torch.device("meta"):
-        model = create_model(model_name, skeleton, **json.loads(options))
-        return round(count_parameters(model) / 1e6, 2), round(count_multiply_adds(model) / 1e9, 2)
+        model = create_model(model_name, skeleton, **options)
+        # a frozen part costs as much as any other
+        parameters = count_parameters(model.requires_grad_(True))
+        return round(parameters / 1e6, 2), round(count_multiply_adds(model) / 1e9, 2)
+
+
+def recount() -> None:
+    """Count every cost of the list and write ``costs.json``."""
+    from diffusionpose.models.zoo import MODELS
+
+    content: dict[str, Any] = {"models": list(MODELS), "costs": {}}
+    _stored.cache_clear()
+    keys = {cost_key(name, COCO.num_joints, {"input_size": (192, 256)}) for name in MODELS}
+    for name in RECIPES:
+        recipe = get_recipe(name)
+        options = {**recipe.options, "input_size": recipe.input_size}
+        keys.add(cost_key(recipe.model, get_skeleton(recipe.skeleton).num_joints, options))
+    for name in bundled_models():
+        config = _bundled_config(name)
+        keys.add(cost_key(config["name"], len(config["skeleton"]["joints"]), config["options"]))
+    for key in sorted(keys):
+        content["costs"][key] = count(key)
+        say(f"{key}: {content['costs'][key]}")
+    lines = json.dumps(content, indent=0)
+    atomically(COSTS, lambda part: part.write_text(lines + "\n", encoding="utf-8"))
 
 
 def _line(row: Row) -> str:
@@ -178,7 +233,7 @@ def _cost_text(parameters: float | None, multiply_adds: float | None, digits: in
     return f"{parameters:.{digits}f} M{multiply_adds:9.{digits + more}f} G"
 
 
-# Tables 2, 3 and 4 of the paper in Markdown, its numbers beside ours: what docs/tables.md holds
+# --- Tables 2, 3 and 4 of the paper in Markdown, its numbers beside ours: what docs/tables.md holds ---
 
 TITLES = {
     2: "Table 2: COCO val2017, person boxes of the 56.4 AP detector",
@@ -191,40 +246,33 @@ NOT_MEASURED = "not measured"
 def markdown() -> Iterator[str]:
     """The lines of the three tables."""
     costs = {row.name: row for row in takewhile(lambda row: row.kind == "recipe", rows())}
+    nothing = Row("not yet", "", (0, 0), 0)
     for number, table in TABLES.items():
         names = list(max(table, key=lambda row: len(row.accuracy)).accuracy)
-        costly = number == 2
         heads = ["method", "backbone", "input", "parameters, M", "multiply-adds, G"]
         heads += [f"{name}, paper" for name in names] + ["AP, ours", "recipe"]
         yield from (f"## {TITLES[number]}", "")
-        yield _line_tables(heads)
-        yield _line_tables(["---"] * len(heads))
+        yield f"| {' | '.join(heads)} |"
+        yield f"| {' | '.join(['---'] * len(heads))} |"
         for row in table:
-            yield _line_tables(_cells(row, names, costs.get(row.recipe or ""), costly))
+            cells = _cells(row, names, costs.get(row.recipe or "", nothing), with_paper=number == 2)
+            yield f"| {' | '.join(cells)} |"
         yield ""
 
 
-def _cells(row: TableRow, names: list[str], cost: Row | None, costly: bool) -> list[str]:
-    """The cells of a row; ``costly`` where the paper's table has costs."""
+def _cells(row: TableRow, names: list[str], cost: Row, with_paper: bool) -> list[str]:
+    """The cells of a row; ``with_paper`` where the paper's table has costs."""
     width, height = row.input_size
     cells = [row.method, row.backbone, f"{height}x{width}"]
-    if cost is None:
-        ours: tuple[float | None, ...] = (None, None)
-        own: tuple[float | None, ...] = (None, None)
-    else:
-        ours = (cost.parameters, cost.multiply_adds)
-        own = (cost.own_parameters, cost.own_multiply_adds)
-    paper = (row.parameters, row.multiply_adds)
-    for mine, theirs, printed in zip(ours, own, paper, strict=True):
-        parts = [_number(mine, ".1f"), _number(theirs, ".1f")] + ([_number(printed, "d")] if costly else [])
-        cells.append(" / ".join(parts))
+    for mine, theirs, printed in (
+        (cost.parameters, cost.own_parameters, row.parameters),
+        (cost.multiply_adds, cost.own_multiply_adds, row.multiply_adds),
+    ):
+        numbers = [_number(mine, ".1f"), _number(theirs, ".1f")]
+        cells.append(" / ".join([*numbers, _number(printed, "d")] if with_paper else numbers))
     cells += [_number(row.accuracy.get(name), ".1f") for name in names]
     return [*cells, NOT_MEASURED if row.recipe else NOT_YET, f"`{row.recipe}`" if row.recipe else "-"]
 
 
 def _number(value: float | None, form: str) -> str:
     return "-" if value is None else format(value, form)
-
-
-def _line_tables(cells: list[str]) -> str:
-    return f"| {' | '.join(cells)} |"

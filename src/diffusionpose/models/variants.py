@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from diffusionpose.errors import InputError
 from diffusionpose.geometry import HeatmapCodec, Start
 from diffusionpose.models.diffusion_pose import DiffusionPose, StructureGuidedDecoder
 from diffusionpose.models.encoders import Encoder
@@ -157,9 +156,6 @@ class DiffusionPoseVariant(DiffusionPose):
         mistakes: float = 0.0,
     ) -> None:
         super().__init__(encoder, condition, decoder, skeleton, codec, zeta)
-        for name, share in (("own_start", own_start), ("mistakes", mistakes)):
-            if not 0 <= share <= 1:
-                raise InputError(f"{name} {share}: it is a share of the training persons, from 0 to 1")
         self.own_start = own_start
         self.mistakes = mistakes
         self.pose_mistakes = PoseMistakes()

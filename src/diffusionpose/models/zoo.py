@@ -134,7 +134,7 @@ def check_options(name: str, options: Mapping[str, Any]) -> None:
     of_encoder = options.get("encoder", {})
     if not isinstance(of_encoder, Mapping):
         raise InputError(
-            f"model {name!r} cannot be made with encoder={of_encoder!r:.80}; give its options by name"
+            f"model {name!r} cannot be made with options encoder={of_encoder!r:.80}; give them by name"
         )
     of_model = {key: value for key, value in options.items() if key != "encoder"}
     for given, known in ((of_model, OPTIONS), (of_encoder, ENCODER_OPTIONS)):
