@@ -42,7 +42,8 @@ def test_a_model_imported_predicts(run, simplebaseline, photo, tmp_path):
     with safe_open(str(out), "pt") as file:
         facts = json.loads(file.metadata()["diffusionpose"])["facts"]
     assert facts["imported_from"] == "pose.pth"
-    status, *_ = run("predict", photo, "--output", tmp_path / "out", "--weights", out, "--device", "cpu")
+    words = ("--output", tmp_path / "out", "--weights", out, "--device", "cpu", "--detector", "whole")
+    status, *_ = run("predict", photo, *words)
     assert status == 0
     (pose,) = json.loads((tmp_path / "out" / "keypoints.json").read_text())
     assert len(pose["keypoints"]) == 3 * 14

@@ -223,7 +223,7 @@ def test_what_is_found_by_model_and_size():
     assert publication_of("hrnet_w32", (96, 128)) is None
     # our own yardsticks have no publication, nor has the simple decoder a size of its own
     without = [n for n in COMPARED if publication_of(n, (192, 256)) is None]
-    own = {"mobilenetv2", "mobilenetv2_unet", "hrnet_w32_unet"}
+    own = {"mobilenetv2", "mobilenetv2_unet", "movenet", "movenet_unet", "hrnet_w32_unet"}
     assert set(without) == own | {"vitpose_s", *(f"vitpose_{s}_simple" for s in "sblh")}
 
 
