@@ -140,7 +140,7 @@ def test_nothing_to_be_done(refined, entries, words, message):
 def test_models_that_cannot_refine(refined, tiny_onnx, tmp_path):
     save_model(create_model("tiny", CROWDPOSE), tmp_path / "heatmap.safetensors")
     for weights, message in (
-        (tmp_path / "heatmap.safetensors", "start: tiny is no diffusion model"),
+        (tmp_path / "heatmap.safetensors", "is no diffusion model and cannot start from keypoints"),
         (tiny_onnx, "was exported to start from its own coarse heatmaps"),
     ):
         status, err, _ = refined([entry()], "--weights", weights)
