@@ -101,7 +101,7 @@ def test_the_table_shows_ours_the_publications_and_the_papers_numbers(run: Run) 
     assert (status, err) == (0, "")
     lines = {line.split()[0]: " ".join(line.split()[1:]) for line in out.splitlines() if line.strip()}
     assert lines["diffusionpose_w48_384x288_coco"] == "384x288 17 74.0 M 49.4 G 74 M 49 G"
-    assert lines["hrformer_b_384x288_coco"] == "384x288 17 43.2 M 30.5 G 43.2 M 26.8 G 43 M 29 G"
+    assert lines["hrformer_b_384x288_coco"] == "384x288 17 43.2 M 30.4 G 43.2 M 26.8 G 43 M 29 G"
     assert lines["vitpose_l_256x192_coco"].endswith("307.0 M -")
     assert "Table 2" in out
 
