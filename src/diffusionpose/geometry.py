@@ -272,9 +272,10 @@ class HeatmapCodec:
         (2 b, j, h, w) -> (b, j, h, w).
         HRNet's shift by one pixel belongs to its geometry; at stride 1 the two maps agree without.
         """
-        count = len(both) // 2
-        mirrored = flip_heatmaps(both[count:], flip_order, not self.unbiased and self.stride > 1)
-        return (both[:count] + mirrored) / 2
+        # no len(): it would fix the batch of an exported graph
+        straight, mirrored = namespace(both).reshape(both, (2, -1, *both.shape[1:]))
+        shift = not self.unbiased and self.stride > 1
+        return (straight + flip_heatmaps(mirrored, flip_order, shift)) / 2
 
 
 def pixel_grid(size: tuple[int, int], like: Array) -> tuple[Array, Array]:
