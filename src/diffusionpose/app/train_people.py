@@ -20,7 +20,7 @@ class TrainPeopleCommand:
     --images A B --annotations a.json b.json. Some pictures of the first set are held out, and the epoch that
     is best on them is written as OUTPUT/people-finder.onnx, which `diffusionpose evaluate-people` measures.
     OUTPUT also holds every epoch's weights, metrics.csv and settings.json. One CPU core is enough: the
-    bundled finder took about an hour (docs/people-finder.md).
+    bundled finder took ten minutes of one (docs/people-finder.md).
     """
 
     images: tuple[Path, ...]

@@ -64,7 +64,7 @@ class FinderSettings:
         bf16: the network's arithmetic in training.
     """
 
-    epochs: int = 3
+    epochs: int = 5
     batch_size: int = 16
     learning_rate: float = 1.5e-3
     warmup_steps: int = 60
