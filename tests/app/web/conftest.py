@@ -63,11 +63,11 @@ class Painter(Network):
         light = images.mean(1, dtype=np.float64) / 255
         tilt = np.stack([(light * x).mean((1, 2)), (light * y[:, None]).mean((1, 2))], -1)
         turn = np.linspace(0, 6, 14, dtype=np.float32)
-        ring = np.stack([5.5 + 3.4 * np.cos(turn), 7.5 + 5 * np.sin(turn)], -1)
-        ring = (ring + 4 * tilt[:, None]).astype(np.float32)
+        ring = np.stack([5.5 + 1.2 * np.cos(turn), 7.5 + 4 * np.sin(turn)], -1)
+        ring = (ring + 1.5 * tilt[:, None]).astype(np.float32)
         height = np.linspace(0.5, 0.95, 14, dtype=np.float32)[:, None, None]
         return [
-            height * self.codec.draw(ring + np.float32(1.3 * step)).astype(np.float32)
+            height * self.codec.draw(ring + np.float32(0.5 * step)).astype(np.float32)
             for step in range(steps + 1 if self.steps is not None else 1)
         ]
 

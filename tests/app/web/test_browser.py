@@ -103,6 +103,8 @@ def test_from_a_picture_to_its_poses(page, served, people, tmp_path):
     drop(page, tmp_path / "people.png")
     page.get_by_text("1 pose found. The whole picture counts as one person").wait_for()
     page.locator("#overlay img").first.wait_for()
+    sync_api.expect(page.locator("#results")).to_be_in_viewport(timeout=PATIENCE)
+    page.wait_for_timeout(SETTLED)
     page.evaluate("window.scrollTo(0, 0)")
     box = [max(boxes[1][0], 2), max(boxes[1][1], 2), min(boxes[1][2], 637), min(boxes[1][3], 477)]
     mark(page, box, (640, 480))
@@ -179,8 +181,9 @@ def test_names_of_files_are_no_html(page, people, tmp_path):
     page.get_by_role("button", name="Follow the people").click()
     page.locator("#clip_notice").get_by_role("alert").wait_for()
     page.locator("#clip").get_by_role("button", name="Clear").click()
+    page.get_by_text("Drop a video").wait_for()
     clips.set_input_files(tmp_path / f"{name}.txt")
-    page.wait_for_timeout(SETTLED)
+    page.get_by_text("Now follow the people").wait_for()
     assert page.evaluate("window.harm") is None
     assert page.locator("img[src=x]").count() == 0
 

@@ -53,6 +53,9 @@ DROPPED = tuple(dict.fromkeys((*LOADED, *RAN)))
 
 # Who waits for whom: one picture or clip at a time bounds the memory
 ONE_AT_A_TIME: dict[str, Any] = {"concurrency_id": "pictures", "concurrency_limit": 1}
+# gradio's own check of a file's kind writes the file's name into the page as HTML; this only asks for videos.
+ASK_FOR_VIDEOS = """document.addEventListener("click", event => event.target.closest("#clip")
+  ?.querySelector("input[type=file]")?.setAttribute("accept", "video/*"), true);"""
 QUICK: dict[str, Any] = {"concurrency_limit": 4, "show_progress": "hidden", "api_visibility": "private"}
 # Where the page is one narrow column, results appear below what is seen; a complaint stands above them.
 SCROLL = """() => setTimeout(() => {{
@@ -280,9 +283,7 @@ def _clip_input(network: Network) -> Parts:
     import gradio as gr
 
     # no gr.Video: its editor gets a program from elsewhere
-    drop = _handing_on_paths(gr.File)(
-        label="Video", show_label=False, file_types=["video"], height=180, elem_id="clip"
-    )
+    drop = _handing_on_paths(gr.File)(label="Video", show_label=False, height=180, elem_id="clip")
     parts: Parts = {"clip": drop}
     parts["clip_notice"] = gr.HTML(notice(clip.WELCOME), elem_id="clip_notice")
     parts["follow"] = gr.Button("Follow the people", variant="primary", size="lg")
@@ -333,6 +334,7 @@ class Wiring:
         answer: Callable[..., Any],
         inputs: str,
         outputs: Iterable[str],
+        with_point: bool = False,
         **options: Any,
     ) -> Any:
         """Let ``answer`` follow an event; what is wrong is said in the notice.
@@ -342,8 +344,10 @@ class Wiring:
             answer: gets the values of ``inputs``, gives ``Parts``, or several one after the other.
             inputs: names of parts, with spaces between.
             outputs: names of the parts that may change.
+            with_point: ``answer`` gets the point that was tapped, too.
             options: of gradio.
         """
+        import gradio as gr
 
         def answers(*values: Any) -> Iterator[dict[Any, Any]]:
             try:
@@ -355,7 +359,11 @@ class Wiring:
         def only_answer(*values: Any) -> dict[Any, Any]:
             return next(answers(*values))
 
-        called = answers if isgeneratorfunction(answer) else only_answer
+        def answer_to_point(value: Any, point: Any) -> dict[Any, Any]:
+            return next(answers(value, point.index))
+
+        answer_to_point.__annotations__ = {"point": gr.SelectData}  # by which gradio sees that it is wanted
+        called = answers if isgeneratorfunction(answer) else answer_to_point if with_point else only_answer
         return event(called, self._parts(inputs.split()), self._parts(outputs), **options)
 
     def _parts(self, names: Iterable[str]) -> list[Any]:
@@ -364,8 +372,6 @@ class Wiring:
 
 def _wire_editing(wiring: Wiring) -> None:
     """The picture and the boxes in it."""
-    import gradio as gr
-
     handlers, parts, on = wiring.handlers, wiring.parts, wiring.on
     settings = "steps flip threshold"
 
@@ -381,9 +387,8 @@ def _wire_editing(wiring: Wiring) -> None:
         for parts in handlers.drop(str(path), wiring.options(steps, flip), threshold, boxes):
             yield {**parts, "turn": (turn or 0) + 1}
 
-    def tap(editor: Editor | None, event: gr.SelectData) -> Parts:
-        x, y = event.index
-        return handlers.change(editor, lambda before: before.tap(x, y))
+    def tap(editor: Editor | None, point: list[float]) -> Parts:
+        return handlers.change(editor, lambda before: before.tap(*point))
 
     picture = parts["picture"]
     scroll = SCROLL.format(notice="notice", results="results")
@@ -396,7 +401,7 @@ def _wire_editing(wiring: Wiring) -> None:
         ran = on(event, answer, f"{inputs} {settings}", outputs, api_name=name, **ONE_AT_A_TIME)
         ran.success(None, js=scroll)
     on(picture.clear, lambda: handlers.load(None), "", LOADED, **QUICK)
-    on(picture.select, tap, "editor", EDITED, **QUICK)
+    on(picture.select, tap, "editor", EDITED, with_point=True, **QUICK)
     for name, change in (("undo", Editor.undo), ("clear", Editor.clear), ("whole", Editor.whole)):
         on(
             parts[name].click,

@@ -599,11 +599,15 @@ class Handlers:
         yield parts
         editor = parts["editor"]
         if editor is not None and len(editor.boxes):
-            found = self.run(editor, options, threshold)
             more = (
                 GUESSED if editor.guessed else "Somebody is missing? Tap two corners, and press Find poses."
             )
-            yield {**found, "notice": notice(f"{counted(len(editor.boxes), 'pose')} found. {more}")}
+            try:
+                found = self.run(editor, options, threshold)
+                found["notice"] = notice(f"{counted(len(editor.boxes), 'pose')} found. {more}")
+            except (InputError, OSError) as error:
+                found = {"notice": notice(self.reason(error), alert=True)}
+            yield {**parts, **found}  # all of it: gradio empties a table that a later answer leaves out
 
     def change(self, editor: Editor | None, change: Callable[[Editor], Editor]) -> Parts:
         """The boxes are changed."""

@@ -214,7 +214,7 @@ def served(
     import uvicorn
     from fastapi import FastAPI
 
-    from diffusionpose.app.web.page import CSS, FONTS, MONOSPACE
+    from diffusionpose.app.web.page import ASK_FOR_VIDEOS, CSS, FONTS, MONOSPACE
 
     sock = listen(host, range(7860, 7960) if port is None else [port])
     port = int(sock.getsockname()[1])
@@ -223,7 +223,8 @@ def served(
     app = gr.mount_gradio_app(
         FastAPI(openapi_url=None), page, "/", server_name=host, server_port=port, footer_links=[],
         max_file_size=limits.file_bytes, run_history=False, ssr_mode=False, mcp_server=False, pwa=False,
-        enable_monitoring=False, show_error=False, head=f"<style>{CSS}</style>",
+        enable_monitoring=False, show_error=False,
+        head=f"<style>{CSS}</style><script>{ASK_FOR_VIDEOS}</script>",
         theme=gr.themes.Soft(primary_hue="blue", neutral_hue="slate", font=FONTS, font_mono=MONOSPACE),
     )  # fmt: skip
     config = uvicorn.Config(
