@@ -80,6 +80,7 @@ def test_a_run_from_flags_to_files_and_the_same_command_again(run, words, tmp_pa
     ("more", "named"),
     [
         (["--learning-rate", "-1"], "--learning-rate"),
+        (["--shares", "1", "2"], "--shares"),
         (["--options", "colour=red"], "colour"),
         (["--skeleton", "octopus"], "octopus"),
         (["--images", "a", "b"], "--annotations"),

@@ -1,61 +1,81 @@
 import shutil
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from diffusionpose.data.synthetic import write_synthetic
 from diffusionpose.errors import InputError
 from diffusionpose.skeletons import COCO, CROWDPOSE
-from diffusionpose.training.data import EpochSampler, PersonDataModule, read_persons
+from diffusionpose.training import data as training_data
+from diffusionpose.training.data import TrainingData, read_persons, thread_count, worker_count
 from diffusionpose.training.settings import ImageSet, Machine
 
 
-def persons_of(images, settings, *more):
-    sets = [(read_persons(each, CROWDPOSE).labelled(), each.images) for each in (images, *more)]
-    return PersonDataModule(sets, settings, Machine(workers=0))
+def data_of(sets, settings, **changes):
+    return TrainingData(sets, CROWDPOSE, replace(settings, **changes), Machine(workers=0))
+
+
+@pytest.fixture(scope="module")
+def crowd(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("crowd")
+    return ImageSet(*map(Path, write_synthetic(folder, 3, seed=1, skeleton=CROWDPOSE)))
 
 
 def test_two_processes_see_the_batches_of_one(images, tiny):
-    persons = persons_of(images, tiny).persons
-    one = EpochSampler(persons, seed=3, batch=4)
-    two = [EpochSampler(persons, seed=3, batch=4, rank=rank, world=2) for rank in (0, 1)]
-    for epoch in (0, 1):
-        for sampler in (one, *two):
-            sampler.set_epoch(epoch)
-        whole, halves = list(one), [list(sampler) for sampler in two]
-        assert len(whole) == len(one)
-        for step in range(one.steps):
-            mine = [half[2 * step : 2 * step + 2] for half in halves]
-            assert whole[4 * step : 4 * step + 4] == [mine[0][0], mine[1][0], mine[0][1], mine[1][1]]
+    data = data_of([images], tiny)
+    one = [batch["index"] for batch in data.loader(1)]
+    halves = zip(data.loader(1, 0, 2), data.loader(1, 1, 2), strict=True)
+    assert len(one) == data.steps
+    for whole, (even, odd) in zip(one, halves, strict=True):
+        assert torch.equal(whole[0::2], even["index"])
+        assert torch.equal(whole[1::2], odd["index"])
 
 
 def test_every_epoch_has_its_own_order_and_no_person_twice(images, tiny):
-    sampler = EpochSampler(persons_of(images, tiny).persons, seed=0, batch=4)
-    orders = []
-    for epoch in (0, 1, 0):
-        sampler.set_epoch(epoch)
-        orders.append(list(sampler))
-    assert orders[0] == orders[2] != orders[1]
+    data = data_of([images], tiny)
+    orders = [data.batches(epoch).ravel() for epoch in (0, 1, 0)]
+    assert (orders[0] == orders[2]).all()
+    assert (orders[0] != orders[1]).any()
     assert len(set(orders[0])) == len(orders[0])
 
 
 def test_a_set_smaller_than_a_batch_is_repeated(images, tiny):
-    persons = persons_of(images, tiny).persons
-    order = list(EpochSampler(persons, seed=0, batch=len(persons) + 3))
-    assert len(order) == len(persons) + 3
-    assert set(order) == set(range(len(persons)))
+    persons = len(data_of([images], tiny).persons)
+    order = data_of([images], tiny, batch_size=persons + 3).batches(0)
+    assert order.shape == (1, persons + 3)
+    assert set(order.ravel()) == set(range(persons))
 
 
-def test_sets_of_different_skeletons_are_trained_together(images, tiny, tmp_path):
-    other = ImageSet(*map(Path, write_synthetic(tmp_path, 2, seed=1, skeleton=CROWDPOSE)))
-    joint, alone = persons_of(images, tiny, other), persons_of(images, tiny)
-    assert len(joint.persons) > len(alone.persons)
+@pytest.mark.parametrize("shares", [(1, 1), (0.5, 2), (1, 0.25)])
+def test_an_epoch_shows_each_set_as_often_as_its_share_says(shares, images, crowd, tiny):
+    sets = [replace(each, share=share) for each, share in zip((images, crowd), shares, strict=True)]
+    data = data_of(sets, tiny, batch_size=1)  # so that no person is cut off
+    first = len(data.persons.parts[0])
+    shown = []
+    for epoch in range(4):
+        order = data.batches(epoch).ravel()
+        counts = [Counter(order[order < first].tolist()), Counter(order[order >= first].tolist())]
+        for count, part, share in zip(counts, data.persons.parts, shares, strict=True):
+            assert sum(count.values()) == round(share * len(part))
+            if count:
+                assert max(count.values()) <= np.ceil(share), "nobody twice before everybody once"
+        shown.append(set(order.tolist()))
+    if min(shares) < 1:
+        assert len({frozenset(each) for each in shown}) > 1, "others in the next epoch"
+
+
+def test_sets_of_different_skeletons_are_trained_together(images, crowd, tiny):
+    data = data_of([images, crowd], tiny)
+    first = len(data.persons.parts[0])
+    assert 0 < first < len(data.persons)
     head = CROWDPOSE.index("head")  # COCO has no such joint
-    labelled = torch.stack([joint.persons[index]["visible"] for index in range(len(joint.persons))])
-    assert labelled[: len(alone.persons), head].sum() == 0
-    assert labelled[len(alone.persons) :, head].sum() > 0
+    labelled = torch.stack([data.persons[index]["visible"] for index in range(len(data.persons))])
+    assert labelled[:first, head].sum() == 0
+    assert labelled[first:, head].sum() > 0
 
 
 def test_a_missing_folder_a_missing_picture_and_unlabelled_persons_are_named(images, tiny, tmp_path):
@@ -66,13 +86,27 @@ def test_a_missing_folder_a_missing_picture_and_unlabelled_persons_are_named(ima
     name = sorted(pictures.iterdir())[0]
     name.unlink()
     with pytest.raises(InputError, match=name.name):
-        persons_of(replace(images, images=pictures), tiny)
-
-
-def test_persons_without_a_labelled_joint_of_the_skeleton_are_an_error(images, tmp_path):
+        data_of([replace(images, images=pictures)], tiny)
     empty = tmp_path / "empty.json"
-    empty.write_text(
-        images.annotations.read_text().replace('"annotations": [', '"annotations": [], "rest": [')
-    )
+    text = images.annotations.read_text()
+    empty.write_text(text.replace('"annotations": [', '"annotations": [], "rest": ['))
     with pytest.raises(InputError, match=r"empty\.json.*--skeleton"):
         read_persons(ImageSet(images.images, empty), COCO)
+
+
+@pytest.mark.parametrize(
+    ("cores", "machine", "shares"),
+    [
+        (1, Machine("cpu"), (1, 1)),
+        (2, Machine("cpu"), (1, 1)),
+        (16, Machine("cpu"), (4, 12)),
+        (16, Machine("cpu", devices=2), (2, 6)),
+        (16, Machine("cpu", workers=0), (0, 16)),
+    ],
+)
+def test_cores_are_shared_out_among_workers_and_threads(cores, machine, shares, monkeypatch):
+    monkeypatch.setattr(training_data, "cores", lambda: cores)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    assert (worker_count(machine), thread_count(machine)) == shares
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert thread_count(machine) == 3

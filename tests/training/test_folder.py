@@ -1,5 +1,7 @@
 import json
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,70 +11,75 @@ from diffusionpose.training.folder import RunFolder, read_checkpoint
 
 
 @pytest.fixture
-def folder(tmp_path):
-    folder = RunFolder(tmp_path / "run")
-    folder.prepare()
-    return folder
+def interrupted(finished, tmp_path):
+    """A copy of a run of three epochs."""
+    return RunFolder(Path(shutil.copytree(finished, tmp_path / "run")))
 
 
-def entries(settings, total=4, digest="a"):
-    return {"settings": settings.to_dict(), "persons_per_step": total, "train": [{"sha256": digest}]}
+def entries(folder, settings, total=4, **changes):
+    (one,) = json.loads(folder.settings_file.read_text())["train"]
+    return {"settings": settings.to_dict(), "persons_per_step": total, "train": [{**one, **changes}]}
 
 
-def interrupted(folder, settings, epoch=1):
-    folder.write_settings(entries(settings))
-    torch.save({"epoch": epoch}, folder.checkpoint)
+def test_a_resumed_run_goes_on_after_its_last_epoch(interrupted, tiny, tmp_path):
+    assert interrupted.resume(entries(interrupted, tiny))["epoch"] == 2
+    interrupted.checkpoint.unlink()
+    assert interrupted.resume(entries(interrupted, tiny)) is None
 
 
-def test_a_new_run_starts_at_epoch_0_and_a_resumed_one_after_its_last(folder, tiny):
-    assert folder.resume_epoch(entries(tiny)) == 0
-    interrupted(folder, tiny, epoch=6)
-    assert folder.resume_epoch(entries(tiny)) == 7
-
-
-def test_epochs_may_change_and_a_batch_may_be_split_over_processes(folder, tiny):
-    interrupted(folder, tiny)
-    assert folder.resume_epoch(entries(replace(tiny, epochs=9, val_every=2, batch_size=2))) == 2
+def test_epochs_may_change_and_a_batch_may_be_split_over_processes(interrupted, tiny):
+    changed = replace(tiny, epochs=9, val_every=2, batch_size=2)
+    assert interrupted.resume(entries(interrupted, changed))["epoch"] == 2
 
 
 @pytest.mark.parametrize(
-    ("changed", "named"),
-    [({"seed": 7}, "seed was 0, is 7"), ({"learning_rate": 1.0}, "learning_rate was 0.002")],
+    ("settings", "more", "named"),
+    [
+        ({"seed": 7}, {}, "seed was 0, is 7"),
+        ({"learning_rate": 1.0}, {}, "learning_rate was 0.002"),
+        ({}, {"total": 8}, "persons per step were 4, are 8"),
+        ({}, {"sha256": "b"}, "other training annotations"),
+        ({}, {"share": 0.5}, "--shares"),
+    ],
 )
-def test_other_settings_are_refused_by_name(folder, tiny, changed, named):
-    interrupted(folder, tiny)
+def test_other_settings_or_data_are_refused_by_name(settings, more, named, interrupted, tiny):
     with pytest.raises(InputError, match=rf"settings\.json.*{named}.*--output"):
-        folder.resume_epoch(entries(replace(tiny, **changed)))
+        interrupted.resume(entries(interrupted, replace(tiny, **settings), **more))
 
 
-def test_other_data_or_another_total_batch_are_refused(folder, tiny):
-    interrupted(folder, tiny)
-    with pytest.raises(InputError, match="annotations"):
-        folder.resume_epoch(entries(tiny, digest="b"))
-    with pytest.raises(InputError, match="persons per step were 4, are 8"):
-        folder.resume_epoch(entries(tiny, total=8))
-
-
-def test_a_setting_newer_than_the_run_counts_as_its_default(folder, tiny):
-    interrupted(folder, tiny)
-    written = json.loads(folder.settings_file.read_text())
+def test_a_setting_newer_than_the_run_counts_as_its_default(interrupted, tiny):
+    written = json.loads(interrupted.settings_file.read_text())
     del written["settings"]["sync_batchnorm"]
-    folder.settings_file.write_text(json.dumps(written))
-    assert folder.resume_epoch(entries(tiny)) == 2
+    interrupted.settings_file.write_text(json.dumps(written))
+    assert interrupted.resume(entries(interrupted, tiny))
 
 
-def test_a_checkpoint_without_settings_is_refused(folder, tiny):
-    interrupted(folder, tiny)
-    folder.settings_file.write_text("{")
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda written: "{",
+        lambda written: "[]",
+        lambda written: json.dumps({**written, "settings": []}),
+        lambda written: json.dumps({**written, "settings": {**written["settings"], "input_size": 3}}),
+        lambda written: json.dumps({**written, "settings": {**written["settings"], "epochs": "x"}}),
+        lambda written: json.dumps({**written, "train": None}),
+        lambda written: json.dumps({**written, "train": [{"images": "a"}]}),
+        lambda written: json.dumps({**written, "train": [3]}),
+    ],
+)
+def test_damaged_settings_are_noticed_before_training(damage, interrupted, tiny):
+    wanted = entries(interrupted, tiny)
+    written = json.loads(interrupted.settings_file.read_text())
+    interrupted.settings_file.write_text(damage(written))
     with pytest.raises(InputError, match=r"settings\.json.*--output"):
-        folder.resume_epoch(entries(tiny))
+        interrupted.resume(wanted)
 
 
-def test_a_cut_checkpoint_names_the_file_and_the_cure(folder, tiny):
-    interrupted(folder, tiny)
-    folder.checkpoint.write_bytes(folder.checkpoint.read_bytes()[:-100])
-    with pytest.raises(InputError, match=r"last\.ckpt.*delete"):
-        folder.resume_epoch(entries(tiny))
+@pytest.mark.parametrize("text", [b"epoch,AP\n0,\xff\n", b"0,1\n1,2\n", b"epoch,AP\nx,1\n"])
+def test_a_damaged_table_is_noticed_before_training(text, interrupted, tiny):
+    interrupted.metrics.write_bytes(text)
+    with pytest.raises(InputError, match=r"metrics\.csv.*delete it"):
+        interrupted.resume(entries(interrupted, tiny))
 
 
 class Payload:
@@ -82,13 +89,42 @@ class Payload:
         return (pytest.fail, ("unpickled",))
 
 
-def test_a_checkpoint_that_could_run_code_is_not_loaded(folder):
-    torch.save({"epoch": 0, "extra": Payload()}, folder.checkpoint)
-    with pytest.raises(InputError, match=r"last\.ckpt"):
-        read_checkpoint(folder.checkpoint)
+@pytest.mark.parametrize(
+    "content",
+    [
+        {},
+        {"epoch": 3},
+        {"format": 2, "epoch": "x"},
+        {"format": 2, "epoch": 1, "model": [], "average": None, "optimiser": {}, "best_ap": 0.0},
+        torch.ones(3),
+        {"epoch": 0, "extra": Payload()},
+    ],
+)
+def test_a_foreign_checkpoint_is_noticed_before_training(content, interrupted, tiny):
+    torch.save(content, interrupted.checkpoint)
+    with pytest.raises(InputError, match=r"last\.ckpt: not a whole checkpoint.*delete"):
+        interrupted.resume(entries(interrupted, tiny))
 
 
-def test_a_repeated_epoch_replaces_its_row(folder):
+def test_a_cut_checkpoint_or_one_of_an_older_version_names_the_file_and_the_cure(interrupted):
+    interrupted.checkpoint.write_bytes(interrupted.checkpoint.read_bytes()[:-100])
+    with pytest.raises(InputError, match=r"last\.ckpt.*delete"):
+        read_checkpoint(interrupted.checkpoint)
+    torch.save({"epoch": 1, "pytorch-lightning_version": "2.6", "state_dict": {}}, interrupted.checkpoint)
+    with pytest.raises(InputError, match=r"older version.*--weights"):
+        read_checkpoint(interrupted.checkpoint)
+
+
+def test_a_checkpoint_of_another_network_is_named(run, interrupted, tiny):
+    checkpoint = torch.load(interrupted.checkpoint, weights_only=True)
+    checkpoint["model"].popitem()
+    torch.save(checkpoint, interrupted.checkpoint)
+    with pytest.raises(InputError, match=r"last\.ckpt: does not fit diffusionpose_tiny"):
+        run(replace(tiny, epochs=4), interrupted.path)
+
+
+def test_a_repeated_epoch_replaces_its_row(tmp_path):
+    folder = RunFolder(tmp_path)
     for epoch, loss in ((0, 3.0), (1, 2.0), (2, 1.0), (1, 2.5)):
         folder.write_row({"epoch": epoch, "loss": loss})
     assert [(row["epoch"], row["loss"]) for row in folder.rows()] == [("0", "3.0"), ("1", "2.5")]
@@ -96,5 +132,5 @@ def test_a_repeated_epoch_replaces_its_row(folder):
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match=r"file.*--output"):
-        RunFolder(tmp_path / "file" / "run").prepare()
+    with pytest.raises(InputError, match=r"file.*--output"), RunFolder(tmp_path / "file" / "run").opened():
+        pytest.fail("opened")

@@ -1,13 +1,21 @@
-"""Every parameter in one group, at the rate and decay of its kind."""
+"""The rate of every step and parameter, and the moving average."""
 
 from dataclasses import replace
 
 import pytest
 import torch
+from torch import nn
 
 from diffusionpose.errors import InputError
 from diffusionpose.models.zoo import create_model
-from diffusionpose.training.loop import make_optimiser, parameter_groups
+from diffusionpose.training.optimiser import (
+    COSINE_FLOOR,
+    learning_rate,
+    make_optimiser,
+    moving_average,
+    parameter_groups,
+    set_learning_rate,
+)
 from diffusionpose.training.recipes import get_recipe
 
 SHALLOW = {"depth": 3, "embed_dim": 48, "num_heads": 3}
@@ -64,8 +72,7 @@ def test_a_training_step_moves_each_group_at_its_rate(vit):
         get_recipe("diffusionpose_tiny_synthetic"), optimiser="adam", weight_decay=0.0, layer_decay=0.5
     )
     optimiser = make_optimiser(vit, settings)
-    for group in optimiser.param_groups:  # as the training does it at every step
-        group["lr"] = 1e-3 * group["lr_scale"]
+    set_learning_rate(optimiser, 1e-3)
     before = {name: p.detach().clone() for name, p in vit.named_parameters()}
     for parameter in vit.parameters():
         parameter.grad = torch.ones_like(parameter)
@@ -87,3 +94,56 @@ def test_position_biases_of_windows_do_not_shrink():
     assert all(model.get_parameter(name).ndim == 2 for name in biases)
     assert {groups[name]["weight_decay"] for name in biases} == {0}
     assert groups[biases[0].replace("bias", "qkv.weight")]["weight_decay"] == 0.1
+
+
+def test_the_papers_rate_drops_after_170_and_200_epochs():
+    settings = get_recipe("diffusionpose_w32_256x192_coco")
+    rates = [learning_rate(settings, epoch * 10 + 9, steps_per_epoch=10) for epoch in range(210)]
+    assert rates[:170] == pytest.approx([5e-4] * 170)
+    assert rates[170:200] == pytest.approx([5e-5] * 30)
+    assert rates[200:] == pytest.approx([5e-6] * 10)
+
+
+def test_warm_up_reaches_the_full_rate_at_its_last_step(tiny):
+    settings = replace(tiny, schedule="steps", drops=(), warmup_steps=4, learning_rate=1.0)
+    rates = [learning_rate(settings, step, steps_per_epoch=100) for step in range(6)]
+    assert rates == pytest.approx([0.25, 0.5, 0.75, 1, 1, 1])
+
+
+def test_cosine_falls_from_the_full_rate_to_its_floor(tiny):
+    settings = replace(tiny, schedule="cosine", warmup_steps=0, learning_rate=1.0, epochs=4)
+    rates = [learning_rate(settings, step, steps_per_epoch=10) for step in range(41)]
+    assert rates[0] == 1
+    assert rates[20] == pytest.approx((1 + COSINE_FLOOR) / 2)
+    assert rates[40] == pytest.approx(COSINE_FLOOR)
+    assert rates == sorted(rates, reverse=True)
+
+
+def test_the_average_is_the_sum_that_defines_it():
+    model = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
+    average = moving_average(model, decay=0.9)
+    average.n_averaged += 1000  # beyond the first steps, whose decay is smaller
+    expected = model[0].weight.detach().clone()
+    running = model[1].running_mean.clone()
+    for _ in range(5):
+        with torch.no_grad():
+            model[0].weight.normal_()
+        model(torch.randn(8, 2))
+        average.update_parameters(model)
+        expected = 0.9 * expected + 0.1 * model[0].weight.detach()
+        running = 0.9 * running + 0.1 * model[1].running_mean
+    torch.testing.assert_close(average.module[0].weight, expected)
+    torch.testing.assert_close(average.module[1].running_mean, running)
+    assert average.module[1].num_batches_tracked == 5
+    assert not average.module.training
+    assert not any(parameter.requires_grad for parameter in average.parameters())
+
+
+def test_the_first_steps_forget_the_initial_weights():
+    model = nn.Linear(1, 1, bias=False)
+    nn.init.constant_(model.weight, 100.0)
+    average = moving_average(model, decay=0.9999)
+    nn.init.constant_(model.weight, 1.0)
+    for _ in range(100):
+        average.update_parameters(model)
+    assert abs(float(average.module.weight) - 1) < 1e-3

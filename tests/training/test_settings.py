@@ -49,9 +49,9 @@ def test_a_machine_needs_a_process():
 
 def test_settings_recipes_and_the_command_need_no_torch():
     program = (
-        "import sys, diffusionpose.training.settings, diffusionpose.training.recipes\n"
+        "import sys, diffusionpose.training.settings, diffusionpose.training.studies\n"
         "import diffusionpose.app.train\n"
-        "sys.exit(', '.join({'torch', 'cv2', 'lightning', 'numpy'} & set(sys.modules)) or 0)"
+        "sys.exit(', '.join({'torch', 'cv2', 'numpy'} & set(sys.modules)) or 0)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import sys
 from dataclasses import dataclass, replace
@@ -13,7 +12,7 @@ import tyro
 from tyro.conf import FlagCreatePairsOff, Positional
 
 from diffusionpose.app.options import say
-from diffusionpose.errors import InputError
+from diffusionpose.errors import InputError, needs_extra
 from diffusionpose.training.settings import ImageSet, Machine
 from diffusionpose.training.studies import BUDGETS, STUDIES, Budget
 
@@ -72,8 +71,8 @@ class ReproduceCommand:
     """Of each training's arithmetic."""
     workers: int | None = 1
     """Processes that read pictures, for each training."""
-    accelerator: str = "auto"
-    """'cpu', 'gpu', ... as Lightning names them."""
+    accelerator: Literal["auto", "cpu", "gpu", "mps"] = "auto"
+    """What to train on."""
     devices: int = 1
     """GPUs of each training (or processes on a CPU); the paper's 8."""
 
@@ -89,18 +88,27 @@ class ReproduceCommand:
             if number is not None and number < 1:
                 raise InputError(f"--{name} is {number}; it must be 1 or more")
 
-        from diffusionpose.training.reproduce import reproduce
+        with needs_extra("train", "training needs PyTorch"):
+            from diffusionpose.training.reproduce import reproduce
 
-        outcome = reproduce(self._request(), lambda line: print(line, flush=True))
+        outcome = reproduce(self.request(), lambda line: print(line, flush=True))
         print(*outcome.files, sep="\n")
         for failure in outcome.failures:
             say(failure)
         return 1 if outcome.failures else 0
 
-    def _request(self) -> Request:
-        from diffusionpose.training.reproduce import Data, Request
+    def request(self) -> Request:
+        """What the flags ask for.
 
-        parallel, threads = self._shares()
+        On two cores two trainings of one thread side by side get more done than one of two threads, which
+        wait for each other at every small layer. A GPU has one training at a time.
+        """
+        from diffusionpose.training.data import cores
+        from diffusionpose.training.reproduce import Data, Request, device_for
+
+        machine = Machine(self.accelerator, self.devices, workers=self.workers)
+        alone = self.devices > 1 or device_for(machine) != "cpu"
+        parallel = self.parallel or (1 if alone else min(2, cores()))
         sets = tuple(ImageSet(*pair) for pair in zip(self.images, self.annotations, strict=True))
         val = ImageSet(self.val_images, self.val_annotations)
         return Request(
@@ -110,9 +118,9 @@ class ReproduceCommand:
             output=self.output,
             skeleton=self.skeleton,
             seeds=self.seeds,
-            machine=Machine(self.accelerator, self.devices, workers=self.workers),
+            machine=machine,
             parallel=parallel,
-            threads=threads,
+            threads=self.threads or max(1, cores() // (parallel * self.devices)),
             pictures=self.pictures,
             command=shlex.join(["diffusionpose", *sys.argv[1:]]),
         )
@@ -127,23 +135,4 @@ class ReproduceCommand:
             budget,
             words=f"{budget.words}, encoder from random weights",
             base=replace(budget.base, pretrained=False),
-        )
-
-    def _shares(self) -> tuple[int, int]:
-        """How many trainings side by side, and threads of each.
-
-        On two cores two processes of one thread get more done than one process of two threads, which
-        wait for each other at every small layer. A GPU has one training at a time.
-        """
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        parallel = self.parallel
-        if parallel is None:
-            parallel = 1 if self._on_gpu() or self.devices > 1 else min(2, cores)
-        return parallel, self.threads or max(1, cores // (parallel * self.devices))
-
-    def _on_gpu(self) -> bool:
-        import torch
-
-        return self.accelerator not in ("cpu", "auto") or (
-            self.accelerator == "auto" and torch.cuda.is_available()
         )

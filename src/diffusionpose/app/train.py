@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
 from tyro.conf import FlagCreatePairsOff, Positional
 
-from diffusionpose.errors import InputError
+from diffusionpose.errors import InputError, needs_extra
+from diffusionpose.training.processes import is_first, watching_ctrl_c
 from diffusionpose.training.recipes import get_recipe
 from diffusionpose.training.settings import ImageSet, Machine, TrainingSettings
 
@@ -70,27 +71,23 @@ class Overrides:
     """BatchNorm statistics over all GPUs."""
 
     def apply(self, settings: TrainingSettings) -> TrainingSettings:
-        """The settings with everything given here in place."""
-        switches = ("options", "geometry", "no_flip", "no_augmentation", "no_pretrained", "sync_batchnorm")
-        given = {
-            name: value for name, value in vars(self).items() if value is not None and name not in switches
-        }
+        """The settings with every entry that is given replaced."""
+        names = {each.name for each in fields(TrainingSettings)} - {"options", "sync_batchnorm"}
+        replaced = {name: value for name, value in vars(self).items() if name in names and value is not None}
         if self.geometry is not None:
-            given["unbiased"] = self.geometry == "udp"
-        if self.no_flip:
-            given["flip"] = False
-        if self.no_augmentation:
-            given["augmentation"] = None
-        if self.no_pretrained:
-            given["pretrained"] = False
-        if self.sync_batchnorm:
-            given["sync_batchnorm"] = True
-        if self.options:
-            options = dict(_option(text) for text in self.options)
-            if isinstance(options.get("encoder"), dict):  # what is not given stays, as everywhere here
-                options["encoder"] = {**settings.options.get("encoder", {}), **options["encoder"]}
-            given["options"] = {**settings.options, **options}
-        return replace(settings, **given)
+            replaced["unbiased"] = self.geometry == "udp"
+        switches = (
+            (self.no_flip, {"flip": False}),
+            (self.no_augmentation, {"augmentation": None}),
+            (self.no_pretrained, {"pretrained": False}),
+            (self.sync_batchnorm, {"sync_batchnorm": True}),
+        )
+        for on, entry in switches:
+            replaced |= entry if on else {}
+        options = dict(_option(text) for text in self.options)
+        if isinstance(options.get("encoder"), dict):  # what is not named stays, as everywhere here
+            options["encoder"] = {**settings.options.get("encoder", {}), **options["encoder"]}
+        return replace(settings, **replaced, options={**settings.options, **options})
 
 
 def _option(text: str) -> tuple[str, Any]:
@@ -109,7 +106,7 @@ class TrainCommand:
     """
 
     recipe: Positional[str]
-    """Name of a recipe; `diffusionpose models` lists them."""
+    """Name of a recipe (`diffusionpose models` lists them), or a JSON file of settings, such as a run's."""
     images: tuple[Path, ...]
     """Folder of the training images, one for each annotation file."""
     annotations: tuple[Path, ...]
@@ -150,26 +147,28 @@ class TrainCommand:
             raise InputError(f"--shares has {len(self.shares)} numbers for {len(self.images)} training sets")
         shares = self.shares or (1.0,) * len(self.images)
         sets = [ImageSet(*each) for each in zip(self.images, self.annotations, shares, strict=True)]
+        with watching_ctrl_c():
+            with needs_extra("train", "training needs PyTorch"):
+                from diffusionpose.training.loop import train
 
-        from diffusionpose.training.loop import train
-
-        summary = train(
-            settings,
-            sets,
-            ImageSet(self.val_images, self.val_annotations),
-            self.output,
-            machine,
-            weights=self.weights,
-            encoder_weights=self.encoder_weights,
-            progress=sys.stderr.isatty(),
-        )
-        if not summary.first_process:
+            summary = train(
+                settings,
+                sets,
+                ImageSet(self.val_images, self.val_annotations),
+                self.output,
+                machine,
+                weights=self.weights,
+                encoder_weights=self.encoder_weights,
+                progress=sys.stderr.isatty(),
+            )
+        if not is_first():
             return 0
-        metrics = summary.metrics
-        values = ", ".join(
-            f"{name} {100 * float(metrics[name]):.1f}" for name in ("AP", "PCK") if metrics.get(name)
+        values = "".join(
+            f", {name} {100 * float(summary.metrics[name]):.1f}"
+            for name in ("AP", "PCK")
+            if summary.metrics.get(name)
         )
-        print(f"{self.output}: {summary.epochs} epochs done{', ' + values if values else ''}")
+        print(f"{self.output}: {summary.epochs} epochs done{values}")
         for failure in summary.failures:
             print(f"diffusionpose: {failure} (left out of the training)", file=sys.stderr)
         return 1 if summary.failures else 0

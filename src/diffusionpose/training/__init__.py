@@ -1,1 +1,1 @@
-"""Training: settings and recipes (both plain Python, no torch), the Lightning module and the run."""
+"""Training: settings, recipes and studies (plain Python, no torch), the loop, and what it leaves behind."""

@@ -6,8 +6,10 @@ Below them Tables 2, 3 and 4 of the paper, row by row, and the recipe of each ro
 from __future__ import annotations
 
 import difflib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from diffusionpose.errors import InputError
@@ -180,7 +182,20 @@ RECIPES: dict[str, TrainingSettings] = {name: _settings(name) for name in _RECIP
 
 
 def get_recipe(name: str) -> TrainingSettings:
-    """The settings of a recipe by name; InputError with the nearest names for an unknown one."""
+    """The settings of a recipe.
+
+    Args:
+        name: of a recipe, or a JSON file of settings, such as the ``settings.json`` of a run.
+
+    Raises:
+        InputError: an unknown name (the nearest ones are told), or a file that holds no settings.
+    """
+    if name.endswith(".json"):
+        try:
+            entries = json.loads(Path(name).read_text())
+            return TrainingSettings.from_dict(entries.get("settings", entries))
+        except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
+            raise InputError(f"{name}: no settings of a training ({error}); check the path") from error
     if name not in RECIPES:
         near = difflib.get_close_matches(name, RECIPES, n=3, cutoff=0.3)
         raise InputError(
@@ -238,7 +253,7 @@ def _row(
     return TableRow(table, method, backbone, input_size, named, *cost, recipe)
 
 
-TABLE_2 = (
+TABLE_2 = (  # Table 2: COCO val2017, person boxes of the 56.4 AP detector
     # method, backbone, (AP, AR), recipe, (M parameters, G multiply-adds)
     _row(2, "SimpleBaseline", "ResNet-152", (73.5, 79.0), "simplebaseline_r152_256x192_coco", (68, 29)),
     _row(2, "HRNet", "HRNet-W32", (74.4, 78.9), "hrnet_w32_256x192_coco", (29, 8)),
@@ -262,7 +277,7 @@ TABLE_2 = (
 )  # fmt: skip
 
 _N = None
-TABLE_3 = (
+TABLE_3 = (  # Table 3: CrowdPose, true boxes
     # method, backbone, (AP, AP50, AP75, AR, AR50, AR75, easy, medium, hard), recipe
     _row(3, "OPEC-Net", "ResNet-101", (70.6, 86.8, 75.6, _N, _N, _N, _N, _N, _N), None),
     _row(
@@ -289,7 +304,7 @@ TABLE_3 = (
     ),
 )  # fmt: skip
 
-TABLE_4 = (
+TABLE_4 = (  # Table 4: AI Challenger validation, true boxes
     # method, backbone, (AP, AP50, AR, AR50), recipe
     _row(4, "SimpleBaseline", "ResNet-50", (28.0, 71.6, 32.1, 74.1), "simplebaseline_r50_256x192_aic"),
     _row(4, "SimpleBaseline", "ResNet-101", (29.4, 73.6, 33.7, 76.3), "simplebaseline_r101_256x192_aic"),

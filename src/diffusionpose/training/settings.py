@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -82,11 +82,12 @@ class TrainingSettings:
         for name in ("epochs", "batch_size", "steps", "val_every"):
             _require(getattr(self, name) >= 1, name, getattr(self, name), "1 or more")
         for name in ("weight_decay", "warmup_steps", "clip_norm", "seed"):
-            _require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
+            _require(0 <= getattr(self, name) < float("inf"), name, getattr(self, name), "0 or more")
         _require(0 < self.learning_rate < float("inf"), "learning_rate", self.learning_rate, "above 0")
         _require(0 < self.layer_decay <= 1, "layer_decay", self.layer_decay, "above 0, at most 1")
         _require(0 <= self.ema_decay < 1, "ema_decay", self.ema_decay, "from 0 to below 1")
-        _require(min(self.input_size) >= 32, "input_size", self.input_size, "at least 32 x 32")
+        sides = len(self.input_size) == 2 and min(self.input_size) >= 32
+        _require(sides, "input_size", self.input_size, "width and height, at least 32 x 32")
         choices = {"optimiser": OPTIMISERS, "schedule": SCHEDULES, "precision": PRECISIONS, "decode": DECODES}
         for name, allowed in choices.items():
             _require(
@@ -100,14 +101,20 @@ class TrainingSettings:
 
     @classmethod
     def from_dict(cls, entries: Mapping[str, Any]) -> TrainingSettings:
-        """The inverse of :meth:`to_dict`; InputError for an entry that no setting has."""
-        known = {f.name for f in fields(cls)}
-        if unknown := sorted(set(entries) - known):
+        """The inverse of :meth:`to_dict`; InputError for an entry that no setting has, or of another type."""
+        usual = cls(recipe="", model="")
+        if unknown := sorted(set(entries) - set(vars(usual))):
             raise InputError(f"unknown training settings: {', '.join(unknown)}")
-        tuples = {"input_size", "drops"}
-        values: dict[str, Any] = {
-            name: tuple(value) if name in tuples else value for name, value in entries.items()
-        }
+        values = {}
+        for name, value in entries.items():
+            kind = type(getattr(usual, name))
+            if kind is tuple and isinstance(value, list):
+                value = tuple(value)
+            elif kind is float and type(value) is int:
+                value = float(value)
+            if type(value) is not kind and not (name == "augmentation" and value is None):
+                raise InputError(f"training setting {name} is {value!r}; it must be a {kind.__name__}")
+            values[name] = value
         return cls(**values)
 
 
@@ -136,7 +143,7 @@ class Machine:
     ``devices * nodes`` processes take that many batches at once.
 
     Args:
-        accelerator: "auto", "cpu", "gpu", ... as Lightning names them.
+        accelerator: "auto", "cpu", "gpu" or "mps".
         devices: processes on each node (one per GPU; on CPU they talk by gloo).
         nodes: computers; start the command on each with torchrun or SLURM.
         workers: data loading processes per training process; None for up to 8, by the cores at hand.

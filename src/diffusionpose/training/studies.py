@@ -1,21 +1,20 @@
-"""Budgets: how much is spent on every training of a study. The scaling-down is all here.
+"""Studies and budgets as data: what section 4.4 of the paper compares, and what one training is here.
 
-What goes down: the encoder, the input, the decoder's width C and the epochs. What follows by rule:
+A budget is the scaling-down: encoder, input, the decoder's width C, epochs. What follows by rule:
 
 - zeta: the paper's times 256 / input height. Noise is counted in pixels of the stride-4 heatmap
   (``models/diffusion_pose.py``), so it keeps its share of the map: zeta = 0.05 is 20 of 64 rows, and the
   12 x 8 to 192 x 144 maps of other inputs get noise of 20 / 64 of their height.
 - sigma and the masks: 1 / 32 of the map's height (``geometry.py``).
-- the warm-up: at most 250 steps, and not more than an eighth of all.
 
-s, the conditions and the number of diffusion steps are the paper's in every budget.
+s, the conditions and the number of diffusion steps are the paper's in every budget. Needs no torch.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Literal
 
 from diffusionpose.training.recipes import get_recipe
 from diffusionpose.training.settings import TrainingSettings
@@ -48,47 +47,9 @@ class Budget:
         return round(zeta * PAPER_HEIGHT / self.base.input_size[1], 4)
 
 
-def _tiny() -> TrainingSettings:
-    """3 epochs at 96x64 with C = 32: five trainings on 7,682 persons in under half an hour on two cores.
-
-    The learning rate is the parent's; an average over about 100 steps instead of 500, for 720 in all.
-    """
-    return replace(
-        get_recipe("diffusionpose_mobilenetv2_128x96_crowdpose"),
-        input_size=(64, 96),
-        options={"width": 32},
-        epochs=3,
-        warmup_steps=90,
-        ema_decay=0.99,
-        val_every=3,
-    )
-
-
-def _small() -> TrainingSettings:
-    """The recipe as it is, validated at its end only."""
-    recipe = get_recipe("diffusionpose_mobilenetv2_128x96_crowdpose")
-    return replace(recipe, options={"width": 64}, val_every=18)
-
-
-def _short() -> TrainingSettings:
-    """4 epochs at 128x96 with C = 32, at the lower rate that suits a trained encoder."""
-    return replace(
-        _small(),
-        options={"width": 32},
-        epochs=4,
-        learning_rate=7e-4,
-        warmup_steps=120,
-        ema_decay=0.995,
-        val_every=4,
-    )
-
-
-def _full() -> TrainingSettings:
-    """The paper's recipe; validated every 10 epochs, since what is reported is the last model."""
-    return replace(get_recipe("diffusionpose_w32_256x192_coco"), options={"width": 128}, val_every=10)
-
-
-MOBILE = ("mobilenetv2", "mobilenetv2_unet")  # baseline and U-Net head
+_PAPER = get_recipe("diffusionpose_w32_256x192_coco")
+_MOBILE = get_recipe("diffusionpose_mobilenetv2_128x96_crowdpose")
+_MOBILE_HEADS = ("mobilenetv2", "mobilenetv2_unet")  # baseline and U-Net
 
 BUDGETS = {
     budget.name: budget
@@ -96,18 +57,46 @@ BUDGETS = {
         Budget(
             "full",
             "HRNet-W32 at 256x192, C = 128, 210 epochs: the paper's",
-            _full(),
+            replace(_PAPER, options={"width": 128}, val_every=10),  # what is reported is the last model
             "hrnet_w32",
             "hrnet_w32_unet",
         ),
-        Budget("small", "MobileNetV2 at 128x96, C = 64, 18 epochs", _small(), *MOBILE),
-        Budget("short", "MobileNetV2 at 128x96, C = 32, 4 epochs", _short(), *MOBILE),
-        Budget("tiny", "MobileNetV2 at 96x64, C = 32, 3 epochs", _tiny(), *MOBILE),
+        Budget(
+            "small",
+            "MobileNetV2 at 128x96, C = 64, 18 epochs",
+            replace(_MOBILE, options={"width": 64}, val_every=18),
+            *_MOBILE_HEADS,
+        ),
+        Budget(  # of a model that is trained already, at the lower rate that suits its encoder
+            "short",
+            "MobileNetV2 at 128x96, C = 32, 4 epochs",
+            replace(
+                _MOBILE,
+                options={"width": 32},
+                epochs=4,
+                learning_rate=7e-4,
+                warmup_steps=120,
+                ema_decay=0.995,
+                val_every=4,
+            ),
+            *_MOBILE_HEADS,
+        ),
+        Budget(  # five trainings on 7,682 persons in under half an hour on two cores
+            "tiny",
+            "MobileNetV2 at 96x64, C = 32, 3 epochs",
+            replace(
+                _MOBILE,
+                input_size=(64, 96),
+                options={"width": 32},
+                epochs=3,
+                warmup_steps=90,  # an eighth of all 720 steps
+                ema_decay=0.99,
+                val_every=3,
+            ),
+            *_MOBILE_HEADS,
+        ),
     )
 }
-
-
-# What a study is, and the trainings that a budget makes of it
 
 
 @dataclass(frozen=True)
@@ -124,7 +113,7 @@ class Variant:
         stride: the paper's s.
         zeta: the paper's, before a budget scales it.
         conditions: of ``models.zoo.make_condition``.
-        own_start: of :class:`~diffusionpose.models.diffusion_pose.DiffusionPose`; the paper has 0.
+        own_start: share of the training persons whose heatmaps start from the coarse ones; the paper has 0.
     """
 
     label: str
@@ -141,6 +130,25 @@ class Variant:
     def takes_steps(self) -> bool:
         """Whether it is a diffusion model."""
         return self.head == "diffusion"
+
+    def settings(self, budget: Budget, skeleton: str, seed: int = 0) -> TrainingSettings:
+        """The training of this row."""
+        name = f"reproduce-{budget.name}-{self.run}-seed{seed}"
+        base = replace(budget.base, recipe=name, skeleton=skeleton, seed=seed)
+        if self.head == "convolution":
+            return replace(base, model=budget.baseline, options={"stride": self.stride})
+        if self.head == "unet":
+            options = {"width": base.options["width"], "stride": self.stride}
+            return replace(base, model=budget.unet, options=options)
+        options = {
+            **base.options,
+            "stride": self.stride,
+            "zeta": budget.scaled_zeta(self.zeta),
+            "conditions": self.conditions,
+        }
+        if self.own_start:
+            options["own_start"] = self.own_start
+        return replace(base, options=options)
 
 
 @dataclass(frozen=True)
@@ -169,61 +177,7 @@ class Study:
     notes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class Planned:
-    """A training of a study.
-
-    Attributes:
-        variant: the row it is for.
-        name: of its folder below ``runs``.
-        settings: of the training.
-    """
-
-    variant: Variant
-    name: str
-    settings: TrainingSettings
-
-    @property
-    def seed(self) -> int:
-        """Of the training."""
-        return self.settings.seed
-
-
-def plan(study: Study, budget: Budget, skeleton: str, seeds: int = 1) -> list[Planned]:
-    """All trainings of a study, seed 0 of every variant first.
-
-    Args:
-        study: what varies.
-        budget: what a training costs.
-        skeleton: name or YAML file, as ``TrainingSettings.skeleton``.
-        seeds: trainings of each variant, with seeds 0, 1, ...
-    """
-    return [
-        Planned(variant, name, _settings(variant, budget, skeleton, seed, name))
-        for seed in range(seeds)
-        for variant in study.variants
-        for name in (f"{variant.run}-seed{seed}",)
-    ]
-
-
-def _settings(variant: Variant, budget: Budget, skeleton: str, seed: int, name: str) -> TrainingSettings:
-    base = replace(budget.base, recipe=f"reproduce-{budget.name}-{name}", skeleton=skeleton, seed=seed)
-    if variant.head == "convolution":
-        return replace(base, model=budget.baseline, options={"stride": variant.stride})
-    if variant.head == "unet":
-        options = {"width": base.options["width"], "stride": variant.stride}
-        return replace(base, model=budget.unet, options=options)
-    changed: dict[str, Any] = {
-        "stride": variant.stride,
-        "zeta": budget.scaled_zeta(variant.zeta),
-        "conditions": variant.conditions,
-    }
-    if variant.own_start:
-        changed["own_start"] = variant.own_start
-    return replace(base, options={**base.options, **changed})
-
-
-# Tables 5, 6, 7 and Figures 4, 5. The numbers are of COCO val2017 with HRNet-W32 256x192, in percent
+# The numbers are of COCO val2017 with HRNet-W32 256x192, in percent
 
 FULL = Variant("s = 4, all conditions, zeta = 0.05", "diffusionpose", 75.4, 80.5)
 BASELINE = Variant("baseline", "baseline", 74.4, 78.9, head="convolution")
@@ -304,12 +258,7 @@ FIGURE5 = Study(
     notes=("The paper's pictures are chosen cases of CrowdPose; these are drawn by the rule below.",),
 )
 
-PAPER_STUDIES = (TABLE5, TABLE6, TABLE7, FIGURE4, FIGURE5)
-
-
-# A study that the paper does not have: how much of the lead over the baseline is diffusion's
-
-HEADS = Study(
+HEADS = Study(  # not in the paper: how much of the lead over the baseline is diffusion's
     name="heads",
     kind="table",
     title="Heads: how much is diffusion",
@@ -327,9 +276,4 @@ HEADS = Study(
     ),
 )
 
-
-# Studies: what section 4.4 of the paper compares, and one of our own, as data; needs no torch
-
-STUDIES = {study.name: study for study in (*PAPER_STUDIES, HEADS)}
-
-__all__ = ["BUDGETS", "STUDIES", "Budget", "Planned", "Study", "Variant", "plan"]
+STUDIES = {study.name: study for study in (TABLE5, TABLE6, TABLE7, FIGURE4, FIGURE5, HEADS)}

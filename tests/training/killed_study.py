@@ -1,4 +1,4 @@
-"""A reproduction that kills itself after its first epoch: ``killed.py SETTINGS IMAGES FILE OUTPUT``."""
+"""A reproduction that kills itself after its first epoch: ``killed_study.py SETTINGS IMAGES FILE OUTPUT``."""
 
 import json
 import os
@@ -15,7 +15,7 @@ settings, images, annotations, output = sys.argv[1:]
 
 
 def die_after_an_epoch(line: str) -> None:
-    if " epoch 1/3 " in line:
+    if " epoch 1/2 " in line:
         while not list(Path(output).glob("runs/*/checkpoints/last.ckpt")):  # written after the line
             time.sleep(0.01)
         os.kill(os.getpid(), signal.SIGKILL)

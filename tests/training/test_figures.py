@@ -1,16 +1,12 @@
-"""The rule by which pictures are hard, and Figure 5 from models to file."""
+"""The rule by which pictures are hard, and how their heatmaps are drawn."""
 
-import json
-from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from diffusionpose.skeletons import COCO
-from diffusionpose.training.reproduce import POWER, hardest, joint_colors, overlay, person_errors, reproduce
-from diffusionpose.training.studies import STUDIES
+from diffusionpose.training.figures import POWER, hardest, joint_colors, overlay, person_errors
 
 
 def test_hard_is_the_worst_fifth_by_the_mean_over_models():
@@ -60,26 +56,3 @@ def test_an_overlay_has_the_colour_of_its_joint_and_the_height_as_opacity():
     assert drawn[0, 0, :3] == pytest.approx((colors[0] + colors[2]) / 2)
     assert drawn[2, 3, 3] / drawn[0, 0, 3] == pytest.approx((0.5 / 0.8) ** POWER)
     assert drawn[1, 1, 3] == 0
-
-
-def test_figure_5_is_drawn_once_and_lists_its_pictures(ask, budget, tmp_path):
-    quick = replace(budget, base=replace(budget.base, epochs=1))
-    request = ask(tmp_path, study=STUDIES["figure5"], budget=quick, pictures=2)
-    assert reproduce(request, lambda line: None).failures == []
-    pictures = json.loads((tmp_path / "figure5.json").read_text())["pictures"]
-    assert pictures["models"] == ["baseline", "diffusionpose"]
-    assert len(pictures["shown"]) == 2
-    for each in pictures["shown"]:
-        assert f"| {each['file_name']} |" in (tmp_path / "figure5.md").read_text()
-    with Image.open(tmp_path / "figure5.png") as image:
-        assert image.height > image.width > 300
-    drawn = (tmp_path / "figure5.png").stat().st_mtime_ns
-    reproduce(request, lambda line: None)
-    assert (tmp_path / "figure5.png").stat().st_mtime_ns == drawn
-    assert json.loads((tmp_path / "figure5.json").read_text())["pictures"] == pictures
-    reproduce(replace(request, pictures=1), lambda line: None)
-    assert len(json.loads((tmp_path / "figure5.json").read_text())["pictures"]["shown"]) == 1
-    (tmp_path / "runs" / "baseline-seed0" / "model.safetensors").write_bytes(b"")
-    failures = reproduce(request, lambda line: None).failures
-    assert any("baseline-seed0" in failure for failure in failures)
-    assert "figure5: not drawn, since a model is missing" in failures

@@ -5,9 +5,12 @@ import sys
 from itertools import combinations
 
 import pytest
+import torch
 
+from diffusionpose.models.costs import count_multiply_adds, count_parameters
+from diffusionpose.models.zoo import create_model
 from diffusionpose.training.recipes import get_recipe
-from diffusionpose.training.studies import BUDGETS, STUDIES, plan
+from diffusionpose.training.studies import BUDGETS, STUDIES
 
 TABLES = {
     "table5": [(74.4, 78.9), (75.0, 80.0), (75.2, None), (75.4, 80.5)],
@@ -23,7 +26,7 @@ SIZES = {"full": (192, 256), "small": (96, 128), "short": (96, 128), "tiny": (64
 
 
 def settings_of(study, budget):
-    return [each.settings for each in plan(STUDIES[study], BUDGETS[budget], "coco")]
+    return [variant.settings(BUDGETS[budget], "coco") for variant in STUDIES[study].variants]
 
 
 @pytest.mark.parametrize("name", TABLES)
@@ -58,8 +61,9 @@ def test_rows_differ_in_exactly_that_one_thing(name, budget):
 def test_the_same_training_has_the_same_folder_in_all_studies(budget):
     runs = {}
     for study in STUDIES.values():
-        for each in plan(study, BUDGETS[budget], "coco"):
-            assert runs.setdefault(each.name, each.settings) == each.settings
+        for variant in study.variants:
+            settings = variant.settings(BUDGETS[budget], "coco")
+            assert runs.setdefault(variant.run, settings) == settings
     # 4 + 4 + 5 rows of the tables, of which one training stands in all three, and two of "heads" only
     assert len(runs) == 13
     different = [{k: v for k, v in s.to_dict().items() if k != "recipe"} for s in runs.values()]
@@ -93,12 +97,70 @@ def test_small_is_the_recipe_of_that_size():
     assert (made.model, made.epochs, made.learning_rate) == (recipe.model, 18, recipe.learning_rate)
 
 
-def test_seeds_come_one_after_the_other():
-    planned = plan(STUDIES["table5"], BUDGETS["tiny"], "crowdpose", seeds=2)
-    assert [each.seed for each in planned] == [0] * 4 + [1] * 4
-    assert planned[0].name == "baseline-seed0"
-    assert planned[4].name == "baseline-seed1"
-    assert all(each.settings.skeleton == "crowdpose" for each in planned)
+HEADS = {variant.label: variant.settings(BUDGETS["short"], "coco") for variant in STUDIES["heads"].variants}
+
+
+def test_all_heads_are_the_same_training_of_other_models():
+    kept = [
+        {name: value for name, value in each.to_dict().items() if name not in ("recipe", "model", "options")}
+        for each in HEADS.values()
+    ]
+    assert len(kept) == 4
+    assert all(each == kept[0] for each in kept)
+    without, usual = HEADS["decoder, no noise"], HEADS["DiffusionPose"]
+    assert without.model == usual.model
+    assert without.options == {**usual.options, "own_start": 1.0}
+
+
+@pytest.mark.parametrize("budget", ["tiny"])
+def test_the_unet_costs_what_the_decoder_without_structure_costs(budget):
+    """It is the decoder of Table 5's first row, without the coarse head."""
+    unet, features = (
+        next(
+            variant.settings(BUDGETS[budget], "coco")
+            for variant in STUDIES[study].variants
+            if variant.run == run
+        )
+        for study, run in (("heads", "unet"), ("table5", "diffusionpose-features"))
+    )
+    with torch.device("meta"):
+        one, other = (
+            create_model(each.model, "coco", input_size=each.input_size, **each.options)
+            for each in (unet, features)
+        )
+        conv = sum(p.numel() for p in other.conv.parameters())
+        assert count_parameters(other) - count_parameters(one) == conv
+        assert count_multiply_adds(one) == pytest.approx(count_multiply_adds(other), rel=0.02)
+
+
+TINY = {
+    variant.run: variant.settings(BUDGETS["tiny"], "coco")
+    for study in STUDIES.values()
+    for variant in study.variants
+}
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_a_tiny_training_has_finite_losses_and_gradients(name):
+    """In bf16 on the smallest maps: s = 8 leaves 8 x 12, halved three times by the decoder."""
+    settings = TINY[name]
+    torch.manual_seed(0)
+    model = create_model(settings.model, "coco", input_size=settings.input_size, **settings.options)
+    width, height = settings.input_size
+    assert model.heatmap_size == (width // model.codec.stride, height // model.codec.stride)
+    images = torch.randint(0, 256, (2, 3, height, width), dtype=torch.uint8)
+    keypoints = torch.rand(2, 17, 2) * torch.tensor([width, height])
+    noise = model.draw_noise(2, torch.Generator().manual_seed(0))
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = model.loss(images, keypoints, torch.ones(2, 17), noise=noise)["loss"]
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
+
+
+def test_scaled_zeta_of_the_papers_input_is_the_papers():
+    assert BUDGETS["full"].scaled_zeta(0.05) == 0.05
+    assert BUDGETS["tiny"].scaled_zeta(0.05) == pytest.approx(0.05 * 256 / 96, abs=5e-5)
 
 
 def test_studies_need_no_torch():

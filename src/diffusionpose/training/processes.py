@@ -1,0 +1,232 @@
+"""The processes that train together: how they are started, find each other, stop and end.
+
+One process a device. ``diffusionpose train --devices 2`` starts the second one itself; torchrun and SLURM
+start all of them. Needs no torch to import.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from diffusionpose.errors import InputError
+from diffusionpose.training.settings import Machine
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+PARENT = "DIFFUSIONPOSE_PARENT"  # id of the process that a training must not outlive
+NAMES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")  # as torchrun sets them
+
+
+@dataclass(frozen=True)
+class Processes:
+    """This process among those that train together.
+
+    Attributes:
+        rank: its number; 0 writes the files and reports.
+        world: how many there are.
+        device: what it computes on.
+    """
+
+    rank: int
+    world: int
+    device: torch.device
+
+    def mean(self, value: Tensor) -> float:
+        """Mean over all processes; each of them must call it."""
+        from torch import distributed
+
+        value = value.detach().clone()
+        if self.world > 1:
+            distributed.all_reduce(value)
+        return float(value) / self.world
+
+    def gather(self, value: Any) -> list[Any]:
+        """The value of every process, in the order of their ranks; each of them must call it."""
+        from torch import distributed
+
+        values = [value] * self.world
+        if self.world > 1:
+            distributed.all_gather_object(values, value)
+        return values
+
+
+def is_first() -> bool:
+    """Whether this process is the one that writes and reports; known before they have met."""
+    return _environment().get("RANK", "0") == "0"
+
+
+@contextmanager
+def joined(machine: Machine) -> Iterator[Processes]:
+    """All processes of a machine have met for as long as the block runs.
+
+    Raises:
+        InputError: an accelerator that is not there, more devices than there are, a process that is lost.
+    """
+    from torch import distributed
+
+    rank, local_rank = (int(_environment().get(name, 0)) for name in ("RANK", "LOCAL_RANK"))
+    device = _device(machine, local_rank)
+    if machine.processes == 1:
+        yield Processes(0, 1, device)
+        return
+    before = set(os.environ)
+    others = [] if "RANK" in _environment() else _start_others(machine)
+    os.environ.update(_environment())
+    if os.environ["WORLD_SIZE"] != str(machine.processes):
+        raise InputError(
+            f"--devices {machine.devices} --nodes {machine.nodes}: {os.environ['WORLD_SIZE']} processes were "
+            "started; give the numbers that torchrun or SLURM was given"
+        )
+    try:
+        distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        yield Processes(rank, machine.processes, device)
+        distributed.barrier()
+    except RuntimeError as error:
+        if not isinstance(error, distributed.DistError) and "gloo" not in str(error):
+            raise
+        if rank:  # the one that was lost, or the first one, has said why
+            raise SystemExit(1) from error
+        raise InputError("one of the processes that train together has ended; see above") from error
+    finally:
+        for other in others:
+            if sys.exc_info()[0] is None:
+                other.wait()
+            else:
+                other.terminate()
+        if distributed.is_initialized():
+            distributed.destroy_process_group()
+        for name in NAMES:  # another training of this process starts anew
+            if name not in before:
+                os.environ.pop(name, None)
+
+
+def _device(machine: Machine, local_rank: int) -> torch.device:
+    import torch
+
+    name = "cuda" if machine.accelerator == "gpu" else machine.accelerator
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not there.get(name):
+        raise InputError(f"--accelerator {machine.accelerator}: there is none here; give cpu, gpu or mps")
+    limit = {"cuda": torch.cuda.device_count(), "mps": 1}.get(name, machine.devices)
+    if machine.devices > limit:
+        raise InputError(f"--devices {machine.devices}: this computer has {limit} of {machine.accelerator}")
+    if name == "cuda":
+        torch.cuda.set_device(local_rank)
+    return torch.device(name, local_rank) if name == "cuda" else torch.device(name)
+
+
+def _environment() -> dict[str, str]:
+    """What torchrun sets, also where SLURM set its own names; empty in a process started alone."""
+    if "RANK" in os.environ:
+        return {name: os.environ[name] for name in NAMES if name in os.environ}
+    if "SLURM_PROCID" not in os.environ or os.environ.get("SLURM_NTASKS", "1") == "1":
+        return {}
+    slurm = ("SLURM_PROCID", "SLURM_LOCALID", "SLURM_NTASKS")
+    found = dict(zip(NAMES, (os.environ[name] for name in slurm), strict=False))
+    nodes = os.environ.get("SLURM_STEP_NODELIST", os.environ.get("SLURM_NODELIST", "127.0.0.1"))
+    first = re.sub(r"\[(\w+).*", r"\1", nodes).split(",")[0]  # node[03-06,9] -> node03
+    port = 10_000 + int(os.environ.get("SLURM_JOB_ID", "0")) % 50_000
+    return found | {"MASTER_ADDR": first, "MASTER_PORT": str(port)}
+
+
+def _start_others(machine: Machine) -> list[subprocess.Popen[bytes]]:
+    """Start the same command again for every further device."""
+    if machine.nodes > 1:
+        raise InputError(f"--nodes {machine.nodes}: start the command on each of them by torchrun or SLURM")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": str(machine.devices)}
+    command = [sys.executable, *sys.orig_argv[1:]]
+    others = [
+        subprocess.Popen(
+            command,
+            env={**os.environ, "RANK": str(rank), "LOCAL_RANK": str(rank), PARENT: str(os.getpid())},
+            stdout=subprocess.DEVNULL,  # the first one reports
+        )
+        for rank in range(1, machine.devices)
+    ]
+    os.environ |= {"RANK": "0", "LOCAL_RANK": "0"}
+    return others
+
+
+def end_with_parent() -> None:
+    """End this process soon after the one named in ``PARENT`` is gone, however that ended."""
+    parent = os.environ.get(PARENT)
+    if parent is None:
+        return
+
+    def watch() -> None:
+        while os.getppid() == int(parent):
+            time.sleep(0.2)
+        os._exit(128 + signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+class CtrlC:
+    """Whether there was a Ctrl-C, and whether it is obeyed at once or at the next :meth:`check`.
+
+    Attributes:
+        count: how many there were.
+        waits: the first one is only noted; a second one is raised at once all the same.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.waits = False
+
+    def check(self) -> None:
+        """Raise KeyboardInterrupt if there was a Ctrl-C."""
+        if self.count and is_first():
+            raise KeyboardInterrupt
+
+    def note(self, number: int, frame: FrameType | None) -> None:
+        """The handler of SIGINT. Processes that are not the first ignore it: they end with the first."""
+        self.count += 1
+        if is_first() and (not self.waits or self.count > 1):
+            raise KeyboardInterrupt
+
+
+@contextmanager
+def watching_ctrl_c() -> Iterator[CtrlC]:
+    """Ctrl-C (SIGINT) ends the block by KeyboardInterrupt, always.
+
+    Raised in the middle of a library's code, KeyboardInterrupt is sometimes swallowed there or comes out as
+    another error. So whatever the block raises after a Ctrl-C becomes KeyboardInterrupt, and where its
+    ``waits`` is set nothing is raised in the middle.
+    """
+    ctrl_c, before = CtrlC(), signal.getsignal(signal.SIGINT)
+    outer = getattr(before, "__self__", None)
+    if isinstance(outer, CtrlC):
+        yield outer
+        return
+    if before is not signal.default_int_handler or threading.current_thread() is not threading.main_thread():
+        yield ctrl_c  # somebody else handles it
+        return
+    signal.signal(signal.SIGINT, ctrl_c.note)
+    try:
+        yield ctrl_c
+        ctrl_c.check()
+    except Exception as error:
+        if ctrl_c.count:
+            raise KeyboardInterrupt from error
+        raise
+    finally:
+        signal.signal(signal.SIGINT, before)
