@@ -6,8 +6,8 @@ from pathlib import Path
 
 from diffusionpose import PoseEstimator, Skeleton
 from diffusionpose.data.synthetic import write_synthetic
-from diffusionpose.training.recipes import get_recipe
 from diffusionpose.training.loop import train
+from diffusionpose.training.recipes import get_recipe
 from diffusionpose.training.settings import ImageSet
 
 folder, epochs = Path(sys.argv[1]), int((sys.argv[2:] or ["10"])[0])

@@ -11,9 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from diffusionpose.data.annotations import Annotations, read_annotations
-from diffusionpose.evaluation.evaluate import score_results
+from diffusionpose.evaluation.evaluate import result_row, score_results
 from diffusionpose.evaluation.pose_errors import KINDS, with_errors
-from diffusionpose.evaluation.evaluate import result_row
 
 
 def make(truth: Annotations, output: Path, seed: int = 0) -> None:

@@ -5,8 +5,8 @@ import sys
 import torch
 
 from diffusionpose import load_model
-from diffusionpose.runtime.images import read_image
 from diffusionpose.geometry import Crop
+from diffusionpose.runtime.images import read_image
 
 model = load_model().eval()  # the bundled model
 picture = read_image(sys.argv[1])  # (H, W, 3) RGB
