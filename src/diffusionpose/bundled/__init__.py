@@ -8,7 +8,7 @@ The photograph, ``grace_hopper.jpg``, is the official portrait of Grace Hopper b
 from pathlib import Path
 
 FOLDER = Path(__file__).parent
-DEFAULT_MODEL = "diffusionpose-mobilenetv2-256x192-lspet14"
+DEFAULT_MODEL = "diffusionpose-movenet-256x192"
 PORTRAIT = FOLDER / "grace_hopper.jpg"
 
 
