@@ -22,7 +22,7 @@ FinderNetwork = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 BUNDLED = Path(__file__).parents[1] / "bundled" / "people-finder.onnx"
 SIDE_MULTIPLE = 32  # the network halves its input five times
 # chosen on training pictures, see docs/people-finder.md
-LONGER_SIDE = 448
+LONGER_SIDES = (448, 224)
 MAX_OVERLAP = 0.6
 
 
@@ -77,7 +77,8 @@ class BundledPeopleFinder(PersonDetector):
 
     Args:
         weights: an ONNX file of ``diffusionpose train-people``; by default the bundled one.
-        longer_side: to which pictures are scaled, pixels.
+        longer_sides: to which pictures are scaled, pixels, one look each: the second sees persons who are too
+            large for the first.
         min_score: of a box to be kept; lower finds more people and more that are none.
         max_overlap: IoU above which the less sure of two boxes goes.
         max_persons: so many at most in a picture, the surest.
@@ -91,13 +92,13 @@ class BundledPeopleFinder(PersonDetector):
         self,
         weights: str | Path | None = None,
         *,
-        longer_side: int = LONGER_SIDE,
+        longer_sides: Sequence[int] = LONGER_SIDES,
         min_score: float = MIN_SCORE,
         max_overlap: float = MAX_OVERLAP,
         max_persons: int = MAX_PERSONS,
         threads: int = 0,
     ) -> None:
-        self.longer_side = longer_side
+        self.longer_sides = tuple(longer_sides)
         self.min_score = min_score
         self.max_overlap = max_overlap
         self.max_persons = max_persons
@@ -112,14 +113,14 @@ class BundledPeopleFinder(PersonDetector):
         found = []
         for image in images:
             boxes, scores = find_people(
-                self._network, image, self.longer_side, self.min_score, self.max_overlap
+                self._network, image, self.longer_sides, self.min_score, self.max_overlap
             )
             found.append((boxes[: self.max_persons], scores[: self.max_persons]))
         return found
 
     def identity(self) -> str:
         """Its file and its numbers."""
-        numbers = f"{self.longer_side} {self.min_score} {self.max_overlap} {self.max_persons}"
+        numbers = f"{self.longer_sides} {self.min_score} {self.max_overlap} {self.max_persons}"
         return f"{type(self).__name__} {file_digest(self._file)} {numbers}"
 
 
@@ -151,18 +152,21 @@ def load_finder_network(path: str | Path, threads: int = 0) -> FinderNetwork:
 
 
 def find_people(
-    network: FinderNetwork, image: np.ndarray, longer_side: int, min_score: float, max_overlap: float
+    network: FinderNetwork, image: np.ndarray, longer_sides: Sequence[int], min_score: float, max_overlap: float
 ) -> Boxes:
     """Persons of a picture (H, W, 3) uint8 RGB; arguments and answer as :class:`BundledPeopleFinder`'s."""
-    images, scale = network_input(image, longer_side)
-    scores, boxes = network(images)
-    found = scores[0] > min_score  # (h, w)
     height, width = image.shape[:2]
     limits = np.array([width, height, width, height], np.float32)
-    kept_boxes = (boxes[0][:, found].T / scale).clip(0, limits).astype(np.float32)
-    kept_scores = scores[0][found].astype(np.float32)
-    kept = suppress_overlaps(kept_boxes, kept_scores, max_overlap)
-    return kept_boxes[kept], kept_scores[kept]
+    boxes, scores = [], []
+    for longer_side in longer_sides:
+        images, scale = network_input(image, longer_side)
+        score_map, box_map = network(images)
+        found = score_map[0] > min_score  # (h, w)
+        boxes.append((box_map[0][:, found].T / scale).clip(0, limits).astype(np.float32))
+        scores.append(score_map[0][found].astype(np.float32))
+    all_boxes, all_scores = np.concatenate(boxes), np.concatenate(scores)
+    kept = suppress_overlaps(all_boxes, all_scores, max_overlap)
+    return all_boxes[kept], all_scores[kept]
 
 
 def network_input(image: np.ndarray, longer_side: int) -> tuple[np.ndarray, np.ndarray]:

@@ -266,7 +266,7 @@ def _found(finder: nn.Module, scene: Scene, settings: FinderSettings, least_scor
         return find_people(
             partial(find_peaks, finder),
             read_image(scene.file),
-            settings.input_size,
+            (settings.input_size,),
             least_score,
             MAX_OVERLAP,
         )
