@@ -18,5 +18,5 @@ train_set = ImageSet(*write_synthetic(folder / "train", 60, seed=0, skeleton=ske
 val_set = ImageSet(*write_synthetic(folder / "val", 10, seed=1, skeleton=skeleton))
 settings = replace(get_recipe("diffusionpose_tiny_synthetic"), skeleton=str(arms), epochs=epochs)
 print("PCK", train(settings, [train_set], val_set, folder / "run").metrics["PCK"])
-(pose,) = PoseEstimator.from_pretrained(folder / "run")(val_set.images / "000001.jpg")
-print(dict(zip(skeleton.joints, pose.keypoints.round().tolist(), strict=True)))
+for pose in PoseEstimator.from_pretrained(folder / "run", detector="whole")(val_set.images / "000001.jpg"):
+    print(dict(zip(skeleton.joints, pose.keypoints.round().tolist(), strict=True)))

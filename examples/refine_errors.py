@@ -22,7 +22,7 @@ def make(truth: Annotations, output: Path, seed: int = 0) -> None:
     for person in truth.labelled().persons:
         given = person.visible > 0
         keypoints, kinds = with_errors(person.keypoints, given, person.area, truth.skeleton, generator)
-        rows.append(result_row(truth, person, keypoints, given.astype(np.float32)))
+        rows.append(result_row(truth, person, truth.skeleton, keypoints, given.astype(np.float32)))
         done.extend(kinds[given])
     output.write_text(json.dumps(rows))
     shares = np.bincount(done, minlength=len(KINDS)) / len(done)

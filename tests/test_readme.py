@@ -6,9 +6,9 @@ import shlex
 from pathlib import Path
 
 import pytest
-from matplotlib import get_data_path
 
 from diffusionpose.app import cli
+from diffusionpose.bundled import PORTRAIT
 from diffusionpose.skeletons import Skeleton
 from diffusionpose.training.recipes import get_recipe
 
@@ -31,8 +31,7 @@ def commands(text: str) -> list[list[str]]:
 @pytest.fixture
 def photo(tmp_path, monkeypatch):
     """A folder to work in, with a photograph in the public domain as photo.jpg."""
-    photograph = Path(get_data_path()) / "sample_data" / "grace_hopper.jpg"
-    (tmp_path / "photo.jpg").write_bytes(photograph.read_bytes())
+    (tmp_path / "photo.jpg").write_bytes(PORTRAIT.read_bytes())
     monkeypatch.chdir(tmp_path)
     return tmp_path / "photo.jpg"
 
@@ -41,7 +40,7 @@ def test_the_first_python_block_finds_a_pose(photo, capsys):
     names = {}
     exec(blocks("python")[0], names)
     (pose,) = names["poses"]
-    assert pose.keypoints.shape == (14, 2)
+    assert pose.keypoints.shape == (19, 2)
     assert capsys.readouterr().out
 
 
@@ -53,10 +52,11 @@ def test_the_first_command_leaves_picture_and_json(photo):
 
 def test_the_synthetic_block_draws_what_the_next_command_reads(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    block = next(b for b in blocks("python") if "write_synthetic" in b)
-    exec(re.sub(r"\b(400|60)\b", "2", block), {})
-    train = next(c for c in commands(README) if "diffusionpose_tiny_synthetic" in c)
-    paths = [Path(word) for word in train if word.startswith("people/")]
+    page = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
+    block = next(b for b in blocks("python", page) if "write_synthetic" in b)
+    exec(re.sub(r"\b(300|60)\b", "2", block), {})
+    train = next(c for c in commands(page) if "diffusionpose_tiny_synthetic" in c)
+    paths = [Path(word) for word in train if word.startswith(("people/train", "people/val"))]
     assert len(paths) == 4
     assert all(path.exists() for path in paths)
 
@@ -69,9 +69,8 @@ def test_commands_parse_and_recipes_exist(page):
             get_recipe(command.recipe)
 
 
-def test_the_skeleton_is_one(tmp_path):
-    (tmp_path / "horse.yaml").write_text(blocks("yaml")[0])
-    assert Skeleton.from_yaml(tmp_path / "horse.yaml").name == "horse"
+def test_the_skeleton_of_the_docs_is_one():
+    assert Skeleton.from_yaml(ROOT / "examples" / "arms.yaml").num_joints == 6
 
 
 def test_make_targets_exist():

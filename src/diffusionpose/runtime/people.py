@@ -152,7 +152,11 @@ def load_finder_network(path: str | Path, threads: int = 0) -> FinderNetwork:
 
 
 def find_people(
-    network: FinderNetwork, image: np.ndarray, longer_sides: Sequence[int], min_score: float, max_overlap: float
+    network: FinderNetwork,
+    image: np.ndarray,
+    longer_sides: Sequence[int],
+    min_score: float,
+    max_overlap: float,
 ) -> Boxes:
     """Persons of a picture (H, W, 3) uint8 RGB; arguments and answer as :class:`BundledPeopleFinder`'s."""
     height, width = image.shape[:2]

@@ -215,7 +215,10 @@ def _filled(name: str, options: tuple[tuple[str, int], ...]) -> Weights:
 @pytest.fixture(scope="session")
 def published() -> Callable[..., Weights]:
     """``published(name, joints=.., width=..)``: weights of a published layout, filled."""
-    return lambda name, **options: dict(_filled(name, tuple(options.items())))
+    return lambda name, **options: {
+        n: value.clone()  # tests damage them
+        for n, value in _filled(name, tuple(options.items())).items()
+    }
 
 
 @pytest.fixture(scope="session")

@@ -313,9 +313,8 @@ def connection_class() -> Any:
             self.idle_since: float = self.loop.time()
             self.timer = self.loop.call_later(IDLE_SECONDS, self.close_if_idle)
             if len(self.connections) > MOST_CONNECTIONS:
-                idle: list[Any] = [
-                    other for other in self.connections if other is not self and other.is_idle()
-                ]
+                others: Any = self.connections
+                idle = [other for other in others if other is not self and other.is_idle()]
                 min(idle, key=lambda other: other.idle_since, default=self).transport.close()
 
         def connection_lost(self, exc: Exception | None) -> None:

@@ -11,7 +11,6 @@ from typing import Any
 import cv2
 import numpy as np
 
-from diffusionpose.app.demo import BOX
 from diffusionpose.app.web import clip
 from diffusionpose.app.web.picture import (
     ALL_JOINTS,
@@ -130,12 +129,13 @@ footer { display: none !important; }
 
 # --- examples ---
 
+PORTRAIT_BOX = (5, 17, 512, 594)  # x0, y0, x1, y1, as the people finder has it
 SEED, NUMBERS = 7, (7, 2, 6)  # drawn people who are seen from head to foot
 
 
 def portrait() -> tuple[Path, np.ndarray]:
     """The photograph of Grace Hopper in the package, and her (1, 4) box."""
-    return PORTRAIT, np.array([BOX], np.float32)
+    return PORTRAIT, np.array([PORTRAIT_BOX], np.float32)
 
 
 def drawn_people(folder: Path, turn: int) -> tuple[Path, np.ndarray]:
