@@ -150,6 +150,12 @@ def test_ctrl_c_always_stops_a_run_that_can_be_resumed(where, run, finished, tin
         assert_same_run(finished, tmp_path)
 
 
+def test_a_heatmap_model_is_trained_and_validated_alike(run, tiny, tmp_path):
+    summary = run(replace(tiny, model="tiny", options={}, epochs=1), tmp_path)
+    assert summary.failures == []
+    assert float(summary.metrics["PCK"]) > 0
+
+
 def test_a_second_training_in_the_same_folder_is_refused(run, tiny, tmp_path):
     code = "import sys; from pathlib import Path; from diffusionpose.errors import locked\n"
     code += "with locked(Path(sys.argv[1]) / '.lock'): print('held', flush=True); sys.stdin.read()"

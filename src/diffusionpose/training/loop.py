@@ -350,7 +350,8 @@ class Validation:
     def __call__(self, model: PoseModel, processes: Processes) -> dict[str, float]:
         """Metrics by name, fractions of 1; to be called by all processes, which get the same answer."""
         part = replace(self.persons, persons=self.persons.persons[processes.rank :: processes.world])
-        answer = predict_persons(model, part, self.data.images, self.inference)
+        steps = None if model.default_steps is None else self.inference.steps  # heatmap models take none
+        answer = predict_persons(model, part, self.data.images, replace(self.inference, steps=steps))
         self.rows = [None] * len(self.persons.persons)
         self.failures = []
         for rank, (rows, failures) in enumerate(processes.gather(answer)):

@@ -398,7 +398,7 @@ def measure(run: Run, steps: int, left_out: Sequence[str] = ()) -> None:
         request.data.boxes,
         decode=settings.decode,
         flip=settings.flip,
-        steps=steps,
+        steps=steps if run.variant.takes_steps else None,
         batch_size=2 * settings.batch_size,
         workers=worker_count(request.machine),
     )
@@ -542,7 +542,10 @@ def hard_pictures(
     truth = read_persons(val, some_model.skeleton).labelled()
     data = PersonDataset(truth, val.images, some_model.input_size, some_model.unbiased, skip_missing=True)
     options = Inference(
-        settings.decode, settings.flip, 1, 2 * settings.batch_size, worker_count(request.machine)
+        settings.decode,
+        settings.flip,
+        batch_size=2 * settings.batch_size,
+        workers=worker_count(request.machine),
     )
     persons = replace(truth, persons=data.persons)
     results = [predict_persons(model, persons, val.images, options)[0] for model in models.values()]
@@ -559,7 +562,8 @@ def hard_pictures(
         }
         for index in chosen
     ]
-    mean_error = dict(zip(names, np.nanmean(error, axis=1).tolist(), strict=True))
+    posed = np.isfinite(error).all(axis=0)
+    mean_error = dict(zip(names, error[:, posed].mean(axis=1).tolist(), strict=True)) if posed.any() else {}
     return {"key": key, "rule": rule, "models": names, "mean_error": mean_error, "shown": shown}
 
 
