@@ -44,7 +44,7 @@ def test_a_study_from_flags_to_files(run, words, tmp_path):
     entries = json.loads((tmp_path / "out" / "figure4.json").read_text())
     assert entries["data"]["skeleton"] == "coco", "that of the annotations"
     assert [row["label"] for row in entries["rows"]] == list("012345")
-    assert entries["command"].startswith("diffusionpose ")
+    assert entries["command"].startswith("diffusionpose")
     again = run("reproduce", "figure4", *words)
     assert again.out.splitlines()[0] == "figure4: runs to do 0, trained and measured already 1"
     assert len(again.out.splitlines()) == 4
