@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -124,3 +126,12 @@ def lively() -> Callable[..., PoseModel]:
         return model
 
     return make
+
+
+@pytest.fixture
+def fresh_processes() -> Iterator[None]:
+    """Processes begin in a fresh interpreter: a fork of one with threads, as after other tests, may hang."""
+    before = multiprocessing.get_start_method(allow_none=True)
+    multiprocessing.set_start_method("forkserver", force=True)
+    yield
+    multiprocessing.set_start_method(before, force=True)

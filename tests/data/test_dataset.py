@@ -148,6 +148,7 @@ def test_samples_depend_on_seed_epoch_and_index_alone(synthetic_set: tuple[Path,
     assert not equal(synthetic(synthetic_set, seed=1)[0], synthetic(synthetic_set)[0])
 
 
+@pytest.mark.usefixtures("fresh_processes")
 @pytest.mark.parametrize("persistent", [False, True])
 def test_workers_give_the_samples_of_one_process(synthetic_set: tuple[Path, Path], persistent: bool) -> None:
     dataset = synthetic(synthetic_set)

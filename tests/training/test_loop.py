@@ -98,6 +98,7 @@ def test_the_saved_model_is_the_moving_average(finished):
     assert not all(torch.equal(value, checkpoint["model"][name]) for name, value in saved.items())
 
 
+@pytest.mark.usefixtures("fresh_processes")
 @pytest.mark.parametrize("fault", ["SIGKILL", "SIGTERM"])
 def test_a_killed_run_resumes_to_the_same_weights(fault, finished, images, tiny, tmp_path):
     program = Path(__file__).with_name("faulty_run.py")
