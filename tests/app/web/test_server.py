@@ -66,10 +66,9 @@ def test_only_an_open_door_is_warned_of(run, monkeypatch, host):
         assert door.folder.is_dir()
         seen.append((door.folder, host, port, limits, page.analytics_enabled, page.delete_cache, door.names))
         yield "the address"
-        os.kill(os.getpid(), signal.SIGTERM)
 
     monkeypatch.setattr(server, "served", served)
-    monkeypatch.setattr(server.threading.Event, "wait", lambda self, seconds=None: True)
+    monkeypatch.setattr(server, "wait_for_signal", lambda: os.kill(os.getpid(), signal.SIGTERM))
     words = ["--host", host, "--max-megabytes", 3, "--allow-host", "pose.example"]
     status, out, err = run("web", *words)
     assert (status, out) == (0, "the address (Ctrl-C ends it)\n")

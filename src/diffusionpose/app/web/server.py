@@ -86,7 +86,7 @@ class WebCommand:
 
             with served(page, self.host, self.port, limits, front_door) as address:
                 print(f"{address} (Ctrl-C ends it)", flush=True)
-                threading.Event().wait()
+                wait_for_signal()
         return 0
 
 
@@ -276,3 +276,8 @@ def ended_by_sigterm() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def wait_for_signal() -> None:
+    """Wait for ever: Ctrl-C and SIGTERM end it."""
+    threading.Event().wait()
