@@ -68,7 +68,7 @@ def test_only_an_open_door_is_warned_of(run, monkeypatch, host):
         yield "the address"
 
     monkeypatch.setattr(server, "served", served)
-    monkeypatch.setattr(server, "wait_for_signal", lambda: os.kill(os.getpid(), signal.SIGTERM))
+    monkeypatch.setattr(server, "wait_for_signal", lambda: signal.raise_signal(signal.SIGTERM))
     words = ["--host", host, "--max-megabytes", 3, "--allow-host", "pose.example"]
     status, out, err = run("web", *words)
     assert (status, out) == (0, "the address (Ctrl-C ends it)\n")
