@@ -56,7 +56,7 @@ COMMANDS = {
 }
 # package -> the extra that brings it; the light install has none of them
 EXTRAS = {
-    **dict.fromkeys(("torch", "torchvision", "timm", "lightning", "safetensors", "matplotlib"), "train"),
+    **dict.fromkeys(("torch", "torchvision", "timm", "safetensors", "matplotlib"), "train"),
     **dict.fromkeys(("faster_coco_eval", "tensorboard"), "train"),
     **dict.fromkeys(("onnx", "onnxscript"), "export"),
     **dict.fromkeys(("av", "trackers"), "video"),
