@@ -15,6 +15,7 @@ from diffusionpose.models.pose_model import PoseModel
 from diffusionpose.training.settings import TrainingSettings
 
 COSINE_FLOOR = 0.01  # of the full rate, at the last step
+SMALLEST_SIZE = 0.05  # under a relative rate, a tensor counts as no smaller, so that new and tiny ones learn
 
 
 def learning_rate(settings: TrainingSettings, step: int, steps_per_epoch: int) -> float:
@@ -37,7 +38,18 @@ def make_optimiser(model: PoseModel, settings: TrainingSettings) -> torch.optim.
     """Adam or AdamW over :func:`parameter_groups`."""
     kind = torch.optim.AdamW if settings.optimiser == "adamw" else torch.optim.Adam
     groups = parameter_groups(model, settings.weight_decay, settings.layer_decay)
+    if settings.relative_rate:
+        groups = [
+            {**group, "params": [tensor], "lr_scale": group["lr_scale"] * _size(tensor)}
+            for group in groups
+            for tensor in group["params"]
+        ]
     return kind(groups, lr=settings.learning_rate, fused=True)
+
+
+def _size(tensor: Tensor) -> float:
+    """The root mean square of a tensor at the start of the training, no less than SMALLEST_SIZE."""
+    return max(float(tensor.detach().square().mean().sqrt()), SMALLEST_SIZE)
 
 
 def set_learning_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
