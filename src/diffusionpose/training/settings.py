@@ -34,7 +34,7 @@ class TrainingSettings:
         weight_decay: on weights of two or more dimensions (not on norms and biases).
         layer_decay: each block of the backbone learns at this share of the rate of the block above it; 1
             for one rate. For vision transformers.
-        relative_rate: each tensor learns in proportion to the size of its weights, as in Adafactor (Shazeer and
+        relative_rate: each tensor learns in proportion to the size of its weights (Adafactor, Shazeer and
             Stern 2018): for networks whose BatchNorm is folded into weights of very different sizes.
         warmup_steps: the rate rises linearly over this many first steps.
         schedule: "steps" (divided by 10 after each of ``drops``, in epochs) or "cosine" (to 1 % at the end).

@@ -213,6 +213,8 @@ class FrontDoor:
         try:
             self._check_room(length, length)
         except Refused as refused:
+            if refused.status != 413:
+                await self._discard(receive)
             await _answer(send, refused)
             return
         try:
@@ -222,6 +224,15 @@ class FrontDoor:
                 raise
         finally:
             self.arriving -= read
+
+    async def _discard(self, receive: Receive) -> None:
+        """Take a body of the allowed size before it is refused: a browser that is answered, and hung up on,
+        in the middle of sending may report a lost connection in the place of the answer."""
+        taken, more = 0, True
+        while more and taken <= self.limits.file_bytes + FORM_BYTES:
+            message = await receive()
+            taken += len(message.get("body", b""))
+            more = message["type"] == "http.request" and message.get("more_body", False)
 
     def _check_room(self, size: int, coming: int) -> None:
         """Refuse an upload of ``size`` bytes, ``coming`` of which are still to come, for which is no room."""
