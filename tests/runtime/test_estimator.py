@@ -226,3 +226,13 @@ def test_one_estimator_serves_several_threads(estimator: PoseEstimator, picture:
     for thread in threads:
         thread.join()
     assert all(equal(answers[index], expected[index]) for index in range(4))
+
+
+def test_a_trace_ends_in_the_answer_and_has_every_step(tiny_weights: Path, picture: np.ndarray) -> None:
+    options = {"device": "cpu", "detector": "whole", "batch_size": 2, "skeleton": "crowdpose"}
+    estimator = PoseEstimator.from_pretrained(tiny_weights, steps=2, **options)
+    coarse = PoseEstimator.from_pretrained(tiny_weights, steps=0, **options)
+    traced = list(estimator.trace(Request(picture, BOXES, np.ones(len(BOXES), np.float32))))
+    assert [maps.shape[:2] for _, maps in traced] == [(3, len(estimator.skeleton.joints))] * len(BOXES)
+    assert equal([poses[-1] for poses, _ in traced], estimator(picture, BOXES))
+    assert equal([poses[0] for poses, _ in traced], coarse(picture, BOXES))

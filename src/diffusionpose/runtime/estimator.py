@@ -110,6 +110,11 @@ def keypoints_in_crops(
     crops = crops.to_numpy()
     start = start and Start(to_numpy(start.keypoints), to_numpy(start.scores)).in_crop(crops)
     heatmaps = heatmap_steps(network, images, flip=flip, steps=steps, start=start)[-1]
+    return _decoded(network, heatmaps, crops, decode)
+
+
+def _decoded(network: Network, heatmaps: Array, crops: Crop, decode: str) -> tuple[np.ndarray, np.ndarray]:
+    """Keypoints (b, j, 2) in image pixels and scores (b, j); InputError where heatmaps are not finite."""
     try:
         y, scores = network.codec.decode(heatmaps, decode)
     except InputError as error:
@@ -301,20 +306,45 @@ class PoseEstimator:
         """One pass through the network: takes a batch of (request, which box, where its pose goes)."""
         batch = [persons.popleft() for _ in range(min(self.batch_size, len(persons)))]
         boxes = np.stack([request.boxes[index] for request, index, _ in batch])
-        codec = self.network.codec
-        crops = Crop.from_boxes(boxes, codec.input_size, unbiased=codec.unbiased)
-        images = np.stack([crops.cut(request.image, i) for i, (request, _, _) in enumerate(batch)])
+        crops, images = self._crops(boxes, [request.image for request, _, _ in batch])
         keypoints, scores = keypoints_in_crops(
             self.network,
-            np.ascontiguousarray(images.transpose(0, 3, 1, 2)),
+            images,
             crops,
             start=self._start([(request.start, index) for request, index, _ in batch]),
             **self._options,
         )
         for (request, index, poses), points, sure in zip(batch, keypoints, scores, strict=True):
-            points, sure = points[self._joints], sure[self._joints]
-            score = pose_score(request.scores[index], sure)
-            poses.append(Pose(self.skeleton, points, sure, request.boxes[index], score))
+            poses.append(self._pose(points, sure, request.boxes[index], request.scores[index]))
+
+    def trace(self, request: Request) -> Iterator[tuple[list[Pose], np.ndarray]]:
+        """How the poses in a picture come about, from the coarse heatmaps to the answer.
+
+        Yields:
+            for each box its poses at all S steps, and the heatmaps (S, J, h, w) that they were read from.
+        """
+        flip, steps, decode = (self._options[name] for name in ("flip", "steps", "decode"))
+        for first in range(0, len(request.boxes), self.batch_size):
+            part = slice(first, first + self.batch_size)
+            boxes, scores = request.boxes[part], request.scores[part]
+            crops, images = self._crops(boxes, [request.image] * len(boxes))
+            maps = [to_numpy(each) for each in heatmap_steps(self.network, images, flip=flip, steps=steps)]
+            decoded = [_decoded(self.network, each, crops, decode) for each in maps]
+            for index, (box, score) in enumerate(zip(boxes, scores, strict=True)):
+                poses = [self._pose(points[index], sure[index], box, score) for points, sure in decoded]
+                yield poses, np.stack([each[index, self._joints] for each in maps])
+
+    def _crops(self, boxes: np.ndarray, images: Sequence[np.ndarray]) -> tuple[Crop, np.ndarray]:
+        """Where the network looks, and what it sees there, (b, 3, H, W)."""
+        codec = self.network.codec
+        crops = Crop.from_boxes(boxes, codec.input_size, unbiased=codec.unbiased)
+        cut = np.stack([crops.cut(image, index) for index, image in enumerate(images)])
+        return crops, np.ascontiguousarray(cut.transpose(0, 3, 1, 2))
+
+    def _pose(self, keypoints: np.ndarray, scores: np.ndarray, box: np.ndarray, box_score: float) -> Pose:
+        """Of all joints of the network; the pose has those of the skeleton."""
+        keypoints, scores = keypoints[self._joints], scores[self._joints]
+        return Pose(self.skeleton, keypoints, scores, box, pose_score(box_score, scores))
 
     def _start(self, persons: Sequence[tuple[np.ndarray | None, int]]) -> Start | None:
         """The start of a batch, with all joints of the network; None where nobody has one.
