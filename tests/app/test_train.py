@@ -41,11 +41,14 @@ def test_every_override_reaches_the_settings():
         learning_rate=0.5,
         no_flip=True,
         no_augmentation=True,
+        relative_rate=True,
         options=("width=32", "conditions=full"),
     ).apply(get_recipe("diffusionpose_w32_256x192_coco"))
     assert (settings.epochs, settings.learning_rate) == (7, 0.5)
     assert not settings.flip
     assert settings.augmentation is None
+    assert settings.relative_rate
+    assert not settings.sync_batchnorm
     assert settings.options == {"stride": 4, "width": 32, "conditions": "full"}
     assert settings.pretrained, "not touched"
 

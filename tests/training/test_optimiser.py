@@ -10,6 +10,7 @@ from diffusionpose.errors import InputError
 from diffusionpose.models.zoo import create_model
 from diffusionpose.training.optimiser import (
     COSINE_FLOOR,
+    SMALLEST_SIZE,
     learning_rate,
     make_optimiser,
     moving_average,
@@ -83,6 +84,22 @@ def test_a_training_step_moves_each_group_at_its_rate(vit):
         assert moved.item() == pytest.approx(
             1e-3 * rate, rel=1e-2
         )  # Adam's first step has the size of the rate
+
+
+def test_a_relative_rate_moves_each_tensor_in_proportion_to_its_size(tiny):
+    model = create_model("tiny", input_size=(64, 96))
+    with torch.no_grad():
+        model.head.weight.fill_(3.0)
+        model.head.bias.zero_()  # as small as this, it counts as SMALLEST_SIZE
+    settings = replace(tiny, optimiser="adam", weight_decay=0.0, relative_rate=True)
+    optimiser = make_optimiser(model, settings)
+    assert sum(len(group["params"]) for group in optimiser.param_groups) == len(list(model.parameters()))
+    set_learning_rate(optimiser, 0.01)
+    for parameter in model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    optimiser.step()
+    assert torch.allclose(model.head.weight, torch.tensor(3.0 - 0.01 * 3.0), atol=1e-5)
+    assert torch.allclose(model.head.bias, torch.tensor(-0.01 * SMALLEST_SIZE), atol=1e-6)
 
 
 def test_position_biases_of_windows_do_not_shrink():

@@ -67,23 +67,23 @@ class Overrides:
     """Train on plain crops."""
     no_pretrained: Switch = False
     """Start the encoder from random weights instead of fetching ImageNet's."""
+    relative_rate: Switch = False
+    """Each tensor learns in proportion to its own size, for networks whose BatchNorm is folded in."""
     sync_batchnorm: Switch = False
     """BatchNorm statistics over all GPUs."""
 
     def apply(self, settings: TrainingSettings) -> TrainingSettings:
         """The settings with every entry that is given replaced."""
-        names = {each.name for each in fields(TrainingSettings)} - {"options", "sync_batchnorm"}
-        replaced = {name: value for name, value in vars(self).items() if name in names and value is not None}
+        names = {each.name for each in fields(TrainingSettings)} - {"options"}
+        replaced: dict[str, Any] = {
+            name: value
+            for name, value in vars(self).items()
+            if name in names and value is not None and value is not False
+        }
         if self.geometry is not None:
             replaced["unbiased"] = self.geometry == "udp"
-        switches = (
-            (self.no_flip, {"flip": False}),
-            (self.no_augmentation, {"augmentation": None}),
-            (self.no_pretrained, {"pretrained": False}),
-            (self.sync_batchnorm, {"sync_batchnorm": True}),
-        )
-        for on, entry in switches:
-            replaced |= entry if on else {}
+        off = {"flip": False, "augmentation": None, "pretrained": False}
+        replaced |= {name: value for name, value in off.items() if getattr(self, f"no_{name}")}
         options = dict(_option(text) for text in self.options)
         if isinstance(options.get("encoder"), dict):  # what is not named stays, as everywhere here
             options["encoder"] = {**settings.options.get("encoder", {}), **options["encoder"]}

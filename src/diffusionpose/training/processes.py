@@ -106,7 +106,7 @@ def joined(machine: Machine) -> Iterator[Processes]:
             if sys.exc_info()[0] is None:
                 other.wait()
             else:
-                other.terminate()
+                os.killpg(other.pid, signal.SIGTERM)  # with its data loaders
         if distributed.is_initialized():
             distributed.destroy_process_group()
         for name in NAMES:  # another training of this process starts anew
@@ -159,6 +159,7 @@ def _start_others(machine: Machine) -> list[subprocess.Popen[bytes]]:
             command,
             env={**os.environ, "RANK": str(rank), "LOCAL_RANK": str(rank), PARENT: str(os.getpid())},
             stdout=subprocess.DEVNULL,  # the first one reports
+            process_group=0,  # a terminal's Ctrl-C reaches the first one alone, which ends them
         )
         for rank in range(1, machine.devices)
     ]
