@@ -80,6 +80,20 @@ def atomically(path: Path, write: Callable[[Path], object]) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def write_file(path: Path, content: bytes | Callable[[Path], object]) -> None:
+    """Write bytes, or what a function fills the file with, in one stroke (:func:`atomically`).
+
+    Raises:
+        InputError: it cannot be written, as on a full disk.
+    """
+    try:
+        atomically(path, content if callable(content) else lambda part: part.write_bytes(content))
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot be written ({error.strerror}); make room, or name another --output"
+        ) from error
+
+
 def sweep(folder: Path) -> None:
     """Remove the temporary files that killed processes left in a folder."""
     for part in folder.glob(".diffusionpose-*.part"):

@@ -1,16 +1,16 @@
-"""JSON files from outside: read in one place, and the types and ranges of their values checked there."""
+"""JSON files: read and written in one place, and the types and ranges of the values in them checked there."""
 
 from __future__ import annotations
 
 import json
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from diffusionpose.errors import InputError
+from diffusionpose.errors import InputError, write_file
 
 Id = int | str
 LARGEST = 1e9  # pixels; no picture reaches so far, and float32 still holds its square
@@ -37,6 +37,32 @@ def read_json(path: str | Path) -> Any:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not a JSON file, or cut short ({error})") from error
+
+
+def write_json(path: Path, content: Mapping[str, Any] | Iterable[Any]) -> int:
+    """Write JSON in one stroke; a list gets a line for each entry, which are asked for one by one.
+
+    Returns:
+        how many entries there were.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    if isinstance(content, Mapping):
+        write_file(path, (json.dumps(content, indent=2, allow_nan=False) + "\n").encode())
+        return len(content)
+    count = 0
+
+    def write(part: Path) -> None:
+        nonlocal count
+        with part.open("w", encoding="ascii") as file:
+            file.write("[\n")
+            for count, entry in enumerate(content, start=1):
+                file.write(("" if count == 1 else ",\n") + json.dumps(entry, allow_nan=False))
+            file.write("\n]\n")
+
+    write_file(path, write)
+    return count
 
 
 def as_id(value: Any) -> Id | None:

@@ -1,13 +1,10 @@
 """``diffusionpose compare``: from files to the table, and bad input."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
-
-from diffusionpose.app.compare import told_apart
 
 
 @pytest.fixture
@@ -48,19 +45,6 @@ def test_table_and_file(run, results, tmp_path):
     assert 0 < found["interval_95"][0] <= found["difference"] <= found["interval_95"][1]
     assert run("compare", true, moved, *words).out.count("first is better") >= 1
     assert "not clear" in run("compare", true, true, *words).out
-
-
-@pytest.mark.parametrize(
-    ("first", "second", "names"),
-    [
-        ("runs/a/val/keypoints.json", "runs/b/val/keypoints.json", ("a", "b")),
-        ("hrnet.json", "x/ours.json", ("hrnet", "ours")),
-        ("a/k.json", "k.json", ("first", "second")),
-        ("k.json", "k.json", ("first", "second")),
-    ],
-)
-def test_short_names(first, second, names):
-    assert told_apart(Path(first), Path(second)) == names
 
 
 @pytest.mark.parametrize(

@@ -1,15 +1,25 @@
-"""By what a job knows its weights again."""
+"""By what a job knows its inputs again."""
 
 from pathlib import Path
 
-from diffusionpose.app.options import weights_stamp
+from diffusionpose.app.options import stamp
+
+
+def test_a_changed_file_is_another_one(tmp_path: Path) -> None:
+    assert stamp(None) == []
+    assert stamp("a-bundled-model") == ["a-bundled-model", []]
+    (tmp_path / "boxes.json").write_text("[]")
+    before = stamp(tmp_path), stamp(tmp_path / "boxes.json")
+    (tmp_path / "boxes.json").write_text("[1]")
+    assert stamp(tmp_path) != before[0]
+    assert stamp(tmp_path / "boxes.json") != before[1]
 
 
 def test_an_openvino_model_is_known_by_the_file_of_its_numbers_too(tmp_path: Path) -> None:
     graph, numbers = tmp_path / "m.xml", tmp_path / "m.bin"
     graph.write_bytes(b"graph")
     numbers.write_bytes(b"one training")
-    before = weights_stamp(str(graph))
-    assert weights_stamp(str(graph)) == before
+    before = stamp(str(graph))
+    assert stamp(str(graph)) == before
     numbers.write_bytes(b"another training")
-    assert weights_stamp(str(graph)) != before
+    assert stamp(str(graph)) != before

@@ -3,8 +3,10 @@ from pathlib import Path
 import pytest
 
 from diffusionpose import InputError
-from diffusionpose.app.options import make_folder, write_file, write_json
+from diffusionpose.app.options import make_folder
 from diffusionpose.app.predict import named_pictures
+from diffusionpose.errors import write_file
+from diffusionpose.json_files import write_json
 from diffusionpose.runtime.images import list_pictures
 
 

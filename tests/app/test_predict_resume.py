@@ -54,7 +54,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     def noted(self: DrawPicture, request: Request, poses: list[Pose]) -> None:
         draw(self, request, poses)
-        names.append(request.source.picture.path.name)
+        names.append(request.source.path.name)
 
     monkeypatch.setattr(DrawPicture, "__call__", noted)
     return names

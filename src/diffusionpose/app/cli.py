@@ -19,41 +19,27 @@ import tyro
 
 from diffusionpose.errors import InputError, install
 
-# name -> (module, class, its line in `diffusionpose --help`). Only the module of the command that is
-# called gets imported: this is what keeps --help under a second.
+# What `diffusionpose --help` says of each. The command import-weights is ImportWeightsCommand of
+# app/import_weights.py. Only the module of the command that is called gets imported: this is what keeps
+# --help under a second.
 COMMANDS = {
-    "predict": ("diffusionpose.app.predict", "PredictCommand", "Find the poses of the people in pictures."),
-    "video": ("diffusionpose.app.video", "VideoCommand", "Find and follow people in a video."),
-    "refine": ("diffusionpose.app.refine", "RefineCommand", "Refine the poses of another model, or clicks."),
-    "train": ("diffusionpose.app.train", "TrainCommand", "Train a model by a recipe, or resume."),
-    "evaluate": (
-        "diffusionpose.app.evaluate",
-        "EvaluateCommand",
-        "Measure a model on an annotated data set.",
-    ),
-    "train-people": (
-        "diffusionpose.app.train_people",
-        "TrainPeopleCommand",
-        "Train the people finder, or resume.",
-    ),
-    "evaluate-people": (
-        "diffusionpose.app.evaluate_people",
-        "EvaluatePeopleCommand",
-        "Measure the people finder.",
-    ),
-    "compare": ("diffusionpose.app.compare", "CompareCommand", "Compare two results on the same pictures."),
-    "reproduce": ("diffusionpose.app.reproduce", "ReproduceCommand", "Reproduce the paper's ablations."),
-    "import-weights": (
-        "diffusionpose.app.import_weights",
-        "ImportWeightsCommand",
-        "Turn weights of other projects into ours.",
-    ),
-    "export": ("diffusionpose.app.export", "ExportCommand", "Write a model as ONNX or OpenVINO."),
-    "data": ("diffusionpose.app.data", "DataCommand", "Check a data set before training on it."),
-    "models": ("diffusionpose.app.models", "ModelsCommand", "List models and recipes with their cost."),
-    "web": ("diffusionpose.app.web.server", "WebCommand", "Serve a page for poses in the browser."),
-    "demo": ("diffusionpose.app.demo", "DemoCommand", "Pose a photograph that is always at hand."),
+    "predict": "Find the poses of the people in pictures.",
+    "video": "Find and follow people in a video.",
+    "refine": "Refine the poses of another model, or clicks.",
+    "train": "Train a model by a recipe, or resume.",
+    "evaluate": "Measure a model on an annotated data set.",
+    "train-people": "Train the people finder, or resume.",
+    "evaluate-people": "Measure the people finder.",
+    "compare": "Compare two results on the same pictures.",
+    "reproduce": "Reproduce the paper's ablations.",
+    "import-weights": "Turn weights of other projects into ours.",
+    "export": "Write a model as ONNX or OpenVINO.",
+    "data": "Check a data set before training on it.",
+    "models": "List models and recipes with their cost.",
+    "web": "Serve a page for poses in the browser.",
+    "demo": "Pose a photograph that is always at hand.",
 }
+MODULES = {"web": "web.server"}  # others are called as their command
 # package -> the extra that brings it; the light install has none of them
 EXTRAS = {
     **dict.fromkeys(("torch", "torchvision", "timm", "safetensors", "matplotlib"), "train"),
@@ -127,19 +113,16 @@ def _give_up_output() -> None:
 def _parse(words: Sequence[str]) -> Command:
     """The command that the words ask for, filled."""
     choices: list[Any] = []
-    for name, (module, class_name, summary) in COMMANDS.items():
+    for name, summary in COMMANDS.items():
+        choice: Any = _NotCalled
+        details = tyro.conf.subcommand(name, description=summary)
         if words and words[0] == name:
-            choice: Any = getattr(import_module(module), class_name)
-            choices.append(Annotated[choice, tyro.conf.subcommand(name)])
-        else:
-            choices.append(Annotated[_NotCalled, tyro.conf.subcommand(name, description=summary)])
+            module = import_module(f"diffusionpose.app.{MODULES.get(name, name.replace('-', '_'))}")
+            choice = getattr(module, name.title().replace("-", "") + "Command")
+            details = tyro.conf.subcommand(name)
+        choices.append(Annotated[choice, details])
     commands: Any = Union[tuple(choices)]  # noqa: UP007 (built at run time)
-    command: Command = tyro.cli(
-        commands,
-        prog="diffusionpose",
-        description=DESCRIPTION,
-        args=list(words),
-    )
+    command: Command = tyro.cli(commands, prog="diffusionpose", description=DESCRIPTION, args=list(words))
     return command
 
 

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from diffusionpose.app.options import File, Joints, make_folder, say, show_progress, write_by, write_json
-from diffusionpose.errors import InputError
-from diffusionpose.json_files import printable
+from diffusionpose.app.options import AnyFolder, File, Joints, make_folder, progress_of, say
+from diffusionpose.errors import InputError, write_file
+from diffusionpose.json_files import printable, write_json
 from diffusionpose.skeletons import get_skeleton
 
 if TYPE_CHECKING:
-    from diffusionpose.data.annotations import Annotations
-    from diffusionpose.evaluation.compare import Difference
-    from diffusionpose.evaluation.metrics import Rows
+    from diffusionpose.evaluation.compare import Curves, Difference
 
+LEGEND = 60  # letters of a path that it has room for
 Results = Annotated[Path, tyro.conf.arg(metavar="RESULTS.json")]
 
 
@@ -47,7 +44,7 @@ class CompareCommand:
     """Draws of pictures; each costs two evaluations."""
     seed: int = 0
     """Of the draws."""
-    output: Annotated[Path | None, tyro.conf.arg(metavar="DIR", help_behavior_hint="")] = None
+    output: AnyFolder = None
     """Folder for comparison.json, and comparison.png: AP by strictness, PCK by distance and by joint."""
 
     def run(self) -> int:
@@ -56,7 +53,7 @@ class CompareCommand:
             raise InputError(f"--rounds {self.rounds}: must be 1 or more")
         if self.output is not None:
             make_folder(self.output)
-        from diffusionpose.evaluation.compare import compare_results, match_both
+        from diffusionpose.evaluation.compare import accuracy_curves, compare_results, match_both
         from diffusionpose.evaluation.metrics import read_results, read_truth
 
         skeleton = get_skeleton(self.skeleton) if self.skeleton else None
@@ -79,55 +76,35 @@ class CompareCommand:
             second,
             rounds=self.rounds,
             seed=self.seed,
-            progress=partial(show_progress, what="draws") if sys.stderr.isatty() else None,
+            progress=progress_of("draws"),
         )
         if not found:
             raise InputError(f"{self.annotations}: no labelled person to compare the poses of")
         print(f"first   {self.first}\nsecond  {self.second}")
         print(table(found))
         if self.output is not None:
-            write_json(self.output / "comparison.json", self._entries(found))
-            print(self.output / "comparison.json")
-            self._plot(self.output / "comparison.png", truth, (first, second))
+            self._write(self.output, found, [accuracy_curves(truth, rows) for rows in (first, second)])
         return 0
 
-    def _plot(self, path: Path, truth: Annotations, both: Sequence[Rows]) -> None:
-        from diffusionpose.evaluation.compare import accuracy_curves, plot_comparison
+    def _write(self, folder: Path, found: dict[str, Difference], curves: Sequence[Curves]) -> None:
+        from diffusionpose.evaluation.compare import plot_comparison
 
-        curves = [accuracy_curves(truth, rows) for rows in both]
-        figure = plot_comparison(*zip(told_apart(self.first, self.second), curves, strict=True))
-        write_by(path, lambda part: figure.savefig(part, dpi=140, format="png"))
-        print(path)
-
-    def _entries(self, found: dict[str, Difference]) -> dict[str, Any]:
-        return {
-            "first": str(self.first),
-            "second": str(self.second),
-            "annotations": str(self.annotations),
-            "rounds": self.rounds,
-            "seed": self.seed,
-            "metrics": {
-                name: {
-                    "first": each.first,
-                    "second": each.second,
-                    "difference": each.value,
-                    "interval_95": each.interval,
-                }
-                for name, each in found.items()
-            },
+        given = ("first", "second", "annotations")
+        metrics = {
+            name: {
+                "first": each.first,
+                "second": each.second,
+                "difference": each.value,
+                "interval_95": each.interval,
+            }
+            for name, each in found.items()
         }
-
-
-def told_apart(first: Path, second: Path) -> tuple[str, str]:
-    """Short names of two files: the last parts of their paths in which they differ.
-
-    ``runs/a/val/keypoints.json`` and ``runs/b/val/keypoints.json`` are a and b.
-    """
-    backwards = (reversed(path.with_suffix("").parts) for path in (first, second))
-    pairs = zip(*backwards, strict=False)
-    names = next(((one, other) for one, other in pairs if one != other), ("first", "second"))
-    first_name, second_name = (printable(name)[:60] for name in names)
-    return first_name, second_name
+        content = {**{name: str(getattr(self, name)) for name in given}, "rounds": self.rounds}
+        write_json(folder / "comparison.json", {**content, "seed": self.seed, "metrics": metrics})
+        names = [printable(str(path))[-LEGEND:] for path in (self.first, self.second)]
+        figure = plot_comparison(*zip(names, curves, strict=True))
+        write_file(folder / "comparison.png", lambda part: figure.savefig(part, dpi=140, format="png"))
+        print(folder / "comparison.json", folder / "comparison.png", sep="\n")
 
 
 def table(found: dict[str, Difference]) -> str:

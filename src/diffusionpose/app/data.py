@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import FlagCreatePairsOff, Positional, arg
 
-from diffusionpose.app.options import File, Folder, Joints, say, show_progress
+from diffusionpose.app.options import AnyFile, AnyFolder, File, Folder, Joints, counted, progress_of, say
 from diffusionpose.errors import InputError
 from diffusionpose.json_files import printable
 from diffusionpose.skeletons import get_skeleton
@@ -41,9 +39,9 @@ class DataCommand:
     """Training annotations (COCO form or AI Challenger's own)."""
     images: tuple[Folder, ...] = ()
     """Folder of the training images, one for each annotation file."""
-    val_annotations: Annotated[File | None, arg(metavar="FILE", help_behavior_hint="")] = None
+    val_annotations: AnyFile = None
     """Validation annotations."""
-    val_images: Annotated[Folder | None, arg(metavar="DIR", help_behavior_hint="")] = None
+    val_images: AnyFolder = None
     """Folder of the validation images."""
     skeleton: Joints = None
     """Joints of the annotation files: coco, crowdpose, aic or a YAML file."""
@@ -68,7 +66,7 @@ class DataCommand:
             self._sets(),
             None if self.skeleton is None else get_skeleton(self.skeleton),
             self.workers,
-            partial(show_progress, what="pictures") if sys.stderr.isatty() else None,
+            progress_of("pictures"),
         )
         print(json.dumps(_content(report), indent=2) if self.json else _table(report))
         return 1 if report.errors else 0
@@ -134,19 +132,14 @@ def _table(report: CheckReport) -> str:
     alike = len({file.name for file in files}) < len(files)
     shown = {str(file): f"{file if alike else file.name}: " if len(files) > 1 else "" for file in files}
     for (severity, check), found in _rows(report.findings).items():
-        examples = [shown[finding.file] + _example(finding) for finding in found[:EXAMPLES]]
+        examples = []
+        for finding in found[:EXAMPLES]:
+            image = f"{finding.image}: " if finding.image and finding.image not in finding.message else ""
+            examples.append(shown[finding.file] + image + finding.message)
         lines.append(f"{check:28}{severity:10}{len(found):6}  {examples[0]}")
         lines += [INDENT + example for example in [*examples[1:], f"-> {found[0].cure}"]]
-    warnings = len(report.findings) - report.errors
-    return "\n".join(
-        [*map(printable, lines), "", f"{_number(report.errors, 'error')}, {_number(warnings, 'warning')}"]
+    numbers = {"error": report.errors, "warning": len(report.findings) - report.errors}
+    summary = ", ".join(
+        counted(number, what) if number else f"no {what}s" for what, number in numbers.items()
     )
-
-
-def _example(finding: Finding) -> str:
-    named = f"{finding.image}: " if finding.image and finding.image not in finding.message else ""
-    return named + finding.message
-
-
-def _number(count: int, what: str) -> str:
-    return f"{count or 'no'} {what}{'' if count == 1 else 's'}"
+    return "\n".join([*map(printable, lines), "", summary])

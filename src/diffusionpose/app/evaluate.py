@@ -4,29 +4,26 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
+from tqdm import tqdm
 
 from diffusionpose.app.options import (
-    BatchSize,
-    Decode,
-    Device,
+    AnyFile,
+    AnyFolder,
     File,
-    Flip,
-    Folder,
     Joints,
+    NetworkOptions,
     Output,
-    Steps,
-    Weights,
     make_folder,
+    progress_of,
     say,
-    show_progress,
-    write_json,
 )
+from diffusionpose.errors import InputError
+from diffusionpose.json_files import write_json
 from diffusionpose.skeletons import Skeleton, get_skeleton
 
 if TYPE_CHECKING:
@@ -34,6 +31,7 @@ if TYPE_CHECKING:
     from diffusionpose.evaluation.evaluate import Report
 
 MAX_WORKERS = 8
+LEAST_SCORE = 0.05  # of a detector's box: AP counts the surest first, so many unsure ones only cost time
 OWN_BOXES = "(default: the annotated boxes)"
 EACH_CORE = f"(default: one for each core, up to {MAX_WORKERS})"
 
@@ -52,12 +50,11 @@ class EvaluateCommand:
     annotations: File
     """COCO-style JSON, or AI Challenger's own."""
     output: Output
-    images: Annotated[Folder | None, tyro.conf.arg(metavar="DIR", help_behavior_hint="")] = None
+    images: AnyFolder = None
     """Folder that the file names of the annotations are relative to; --results and --mean-pose need none."""
-    results: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="")] = None
+    results: AnyFile = None
     """Measure these COCO keypoint results, as they are, in the place of a model."""
-    weights: Weights = None
-    mean_pose: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="")] = None
+    mean_pose: AnyFile = None
     """Measure the mean pose of these training annotations in the place of a model."""
     boxes: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint=OWN_BOXES)] = None
     """Detected person boxes: a COCO detection list."""
@@ -65,29 +62,14 @@ class EvaluateCommand:
     """Look for the persons with this one (as of predict), and keep its boxes as OUTPUT/detections.json."""
     skeleton: Joints = None
     """Joints of the annotation file, or of --results: coco, crowdpose, aic or a YAML file."""
-    steps: Steps = None
-    decode: Decode = "dark"
-    flip: Flip = True
-    device: Device = "auto"
-    batch_size: BatchSize = None
     workers: Annotated[int | None, tyro.conf.arg(metavar="N", help_behavior_hint=EACH_CORE)] = None
     """Threads that read pictures ahead of the network; 0 reads them in turn."""
+    options: Annotated[NetworkOptions, tyro.conf.arg(name="")] = field(default_factory=NetworkOptions)
 
     def run(self) -> int:
         """Measure, print, write; 0 if every picture and box could be used."""
-        other = [f"--{name}" for name in ("weights", "boxes", "detector") if getattr(self, name)]
-        for name in ("mean_pose", "results"):
-            if getattr(self, name) and (other or (self.mean_pose and self.results)):
-                say(f"evaluate: --{name.replace('_', '-')} goes without {' and '.join(other) or '--results'}")
-                return 2
-        if not (self.images or self.mean_pose or self.results):
-            say("evaluate: --images is missing: the folder that the file names of the annotations start from")
-            return 2
-        if self.boxes and self.detector:
-            say("evaluate: --boxes and --detector exclude each other; leave one out")
-            return 2
-        if self.detector == "auto":
-            say("evaluate: --detector auto may be any; name the one that the numbers shall be of")
+        if fault := self._misuse():
+            say(f"evaluate: {fault}")
             return 2
         make_folder(self.output)
         report = self._measure(None if self.skeleton is None else get_skeleton(self.skeleton))
@@ -100,10 +82,26 @@ class EvaluateCommand:
             say(message)
         return 1 if report.failures else 0
 
+    def _misuse(self) -> str:
+        """Why the options do not go together; empty where they do."""
+        given = {"weights": self.options.weights, "boxes": self.boxes, "detector": self.detector}
+        other = [f"--{name}" for name, value in given.items() if value]
+        if self.mean_pose and self.results:
+            return "--mean-pose goes without --results"
+        if (self.mean_pose or self.results) and other:
+            return f"--{'mean-pose' if self.mean_pose else 'results'} goes without {' and '.join(other)}"
+        if not (self.images or self.mean_pose or self.results):
+            return "--images is missing: the folder that the file names of the annotations start from"
+        if self.boxes and self.detector:
+            return "--boxes and --detector exclude each other; leave one out"
+        if self.detector == "auto":
+            return "--detector auto may be any; name the one that the numbers shall be of"
+        return ""
+
     def _name(self) -> str:
         if self.results:
             return str(self.results)
-        return f"mean pose of {self.mean_pose}" if self.mean_pose else self.weights or "bundled"
+        return f"mean pose of {self.mean_pose}" if self.mean_pose else self.options.weights or "bundled"
 
     def _measure(self, skeleton: Skeleton | None) -> Report:
         from diffusionpose.data.annotations import annotations_in
@@ -117,32 +115,40 @@ class EvaluateCommand:
             return evaluate_mean_pose(self.mean_pose, self.annotations, skeleton)
         assert self.images is not None
         truth = annotations_in(self.annotations, skeleton)
-        network = load_network(self.weights, self.device)
-        network.check(self.flip, self.steps)
-        boxes, failures = self._boxes(truth)
+        options = self.options
+        network = load_network(options.weights, options.device)
+        network.check(options.flip, options.steps)
+        boxes, failures = self._find(self.detector, self.images, truth) if self.detector else (self.boxes, [])
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         report = evaluate(
             network,
             truth,
             self.images,
             boxes,
-            decode=self.decode,
-            flip=self.flip,
-            steps=self.steps,
-            batch_size=self.batch_size or network.batch_size,
+            decode=options.decode,
+            flip=options.flip,
+            steps=options.steps,
+            batch_size=options.batch_size or network.batch_size,
             workers=min(cores, MAX_WORKERS) if self.workers is None else self.workers,
-            progress=partial(show_progress, what="persons") if sys.stderr.isatty() else None,
+            progress=progress_of("persons"),
         )
         source = f"detector {self.detector}" if self.detector else report.box_source
         return replace(report, failures=[*failures, *report.failures], box_source=source)
 
-    def _boxes(self, truth: Annotations) -> tuple[Path | None, list[str]]:
-        """The file with the boxes, None for the annotated ones, and pictures that cannot be read."""
-        if not self.detector or self.images is None:
-            return self.boxes, []
-        from diffusionpose.app.options import LEAST_SCORE, write_detections
+    def _find(self, name: str, images: Path, truth: Annotations) -> tuple[Path, list[str]]:
+        """Look for the persons in the pictures; the file of their boxes, and pictures that cannot be read."""
+        from diffusionpose.evaluation.people import detections
         from diffusionpose.runtime.estimator import make_detector
+        from diffusionpose.runtime.images import read_recorded_image
 
-        detector = make_detector(self.detector, self.device, min_score=LEAST_SCORE, tell=say)
+        detector = make_detector(name, self.options.device, min_score=LEAST_SCORE, tell=say)
+        found, failures, records = {}, [], truth.images.values()
+        for record in tqdm(records, unit=" pictures", desc="detector", disable=None, file=sys.stderr):
+            try:
+                image = read_recorded_image(images / record.file_name, record.width, record.height)
+                found[record.id] = detector(image)
+            except InputError as error:
+                failures.append(str(error))
         path = self.output / "detections.json"
-        return path, write_detections(detector, truth, self.images, path)
+        write_json(path, detections(found))
+        return path, failures

@@ -8,7 +8,8 @@ from typing import Annotated
 
 from tyro.conf import arg
 
-from diffusionpose.app.options import File, Folder, make_folder, write_json
+from diffusionpose.app.options import AnyFolder, File, Folder, make_folder
+from diffusionpose.json_files import write_json
 
 RANKED_FROM = 0.03  # score of the least sure boxes that AP ranks
 
@@ -28,7 +29,7 @@ class EvaluatePeopleCommand:
     """Annotations in COCO's form."""
     weights: Annotated[Path | None, arg(metavar="FILE.onnx")] = None
     """Of `diffusionpose train-people`; by default the bundled finder."""
-    output: Annotated[Path | None, arg(metavar="DIR")] = None
+    output: AnyFolder = None
     """Folder to write metrics.json and detections.json (COCO's detection list) to."""
 
     def run(self) -> int:

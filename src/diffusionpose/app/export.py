@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from tyro.conf import FlagCreatePairsOff, arg
 
-from diffusionpose.app.options import Weights, make_folder
+from diffusionpose.app.options import Weights, counted, make_folder
 from diffusionpose.errors import InputError, needs_extra
-
-if TYPE_CHECKING:
-    from diffusionpose.models.export import Exported
 
 
 @dataclass(frozen=True)
@@ -21,11 +18,10 @@ class ExportCommand:
 
     A single file takes uint8 crops and gives heatmaps, for any number of crops and a fixed number of
     diffusion steps; its metadata has the joints, sizes and geometry (docs/export.md). A folder gets two
-    files,
-    encoder.onnx and step.onnx, with which any number of steps and any start can be had. Each file is compared
-    with PyTorch on random crops first and is not written where they differ. `predict` and `evaluate` take it
-    as
-    --weights. Needs an extra: pip install 'diffusionpose[export]', and 'diffusionpose[openvino]' for .xml.
+    files, encoder.onnx and step.onnx, with which any number of steps and any start can be had. Each file is
+    compared with PyTorch on random crops first and is not written where they differ. `predict` and `evaluate`
+    take it as --weights. Needs an extra: pip install 'diffusionpose[export]', and 'diffusionpose[openvino]'
+    for .xml.
     """
 
     output: Annotated[Path, arg(metavar="FILE.onnx|FILE.xml|FOLDER")]
@@ -47,31 +43,22 @@ class ExportCommand:
         make_folder(self.output if self.output.suffix == "" else self.output.parent)
         with needs_extra("train", "the export needs PyTorch"):
             from diffusionpose.models.checkpoints import load_model
-            from diffusionpose.models.export import export_model
+            from diffusionpose.models.export import TOLERANCE, export_model
         model = load_model(self.weights)
-        for line in _lines(export_model(model, self.output, self.steps, self.flip, self.opset, self.half)):
-            print(line)
-        return 0
-
-
-def _lines(exported: Exported) -> list[str]:
-    """What a file holds, and how it compares."""
-    from diffusionpose.models.export import TOLERANCE
-
-    facts, parity, steps = exported.facts, exported.parity, exported.facts["steps"]
-    (width, height), (w, h) = facts["input_size"], facts["heatmap_size"]
-    inside = "" if steps is None else f", {steps} diffusion step{'s' * (steps != 1)}"
-    inside += ", flip test inside" if facts["flip"] else ""
-    megabytes = sum(file.stat().st_size for file in exported.files) / 1e6
-    lines = [
-        f"{exported.path}: {facts['model']}{inside}, {megabytes:.1f} MB",
-        f"  images (batch, 3, {height}, {width}) uint8 RGB -> "
-        f"heatmaps (batch, {len(facts['skeleton']['joints'])}, {h}, {w}) float32",
-        f"  compared with PyTorch on {parity.crops} crops: {parity.difference:.1e} of the heatmaps' height "
-        f"apart ({TOLERANCE:.0e} is allowed)",
-    ]
-    if parity.ties:
-        lines.append(
-            f"  {parity.ties} more were left out: two pixels share a heatmap's maximum up to rounding"
+        exported = export_model(model, self.output, self.steps, self.flip, self.opset, self.half)
+        facts, parity, steps = exported.facts, exported.parity, exported.facts["steps"]
+        (width, height), (w, h) = facts["input_size"], facts["heatmap_size"]
+        inside = "" if steps is None else f", {counted(steps, 'diffusion step')}"
+        inside += ", flip test inside" if facts["flip"] else ""
+        megabytes = sum(file.stat().st_size for file in exported.files) / 1e6
+        print(
+            f"{exported.path}: {facts['model']}{inside}, {megabytes:.1f} MB\n"
+            f"  images (batch, 3, {height}, {width}) uint8 RGB -> "
+            f"heatmaps (batch, {len(facts['skeleton']['joints'])}, {h}, {w}) float32\n"
+            f"  compared with PyTorch on {parity.crops} crops: {parity.difference:.1e} of the heatmaps' "
+            f"height apart ({TOLERANCE:.0e} is allowed)"
         )
-    return [*lines, f"  use it here by --weights {exported.path}"]
+        if parity.ties:
+            print(f"  {parity.ties} more were left out: two pixels share a heatmap's maximum up to rounding")
+        print(f"  use it here by --weights {exported.path}")
+        return 0

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import cache
-from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -27,35 +26,6 @@ HEADER = "{:46}    input  joints  params  mult-adds   its own publication   pape
 NOTES = """
 Own publications count multiply-adds in their own ways (docs/tables.md), ours are what the network
 computes. Give a recipe to `diffusionpose train`, a bundled model to --weights."""
-
-
-@dataclass(frozen=True)
-class Row:
-    """A model or recipe and its cost.
-
-    Attributes:
-        kind: "recipe", "model", "bundled", or "not yet" for a row of the paper without a recipe.
-        name: as the command line takes it.
-        input_size: (width, height), pixels.
-        joints: how many heatmaps.
-        parameters: in millions; None where there is no model.
-        multiply_adds: in billions, of one person: one pass, one diffusion step, no flip test.
-        own_parameters, own_multiply_adds: what the method's own publication states, and ``own_counting``
-            how it counts (``diffusionpose.models.costs``).
-        paper_parameters, paper_multiply_adds: what Table 2 prints, in the same units.
-    """
-
-    kind: str
-    name: str
-    input_size: tuple[int, int]
-    joints: int
-    parameters: float | None = None
-    multiply_adds: float | None = None
-    own_parameters: float | None = None
-    own_multiply_adds: float | None = None
-    own_counting: str | None = None
-    paper_parameters: float | None = None
-    paper_multiply_adds: float | None = None
 
 
 @dataclass(frozen=True)
@@ -96,58 +66,83 @@ class ModelsCommand:
         return 0
 
 
+@dataclass(frozen=True)
+class Row:
+    """A model or recipe and its cost.
+
+    Attributes:
+        kind: "recipe", "model", "bundled", or "not yet" for a row of the paper without a recipe.
+        name: as the command line takes it.
+        input_size: (width, height), pixels.
+        joints: how many heatmaps.
+        parameters: in millions; None where there is no model.
+        multiply_adds: in billions, of one person: one pass, one diffusion step, no flip test.
+        own_parameters, own_multiply_adds: what the method's own publication states, and ``own_counting``
+            how it counts (``diffusionpose.models.costs``).
+        paper_parameters, paper_multiply_adds: what Table 2 prints, in the same units.
+    """
+
+    kind: str
+    name: str
+    input_size: tuple[int, int]
+    joints: int
+    parameters: float | None = None
+    multiply_adds: float | None = None
+    own_parameters: float | None = None
+    own_multiply_adds: float | None = None
+    own_counting: str | None = None
+    paper_parameters: float | None = None
+    paper_multiply_adds: float | None = None
+
+
 def rows() -> Iterator[Row]:
     """Recipes, rows of the paper without one, models with their default options, bundled models."""
     for name in RECIPES:
-        recipe = get_recipe(name)
-        options = {**recipe.options, "input_size": recipe.input_size}
-        yield _row("recipe", name, recipe.model, get_skeleton(recipe.skeleton), options)
-    yield from _rows_without_a_recipe()
-    for name in _stored()["models"]:
-        yield _row("model", name, name, COCO, {"input_size": (192, 256)})
-    for name in bundled_models():
-        config = _bundled_config(name)
-        yield _row("bundled", name, config["name"], Skeleton.from_dict(config["skeleton"]), config["options"])
-
-
-def _rows_without_a_recipe() -> Iterator[Row]:
+        yield _row("recipe", name, *_recipe(name))
     skeletons = {2: COCO, 3: CROWDPOSE, 4: AIC}
     for number, table in TABLES.items():
         for row in table:
             if row.recipe is None:
-                yield Row(
-                    "not yet",
-                    f"{row.method} on {row.backbone}, Table {number}",
-                    row.input_size,
-                    skeletons[number].num_joints,
-                    paper_parameters=row.parameters,
-                    paper_multiply_adds=row.multiply_adds,
-                )
+                name, joints = f"{row.method} on {row.backbone}, Table {number}", skeletons[number].num_joints
+                costs: dict[str, Any] = {
+                    "paper_parameters": row.parameters,
+                    "paper_multiply_adds": row.multiply_adds,
+                }
+                yield Row("not yet", name, row.input_size, joints, **costs)
+    for name in _stored()["models"]:
+        yield _row("model", name, name, COCO.num_joints, {"input_size": (192, 256)})
+    for name in bundled_models():
+        yield _row("bundled", name, *_bundled(name))
 
 
-def _bundled_config(name: str) -> dict[str, Any]:
-    """How a bundled model was made: the head of its safetensors file, which needs no library to read."""
+def _recipe(name: str) -> tuple[str, int, dict[str, Any]]:
+    """Model, number of joints and options of a recipe."""
+    recipe = get_recipe(name)
+    options = {**recipe.options, "input_size": recipe.input_size}
+    return recipe.model, get_skeleton(recipe.skeleton).num_joints, options
+
+
+def _bundled(name: str) -> tuple[str, int, dict[str, Any]]:
+    """Those of a bundled model, from the head of its safetensors file, which needs no library to read."""
     with (FOLDER / f"{name}.safetensors").open("rb") as file:
         head = json.loads(file.read(int.from_bytes(file.read(8), "little")))
-    config: dict[str, Any] = json.loads(head["__metadata__"]["diffusionpose"])
-    return config
+    config = json.loads(head["__metadata__"]["diffusionpose"])
+    return config["name"], len(config["skeleton"]["joints"]), config["options"]
 
 
-def _row(kind: str, name: str, model: str, skeleton: Skeleton, options: dict[str, Any]) -> Row:
+def _row(kind: str, name: str, model: str, joints: int, options: dict[str, Any]) -> Row:
     width, height = options["input_size"]
-    joints = skeleton.num_joints
-    parameters, multiply_adds = _cost(cost_key(model, joints, options))
-    row = Row(kind, name, (width, height), joints, parameters, multiply_adds)
+    key = cost_key(model, joints, options)
+    facts: dict[str, Any] = {}
     if (own := publication_of(model, (width, height))) and joints == COCO.num_joints:
-        row = replace(
-            row,
-            own_parameters=own.parameters,
-            own_multiply_adds=own.multiply_adds,
-            own_counting=own.counting,
-        )
+        facts = {
+            "own_parameters": own.parameters,
+            "own_multiply_adds": own.multiply_adds,
+            "own_counting": own.counting,
+        }
     if (paper := row_of(name)) is not None:
-        row = replace(row, paper_parameters=paper.parameters, paper_multiply_adds=paper.multiply_adds)
-    return row
+        facts |= {"paper_parameters": paper.parameters, "paper_multiply_adds": paper.multiply_adds}
+    return Row(kind, name, (width, height), joints, *(_stored()["costs"].get(key) or count(key)), **facts)
 
 
 # --- costs ---
@@ -170,15 +165,9 @@ def _stored() -> dict[str, Any]:
     return stored
 
 
-def _cost(key: str) -> tuple[float, float]:
-    """Million parameters and giga multiply-adds; counted where they are not stored."""
-    stored = _stored()["costs"].get(key)
-    return tuple(stored) if stored else count(key)
-
-
 @cache
 def count(key: str) -> tuple[float, float]:
-    """Count a cost, on the meta device: shapes without numbers."""
+    """Million parameters and giga multiply-adds, counted on the meta device: shapes without numbers."""
     import torch
 
     from diffusionpose.models.costs import count_multiply_adds, count_parameters
@@ -198,21 +187,18 @@ def recount() -> None:
     """Count every cost of the list and write ``costs.json``."""
     from diffusionpose.models.zoo import MODELS
 
-    content: dict[str, Any] = {"models": list(MODELS), "costs": {}}
     _stored.cache_clear()
-    keys = {cost_key(name, COCO.num_joints, {"input_size": (192, 256)}) for name in MODELS}
-    for name in RECIPES:
-        recipe = get_recipe(name)
-        options = {**recipe.options, "input_size": recipe.input_size}
-        keys.add(cost_key(recipe.model, get_skeleton(recipe.skeleton).num_joints, options))
-    for name in bundled_models():
-        config = _bundled_config(name)
-        keys.add(cost_key(config["name"], len(config["skeleton"]["joints"]), config["options"]))
-    for key in sorted(keys):
-        content["costs"][key] = count(key)
-        say(f"{key}: {content['costs'][key]}")
-    lines = json.dumps(content, indent=0)
+    models = [(name, COCO.num_joints, {"input_size": (192, 256)}) for name in MODELS]
+    models += [*map(_recipe, RECIPES), *map(_bundled, bundled_models())]
+    costs = {}
+    for key in sorted({cost_key(*each) for each in models}):
+        costs[key] = count(key)
+        say(f"{key}: {costs[key]}")
+    lines = json.dumps({"models": list(MODELS), "costs": costs}, indent=0)
     atomically(COSTS, lambda part: part.write_text(lines + "\n", encoding="utf-8"))
+
+
+# --- the table ---
 
 
 def _line(row: Row) -> str:
@@ -229,8 +215,7 @@ def _cost_text(parameters: float | None, multiply_adds: float | None, digits: in
         return ""
     if multiply_adds is None:
         return f"{parameters:.{digits}f} M{'-':>9}  "
-    more = 1 if multiply_adds < 1 else 0
-    return f"{parameters:.{digits}f} M{multiply_adds:9.{digits + more}f} G"
+    return f"{parameters:.{digits}f} M{multiply_adds:9.{digits + (multiply_adds < 1)}f} G"
 
 
 # --- Tables 2, 3 and 4 of the paper in Markdown, its numbers beside ours: what docs/tables.md holds ---
@@ -240,13 +225,11 @@ TITLES = {
     3: "Table 3: CrowdPose, true boxes",
     4: "Table 4: AI Challenger validation, true boxes",
 }
-NOT_MEASURED = "not measured"
 
 
 def markdown() -> Iterator[str]:
     """The lines of the three tables."""
-    costs = {row.name: row for row in takewhile(lambda row: row.kind == "recipe", rows())}
-    nothing = Row("not yet", "", (0, 0), 0)
+    costs = {row.name: row for row in rows() if row.kind == "recipe"}
     for number, table in TABLES.items():
         names = list(max(table, key=lambda row: len(row.accuracy)).accuracy)
         heads = ["method", "backbone", "input", "parameters, M", "multiply-adds, G"]
@@ -255,24 +238,24 @@ def markdown() -> Iterator[str]:
         yield f"| {' | '.join(heads)} |"
         yield f"| {' | '.join(['---'] * len(heads))} |"
         for row in table:
-            cells = _cells(row, names, costs.get(row.recipe or "", nothing), with_paper=number == 2)
-            yield f"| {' | '.join(cells)} |"
+            cost = costs.get(row.recipe or "", Row("not yet", "", (0, 0), 0))
+            yield f"| {' | '.join(_cells(row, names, cost, with_paper=number == 2))} |"
         yield ""
 
 
 def _cells(row: TableRow, names: list[str], cost: Row, with_paper: bool) -> list[str]:
     """The cells of a row; ``with_paper`` where the paper's table has costs."""
+
+    def number(value: float | None, form: str = ".1f") -> str:
+        return "-" if value is None else format(value, form)
+
     width, height = row.input_size
     cells = [row.method, row.backbone, f"{height}x{width}"]
     for mine, theirs, printed in (
         (cost.parameters, cost.own_parameters, row.parameters),
         (cost.multiply_adds, cost.own_multiply_adds, row.multiply_adds),
     ):
-        numbers = [_number(mine, ".1f"), _number(theirs, ".1f")]
-        cells.append(" / ".join([*numbers, _number(printed, "d")] if with_paper else numbers))
-    cells += [_number(row.accuracy.get(name), ".1f") for name in names]
-    return [*cells, NOT_MEASURED if row.recipe else NOT_YET, f"`{row.recipe}`" if row.recipe else "-"]
-
-
-def _number(value: float | None, form: str) -> str:
-    return "-" if value is None else format(value, form)
+        printed_too = [number(printed, "d")] if with_paper else []
+        cells.append(" / ".join([number(mine), number(theirs), *printed_too]))
+    cells += [number(row.accuracy.get(name)) for name in names]
+    return [*cells, "not measured", f"`{row.recipe}`"] if row.recipe else [*cells, NOT_YET, "-"]

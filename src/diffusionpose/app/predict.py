@@ -9,45 +9,27 @@ import re
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
-import tyro
 from tqdm import tqdm
-from tyro.conf import FlagCreatePairsOff
+from tyro.conf import FlagCreatePairsOff, Positional, arg
 
-from diffusionpose.app.options import (
-    BatchSize,
-    BoxScore,
-    Decode,
-    Detector,
-    Device,
-    Flip,
-    Joints,
-    Output,
-    Steps,
-    Weights,
-    file_digest,
-    make_folder,
-    say,
-    weights_stamp,
-    write_by,
-    write_file,
-    write_json_list,
-)
-from diffusionpose.errors import InputError
+from diffusionpose.app.options import Boxes, Output, PoseOptions, counted, make_folder, say, stamp
+from diffusionpose.errors import InputError, write_file
 from diffusionpose.journal import Journal
+from diffusionpose.json_files import write_json
 
 if TYPE_CHECKING:
-    from diffusionpose.app.options import Ready
     from diffusionpose.poses import Pose
     from diffusionpose.runtime.boxes import PeopleFile
-    from diffusionpose.runtime.estimator import Answer, PictureTask, Request
+    from diffusionpose.runtime.estimator import Answer, Engine, PictureTask, PoseEstimator, Request
 
-BY_DETECTOR = "(default: the detector looks for persons)"
 EACH_CORE = "(default: one for each GPU, or core where there is none)"
 THIS_MACHINE = "(default: a Ray of this machine alone)"
 PROGRESS = "progress.jsonl"
@@ -95,8 +77,7 @@ def named_pictures(
 
     The drawing of ``a/x.jpg`` is ``x.png``, and that of a second ``b/x.jpg`` is ``x_2.png``. A picture's
     number is the one that ``known_id`` tells; else the one its name ends in (``000000000785.jpg`` is 785);
-    else, and
-    where another has it already, the smallest that is free.
+    else, and where another has it already, the smallest that is free.
     """
     names = Counter(file.name for file in files)
     facts = zip(files, _drawn_names(files, suffix), _numbers(files, known_id), strict=True)
@@ -111,28 +92,27 @@ def _drawn_names(files: Sequence[Path], suffix: str) -> Iterator[str]:
     stems = {file.stem.lower() for file in files}
     taken: set[str] = set()
     for file in files:
-        stem, copy = file.stem, 1
-        while stem.lower() in taken or (copy > 1 and stem.lower() in stems):
-            copy += 1
-            stem = f"{file.stem}_{copy}"
+        stem = file.stem
+        if stem.lower() in taken:
+            copies = (f"{file.stem}_{number}" for number in count(2))
+            stem = next(copy for copy in copies if copy.lower() not in taken | stems)
         taken.add(stem.lower())
         yield f"{stem}{suffix}"
 
 
 def _numbers(files: Sequence[Path], known_id: Callable[[Path], int | None]) -> list[int]:
     """A different number for each file: known ones first, then those in names, then free ones."""
-    known = [known_id(file) for file in files]
     digits = [re.search(r"\d+$", file.stem) for file in files]
     named = [int(match.group()) if match else None for match in digits]
-    ids: list[int | None] = [None] * len(files)
-    taken: set[int] = set()
-    for wishes in (known, named):
+    ids: dict[int, int] = {}  # by the index of the file
+    for wishes in ([known_id(file) for file in files], named):
+        taken = set(ids.values())
         for index, wish in enumerate(wishes):
-            if ids[index] is None and wish is not None and wish not in taken:
+            if index not in ids and wish is not None and wish not in taken:
                 ids[index] = wish
                 taken.add(wish)
-    free = (number for number in range(1, len(files) + len(taken) + 1) if number not in taken)
-    return [next(free) if image_id is None else image_id for image_id in ids]
+    free = (number for number in count(1) if number not in taken)
+    return [ids[index] if index in ids else next(free) for index in range(len(files))]
 
 
 def check_boxes(boxes: PeopleFile, pictures: list[Picture]) -> None:
@@ -163,82 +143,12 @@ def check_boxes(boxes: PeopleFile, pictures: list[Picture]) -> None:
         say(note)
 
 
-# --- what is done already ---
-
-
-class Progress:
-    """OUTPUT/progress.jsonl: what is done, until all is.
-
-    An entry holds the rows of one picture's poses under a key made of all that decides them: the settings,
-    the file with its size and time of change, and the name of its drawing. So other settings, or a changed
-    picture, are simply not done yet, and pictures may be added or removed.
-
-    Args:
-        output: folder of the results.
-        settings: all that decides the results of every picture.
-
-    Raises:
-        InputError: another program is at work in the folder, or it cannot be read or written.
-    """
-
-    def __init__(self, output: Path, settings: Mapping[str, Any]) -> None:
-        self.output = output
-        self._settings = json.dumps(settings, sort_keys=True)
-        self._journal = Journal(output / PROGRESS, {"command": "predict"})
-        self._positions = {entry["key"]: position for position, entry in self._journal.positions()}
-
-    def key(self, picture: Picture) -> str:
-        """Of a picture as it is now."""
-        try:
-            facts = picture.path.stat()
-            stamp = (facts.st_size, facts.st_mtime_ns)
-        except OSError:
-            stamp = (0, 0)
-        content = repr((self._settings, os.path.abspath(picture.path), stamp, picture.drawn))
-        return hashlib.sha256(content.encode(errors="surrogateescape")).hexdigest()
-
-    def find(self, picture: Picture) -> dict[str, Any] | None:
-        """The entry of a picture that is done and drawn."""
-        position = self._positions.get(self.key(picture))
-        if position is None or not (self.output / picture.drawn).exists():
-            return None
-        entry: dict[str, Any] = next(iter(self._journal.read([position])))
-        return entry
-
-    def add(self, key: str, rows: list[dict[str, Any]], problems: list[str]) -> int:
-        """Note that a picture is done; the position of its entry. InputError where the disk is full."""
-        self._positions[key] = self._journal.append({"key": key, "rows": rows, "problems": problems})
-        return self._positions[key]
-
-    def rows(self, position: int) -> list[dict[str, Any]]:
-        """Those of an entry."""
-        rows: list[dict[str, Any]] = next(iter(self._journal.read([position])))["rows"]
-        return rows
-
-    def position(self, picture: Picture) -> int:
-        """Of a picture's entry."""
-        return self._positions[self.key(picture)]
-
-    def close(self, finished: bool) -> None:
-        """Let go of the file; without one where all is done, or nothing is."""
-        if finished or not self._positions:
-            self._journal.remove()
-        else:
-            self._journal.close()
-
-
-# --- drawing ---
-
-
 @dataclass(frozen=True)
 class DrawPicture:
     """Writes FOLDER/<stem>.png (or .jpg), the picture with its poses, wherever the picture was read.
 
-    Attributes:
-        folder: of the drawings.
-        box_score: of persons whose box has a lower score, poses go into keypoints.json only.
-        boxes: draw the person boxes, and write the scores of the poses.
-        names: write the names of the joints.
+    Persons whose box has a score below ``box_score`` are left out. With ``boxes`` the boxes are drawn and the
+    scores of the poses written, with ``names`` the names of the joints.
     """
 
     folder: Path
@@ -247,31 +157,65 @@ class DrawPicture:
     names: bool = False
 
     def __call__(self, request: Request, poses: list[Pose]) -> None:
-        """Draw one picture.
-
-        Raises:
-            PictureError: it cannot be stored in this format.
-            InputError: it cannot be written, as on a full disk.
-        """
+        """Draw one picture; InputError where it cannot be written, as on a full disk."""
         import cv2
 
         from diffusionpose.runtime.drawing import draw_poses
-        from diffusionpose.runtime.estimator import PictureError
 
         shown = [p for p, score in zip(poses, request.scores, strict=True) if score >= self.box_score]
         drawn = draw_poses(request.image, shown, boxes=self.boxes, scores=self.boxes, names=self.names)
-        name = request.source.drawn
-        try:
-            done, content = cv2.imencode(Path(name).suffix, drawn[:, :, ::-1])
-        except cv2.error:
-            done = False
-        if not done:
-            height, width = drawn.shape[:2]
-            raise PictureError(
-                f"{request.source.path}: {width}x{height} pixels cannot be drawn as {Path(name).suffix}; "
-                "scale it down"
-            )
-        write_file(self.folder / name, content.tobytes())
+        file = self.folder / request.source.drawn
+        write_file(file, cv2.imencode(file.suffix, drawn[:, :, ::-1])[1].tobytes())
+
+
+# --- what finds the poses: an engine in this process, or one over a Ray cluster ---
+
+
+class Ready(NamedTuple):
+    """An engine that can begin, an estimator as it uses, and the persons per pass through its network."""
+
+    engine: Engine
+    estimator: PoseEstimator
+    batch_size: int
+
+
+@contextmanager
+def ready_engine(command: PredictCommand) -> Iterator[Ready]:
+    """The engine that a command asks for while the block lasts; InputError where it cannot be had."""
+    options, detect = command.options, not command.boxes
+    finish = DrawPicture(command.output.absolute(), options.box_score, command.draw_boxes, command.draw_names)
+    if command.engine == "local":
+        from diffusionpose.runtime.estimator import LocalEngine
+
+        mine = options.make(detect)
+        yield Ready(LocalEngine(mine, finish), mine, mine.batch_size)
+        return
+    from diffusionpose.runtime.cluster import RayEngine, connected, import_ray
+    from diffusionpose.runtime.networks import batch_size_on
+    from diffusionpose.runtime.people import SIMPLE
+
+    if command.workers is not None and command.workers < 1:
+        raise InputError(f"--workers {command.workers}: must be 1 or more")
+    if options.device not in ("auto", "cpu", "cuda"):
+        raise InputError(
+            f"--device {options.device}: --engine ray takes auto, cpu or cuda, and Ray deals them out"
+        )
+    import_ray()
+    mine = replace(options, device="cpu").make(detect)  # faults come to light before Ray starts
+    with connected(command.ray_address, command.workers) as cluster:
+        device = ("cuda" if cluster.gpus else "cpu") if options.device == "auto" else options.device
+        batch_size = options.batch_size or batch_size_on(device)
+        there = replace(options, weights=_anywhere(options.weights), device=device, batch_size=batch_size)
+        if options.detector not in SIMPLE:  # which stand for themselves, whatever files are called so
+            there = replace(there, detector=_anywhere(options.detector))
+        make = partial(there.make, detect, same_as=mine.detector.identity() if detect else None)
+        engine = RayEngine(cluster, make, finish, workers=command.workers, gpu=device == "cuda")
+        yield Ready(engine, mine, batch_size)
+
+
+def _anywhere(given: str | None) -> Any:
+    """A file or folder by a path that does not depend on where a process works; a name as it is."""
+    return os.path.abspath(given) if given and Path(given).exists() else given
 
 
 # --- the command ---
@@ -294,48 +238,35 @@ class PredictCommand:
     image_id 785 means the picture whose name ends in that number: 000000000785.jpg.
     """
 
-    images: tyro.conf.Positional[
-        Annotated[tuple[Path, ...], tyro.conf.arg(metavar="IMAGE...", help_behavior_hint="")]
-    ]
+    images: Positional[Annotated[tuple[Path, ...], arg(metavar="IMAGE...", help_behavior_hint="")]]
     """Pictures, folders of pictures, or patterns like 'trip/*/*.jpg'."""
     output: Output
     recursive: FlagCreatePairsOff[bool] = False
     """Take the pictures of sub-folders as well."""
-    boxes: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint=BY_DETECTOR)] = None
+    boxes: Boxes = None
     """Person boxes."""
-    detector: Detector = "auto"
-    box_score: BoxScore = 0.3  # detection files list boxes down to a score of 0
     format: Literal["png", "jpg"] = "png"
     """Of the drawings."""
     draw_boxes: FlagCreatePairsOff[bool] = False
     """Draw the person boxes, and write the scores of the poses."""
     draw_names: FlagCreatePairsOff[bool] = False
     """Write the names of the joints."""
-    weights: Weights = None
-    skeleton: Joints = None
-    """Joints of the poses, where the model has more: coco or crowdpose."""
-    steps: Steps = None
-    decode: Decode = "dark"
-    flip: Flip = True
-    device: Device = "auto"
-    batch_size: BatchSize = None
     csv: FlagCreatePairsOff[bool] = False
     """Write OUTPUT/keypoints.csv as well: one row for each person and joint."""
     engine: Literal["local", "ray"] = "local"
     """'ray' spreads the pictures over the processes of this machine or a Ray cluster; same results."""
-    workers: Annotated[int | None, tyro.conf.arg(metavar="N", help_behavior_hint=EACH_CORE)] = None
+    workers: Annotated[int | None, arg(metavar="N", help_behavior_hint=EACH_CORE)] = None
     """Processes of --engine ray."""
-    ray_address: Annotated[str | None, tyro.conf.arg(metavar="ADDRESS", help_behavior_hint=THIS_MACHINE)] = (
-        None
-    )
+    ray_address: Annotated[str | None, arg(metavar="ADDRESS", help_behavior_hint=THIS_MACHINE)] = None
     """Ray cluster of --engine ray, such as 'auto' or ray://head:10001; its machines share the folders."""
+    options: Annotated[PoseOptions, arg(name="")] = field(default_factory=PoseOptions)
 
     def run(self) -> int:
         """Find, draw, write; 0 if every picture and box could be used."""
         if not self.images:
             say("predict: name at least one picture or folder of pictures (--help explains)")
             return 2
-        if self.boxes and self.detector != "auto":
+        if self.boxes and self.options.detector != "auto":
             say("predict: --boxes and --detector exclude each other; leave one out")
             return 2
         if self.engine == "local" and (self.workers is not None or self.ray_address is not None):
@@ -353,35 +284,8 @@ class PredictCommand:
         if boxes is not None:
             check_boxes(boxes, pictures)
             problems += boxes.problems
-        with self._engine() as ready:
+        with ready_engine(self) as ready:
             return _Run(self, pictures, boxes, problems, ready).run()
-
-    @contextmanager
-    def _engine(self) -> Iterator[Ready]:
-        """The engine that is asked for, for as long as the block lasts."""
-        from diffusionpose.app.options import EstimatorOptions, local_engine, ray_engine
-
-        options = EstimatorOptions.of(self)
-        finish = DrawPicture(self.output.absolute(), self.box_score, self.draw_boxes, self.draw_names)
-        if self.engine == "local":
-            yield local_engine(options, finish)
-        else:
-            with ray_engine(options, finish, self.workers, self.ray_address) as ready:
-                yield ready
-
-    def settings(self, ready: Ready) -> dict[str, Any]:
-        """All that decides the results of a picture, but the picture."""
-        from diffusionpose import __version__
-
-        names = ("steps", "decode", "flip", "box_score", "draw_boxes", "draw_names")
-        return {
-            "version": __version__,
-            "weights": weights_stamp(self.weights),
-            "joints": ready.skeleton.joints,
-            "boxes": file_digest(self.boxes) if self.boxes else None,
-            "detector": ready.detector,
-            **{name: getattr(self, name) for name in names},
-        }
 
     def _check_output(self, pictures: list[Picture]) -> None:
         """InputError where results could not be written, or would take the place of what they come from."""
@@ -399,7 +303,12 @@ class PredictCommand:
 
 
 class _Run:
-    """One run: what is not done yet goes to the engine, and every answer to the disk at once."""
+    """One run: what is not done yet goes to the engine, and every answer to the disk at once.
+
+    OUTPUT/progress.jsonl holds the rows of each picture that is done under a key made of all that decides
+    them. So with other settings, or changed, a picture is simply not done yet, and pictures may be added or
+    removed.
+    """
 
     def __init__(
         self,
@@ -411,108 +320,108 @@ class _Run:
     ) -> None:
         self.command, self.pictures, self.boxes, self.ready = command, pictures, boxes, ready
         self.output = command.output
-        self.progress = Progress(command.output, command.settings(ready))
-        self.positions: dict[str, int] = {}  # of the entries of pictures that are done, by their file_name
+        drawn = [command.draw_boxes, command.draw_names]
+        settings = [command.options.identity(command.boxes, ready.estimator), drawn]
+        self.keys = {picture: _key(picture, settings) for picture in pictures}  # before any is read
+        self.journal = Journal(command.output / PROGRESS, {"command": "predict"})
+        self.noted = {entry["key"]: position for position, entry in self.journal.positions()}
+        self.positions: dict[Picture, int] = {}  # of the entries of pictures that are done
         self.empty: list[Path] = []  # pictures in which nobody was found
         self.problems = self.failures = self.poses = 0
         self._report(problems)
 
     def run(self) -> int:
         """Go on until all is done; 0 if every picture and box could be used."""
-        left, began = self._left(), time.perf_counter()
-        before = len(self.positions)
+        left, began = (
+            [picture for picture in self.pictures if not self._is_done(picture)],
+            time.perf_counter(),
+        )
+        before, total, finished = len(self.positions), len(self.pictures), False
         if before:
-            say(f"going on with a run that was stopped: {before} of {len(self.pictures)} pictures are done")
-        finished = False
+            say(f"going on with a run that was stopped: {before} of {total} pictures are done")
         try:
-            with self._bar(before) as bar, closing(self.ready.engine.run(self._tasks(left))) as answers:
+            with (
+                tqdm(
+                    total=total, initial=before, bar_format=BAR, smoothing=0, disable=None, leave=False
+                ) as bar,
+                closing(self.ready.engine.run(self._tasks(left))) as answers,
+            ):
                 for answer in answers:
                     self._note(answer)
                     bar.update()
-            finished = not self.failures
         except KeyboardInterrupt:
-            done = f"{len(self.positions)} of {len(self.pictures)} pictures are done"
-            say(f"{done}; the same command goes on from there")
+            say(f"{len(self.positions)} of {total} pictures are done; the same command goes on from there")
             raise
         finally:  # also after Ctrl-C or a full disk: what is done is in the JSON as well
             try:
                 self._write()
+                finished = len(self.positions) == total
             finally:
-                self.progress.close(finished)
+                if finished or not self.noted:
+                    self.journal.remove()
+                else:
+                    self.journal.close()
         self._sum_up(len(self.positions) - before, time.perf_counter() - began)
         return 1 if self.problems else 0
 
-    def _left(self) -> list[Picture]:
-        """The pictures that are not done yet; the others are noted."""
-        left = []
-        for picture in self.pictures:
-            entry = self.progress.find(picture)
-            if entry is None:
-                left.append(picture)
-            else:
-                self._done(picture, self.progress.position(picture), entry["rows"])
-                self._report(entry["problems"])
-        return left
+    def _is_done(self, picture: Picture) -> bool:
+        """Whether a picture is done and drawn; then it counts as such."""
+        position = self.noted.get(self.keys[picture])
+        if position is None or not (self.output / picture.drawn).exists():
+            return False
+        (entry,) = self.journal.read([position])
+        self._count(picture, position, entry)
+        return True
+
+    def _count(self, picture: Picture, position: int, entry: dict[str, Any]) -> None:
+        self.positions[picture] = position
+        if not entry["rows"]:
+            self.empty.append(picture.path)
+        self._report(entry["problems"])
 
     def _tasks(self, pictures: Sequence[Picture]) -> Iterator[list[PictureTask]]:
         """Groups of pictures, as many as fill a batch with one person each."""
         from diffusionpose.runtime.estimator import PictureTask
 
-        for first in range(0, len(pictures), self.ready.batch_size):
+        size = self.ready.batch_size
+        for first in range(0, len(pictures), size):
             group = []
-            for picture in pictures[first : first + self.ready.batch_size]:
+            for picture in pictures[first : first + size]:
                 boxes, scores = self.boxes.of(picture.path) if self.boxes else (None, None)
-                # the key before the picture is read: one that changes meanwhile is not done
-                group.append(
-                    PictureTask(picture.path, boxes, scores, _Source(picture, self.progress.key(picture)))
-                )
+                group.append(PictureTask(picture.path, boxes, scores, picture))
             yield group
 
     def _note(self, answer: Answer) -> None:
         """Bring what became of a picture to the disk."""
-        picture, failure = answer.source.picture, answer.failure
+        picture: Picture = answer.source
         of = f" in {self.boxes.path}" if self.boxes else ""
         problems = [f"{picture.path}: {problem}{of}" for problem in answer.problems]
-        if failure is None:
-            rows = picture.rows(answer.poses)
-            self._done(picture, self.progress.add(answer.source.key, rows, problems), rows)
+        if answer.failure is None:
+            entry = {"key": self.keys[picture], "rows": picture.rows(answer.poses), "problems": problems}
+            self.noted[entry["key"]] = position = self.journal.append(entry)
+            self._count(picture, position, entry)
         else:
             self.failures += 1
-        self._report([*problems, *([] if failure is None else [failure])])
-
-    def _done(self, picture: Picture, position: int, rows: Sequence[Any]) -> None:
-        self.positions[picture.file_name] = position
-        if not rows:
-            self.empty.append(picture.path)
+            self._report([*problems, answer.failure])
 
     def _rows(self) -> Iterator[dict[str, Any]]:
         """The entries of keypoints.json, in the order of the pictures, read from the disk one by one."""
-        for picture in self.pictures:
-            if picture.file_name in self.positions:
-                # as this run names it: pictures may have been added or removed since the entry was made
-                names = {"file_name": picture.file_name, "drawn": picture.drawn}
-                for row in self.progress.rows(self.positions[picture.file_name]):
-                    yield {**row, "image_id": picture.image_id, **names}
+        done = [picture for picture in self.pictures if picture in self.positions]
+        entries = self.journal.read(self.positions[picture] for picture in done)
+        for picture, entry in zip(done, entries, strict=True):
+            # as this run names it: pictures may have been added or removed since the entry was made
+            names = {"file_name": picture.file_name, "drawn": picture.drawn}
+            for row in entry["rows"]:
+                yield {**row, "image_id": picture.image_id, **names}
 
     def _write(self) -> None:
         """keypoints.json, and keypoints.csv where it is asked for, row by row."""
         from diffusionpose.poses import result_rows, write_csv
 
-        self.poses = write_json_list(self.output / "keypoints.json", self._rows())
+        self.poses = write_json(self.output / "keypoints.json", self._rows())
         if self.command.csv:
-            rows = result_rows(self._rows(), self.ready.skeleton.joints)
-            write_by(self.output / "keypoints.csv", lambda part: write_csv(part, rows))
-
-    def _bar(self, before: int) -> Any:
-        return tqdm(
-            total=len(self.pictures),
-            initial=before,
-            unit=" pictures",
-            bar_format=BAR,
-            smoothing=0,
-            disable=None,
-            leave=False,
-        )
+            rows = result_rows(self._rows(), self.ready.estimator.skeleton.joints)
+            write_file(self.output / "keypoints.csv", lambda part: write_csv(part, rows))
 
     def _report(self, problems: Sequence[str]) -> None:
         self.problems += len(problems)
@@ -520,19 +429,17 @@ class _Run:
             tqdm.write(f"diffusionpose: {problem}", file=sys.stderr)  # above the bar, if there is one
 
     def _sum_up(self, done: int, seconds: float) -> None:
-        drawn = self.output / f"*.{self.command.format}"
+        files = [f"*.{self.command.format}", "keypoints.json", *(["keypoints.csv"] * self.command.csv)]
         print(
-            f"{_count(len(self.positions), 'picture', len(self.pictures))}, {_count(self.poses, 'pose')}, "
-            f"{seconds:.1f} s ({done / seconds:.1f} pictures/s): {drawn}, {self.output / 'keypoints.json'}"
-            + (f", {self.output / 'keypoints.csv'}" if self.command.csv else "")
+            f"{counted(len(self.positions), 'picture', len(self.pictures))}, {counted(self.poses, 'pose')}, "
+            f"{seconds:.1f} s ({done / seconds:.1f} pictures/s): "
+            f"{', '.join(str(self.output / file) for file in files)}"
         )
         if self.empty and not self.boxes:
-            say(
-                f"no person found in {len(self.empty)} of {len(self.positions)} pictures, "
-                f"{self.empty[0]} first"
-            )
+            of = f"{len(self.empty)} of {len(self.positions)} pictures"
+            say(f"no person found in {of}, {self.empty[0]} first")
         if self.problems:
-            say(f"{_count(self.problems, 'problem')}, listed above; the rest is done")
+            say(f"{counted(self.problems, 'problem')}, listed above; the rest is done")
         if self.failures:
             say(
                 "the same command tries the pictures again that could not be read; "
@@ -540,25 +447,7 @@ class _Run:
             )
 
 
-@dataclass(frozen=True)
-class _Source:
-    """What a run knows a picture by."""
-
-    picture: Picture
-    key: str
-
-    @property
-    def path(self) -> Path:
-        """Of the file."""
-        return self.picture.path
-
-    @property
-    def drawn(self) -> str:
-        """Name of the drawing."""
-        return self.picture.drawn
-
-
-def _count(number: int, what: str, of: int | None = None) -> str:
-    """``3 poses``, ``1 pose``, ``2 of 3 pictures``."""
-    total = number if of is None else of
-    return f"{number}{'' if of is None else f' of {of}'} {what}{'' if total == 1 else 's'}"
+def _key(picture: Picture, settings: Any) -> str:
+    """Of all that decides the result of a picture as it is now."""
+    content = json.dumps([settings, stamp(os.path.abspath(picture.path)), picture.drawn])
+    return hashlib.sha256(content.encode()).hexdigest()

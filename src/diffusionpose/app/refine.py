@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import time
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,18 +14,9 @@ import numpy as np
 import tyro
 from tqdm import tqdm
 
-from diffusionpose.app.options import (
-    BatchSize,
-    Decode,
-    Device,
-    Flip,
-    Output,
-    Weights,
-    make_folder,
-    say,
-    write_json,
-)
+from diffusionpose.app.options import Folder, NetworkOptions, Output, counted, make_folder, say
 from diffusionpose.errors import InputError
+from diffusionpose.json_files import write_json
 
 if TYPE_CHECKING:
     from diffusionpose.poses import Pose
@@ -54,23 +47,18 @@ class RefineCommand:
 
     results: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="RESULTS.json")]]
     """Poses to refine."""
-    images: Annotated[Path, tyro.conf.arg(metavar="DIR")]
+    images: Folder
     """Folder of the pictures."""
     output: Output
     annotations: Annotated[
         Path | None, tyro.conf.arg(metavar="FILE", help=ANNOTATIONS, help_behavior_hint="")
     ] = None
-    weights: Weights = None
-    steps: Annotated[int | None, tyro.conf.arg(metavar="N", help_behavior_hint="(default: 1)")] = None
-    """Diffusion steps, 1 or more."""
-    decode: Decode = "dark"
-    flip: Flip = True
-    device: Device = "auto"
-    batch_size: BatchSize = None
+    options: Annotated[NetworkOptions, tyro.conf.arg(name="")] = field(default_factory=NetworkOptions)
 
     def run(self) -> int:
         """Refine and write; 0 if every entry could be used."""
-        if self.steps == 0:
+        options = self.options
+        if options.steps == 0:
             raise InputError("--steps 0: would leave the poses as they are; take 1 or more")
         make_folder(self.output)
         output = self.output / "keypoints.json"
@@ -86,10 +74,7 @@ class RefineCommand:
         file = PeopleFile(self.results, names)
         if not file.people:
             raise InputError(f"{self.results}: an empty list; there is no pose to refine")
-        options: dict[str, Any] = {"steps": self.steps, "decode": self.decode, "flip": self.flip}
-        estimator = PoseEstimator.from_pretrained(
-            self.weights, self.device, batch_size=self.batch_size, **options
-        )
+        estimator = PoseEstimator.from_pretrained(**vars(options))
         estimator.network.check(start=True)
         sizes = {name: (width, height) for name, width, height in (listed or {}).values()}
         return _Job(estimator, file, self.images, sizes).run(output)
@@ -122,10 +107,9 @@ class _Job:
                     bar.update(len(poses))
         finally:  # also after Ctrl-C: what is refined is in the JSON
             write_json(output, [self.rows[index] for index in sorted(self.rows)])
-        count, seconds = len(self.rows), time.perf_counter() - began
-        print(f"{count} pose{'s' * (count != 1)} refined, {seconds:.1f} s: {output}")
+        print(f"{counted(len(self.rows), 'pose')} refined, {time.perf_counter() - began:.1f} s: {output}")
         if self.problems:
-            say(f"{self.problems} problem{'s' * (self.problems > 1)}, listed above; the rest is done")
+            say(f"{counted(self.problems, 'problem')}, listed above; the rest is done")
         return 1 if self.problems else 0
 
     def _pictures(self, file: PeopleFile) -> dict[str, Path]:
@@ -133,17 +117,16 @@ class _Job:
         from diffusionpose.runtime.images import PICTURE_SUFFIXES
 
         inside = [path for path in sorted(self.folder.iterdir()) if path.suffix.lower() in PICTURE_SUFFIXES]
-        named = [self.folder / name for name in file.pictures if is_file(self.folder / name)]
+        named = [self.folder / name for name in file.pictures if os.path.isfile(self.folder / name)]
         owners, _ = file.match(dict.fromkeys([*named, *inside]))
         missing = []
-        for name in dict.fromkeys(person.picture for person in self.people):
-            found = owners.get(name, [])
-            if len(found) != 1:
-                count = sum(person.picture == name for person in self.people)
-                what = f"fits {len(found)} pictures of" if found else "no such picture in"
+        for name, count in Counter(person.picture for person in self.people).items():
+            found = len(owners.get(name, []))
+            if found != 1:
+                what = f"fits {found} pictures of" if found else "no such picture in"
                 missing.append(
                     f"{name}: {what} {self.folder}; give --annotations, or a file_name in each entry "
-                    f"({count} pose{'s' * (count > 1)})"
+                    f"({counted(count, 'pose')})"
                 )
         if not owners:
             raise InputError(f"none of the pictures is to be found; the first: {missing[0]}")
@@ -185,11 +168,3 @@ class _Job:
     def _report(self, problem: str) -> None:
         self.problems += 1
         say(problem)
-
-
-def is_file(path: Path) -> bool:
-    """Whether there is a file of that name, which may be any text."""
-    try:
-        return path.is_file()
-    except (OSError, ValueError):  # too long, or with a zero in it
-        return False

@@ -7,32 +7,15 @@ import signal
 import time
 from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 from tqdm import tqdm
 
-from diffusionpose.app.options import (
-    BatchSize,
-    BoxScore,
-    Decode,
-    Detector,
-    Device,
-    Flip,
-    Joints,
-    Steps,
-    Weights,
-    ends_digest,
-    file_digest,
-    make_folder,
-    say,
-    weights_stamp,
-    write_by,
-)
-from diffusionpose.app.predict import BY_DETECTOR
-from diffusionpose.errors import InputError
+from diffusionpose.app.options import Boxes, PoseOptions, counted, make_folder, say, stamp
+from diffusionpose.errors import InputError, write_file
 from diffusionpose.journal import Journal
 
 if TYPE_CHECKING:
@@ -62,11 +45,9 @@ class VideoCommand:
     """Video files, a camera or a stream."""
     output: Annotated[Path, tyro.conf.arg(metavar="OUT.mp4")]
     """The video to write; or a folder, for the results of several, each with its own name."""
-    detector: Detector = "auto"
-    box_score: BoxScore = 0.3
     detect_every: Annotated[int | None, tyro.conf.arg(metavar="N", help_behavior_hint="(default: 1)")] = None
     """The detector looks at every N-th frame; in between, persons are followed by their poses."""
-    boxes: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint=BY_DETECTOR)] = None
+    boxes: Boxes = None
     """Person boxes of some frames, {"0": [[x0, y0, x1, y1], ...], "30": ...}; followed in between."""
     smooth: bool = True
     """Smooth the joints over time: less jitter, hardly any delay."""
@@ -76,35 +57,26 @@ class VideoCommand:
     """Write OUT.csv, too: a row for each frame, person and joint."""
     max_frames: Annotated[int | None, tyro.conf.arg(metavar="N", help_behavior_hint="(default: all)")] = None
     """Stop after so many frames."""
-    weights: Weights = None
-    skeleton: Joints = None
-    """Joints of the poses, where the model has more: coco or crowdpose."""
-    steps: Steps = None
-    decode: Decode = "dark"
-    flip: Flip = True
-    device: Device = "auto"
-    batch_size: BatchSize = None
+    options: Annotated[PoseOptions, tyro.conf.arg(name="")] = field(default_factory=PoseOptions)
 
     def run(self) -> int:
         """Find, follow, draw, write; 0 if all of every video could be used."""
         outputs = self._outputs()
         self._check(outputs)
-        from diffusionpose.app.options import EstimatorOptions
         from diffusionpose.runtime.boxes import PeopleFile, told
         from diffusionpose.runtime.video.reading import check_extra, open_video
 
         check_extra()
         boxes = None if self.boxes is None else PeopleFile(self.boxes)
-        if boxes is not None:
-            for message in [*told(boxes.notes), *boxes.problems]:
-                say(message)
+        for message in [*told(boxes.notes), *boxes.problems] if boxes else ():
+            say(message)
         estimator: PoseEstimator | None = None
-        failed = bool(boxes is not None and boxes.problems)
+        failed = bool(boxes and boxes.problems)
         for name, output in zip(self.sources, outputs, strict=True):
             try:
                 with open_video(name, self.max_frames) as source:
-                    estimator = estimator or EstimatorOptions.of(self).make(say)
-                    failed |= _Job(self, name, output, source, estimator, boxes).run()
+                    estimator = estimator or self.options.make(detect=not self.boxes)
+                    failed |= _Job(self, output, source, estimator, boxes).run()
             except InputError as error:
                 if len(self.sources) == 1:
                     raise
@@ -131,35 +103,18 @@ class VideoCommand:
 
     def _check(self, outputs: list[Path]) -> None:
         """InputError where results could not be written, or an option makes no sense."""
-        if self.boxes and self.detector != "auto":
+        if self.boxes and self.options.detector != "auto":
             raise InputError("--boxes and --detector exclude each other; leave one out")
         if self.boxes and len(self.sources) > 1:
             raise InputError("--boxes: are of one video; give videos with boxes one by one")
-        if self.detect_every is not None and self.detect_every < 1:
-            raise InputError(f"--detect-every {self.detect_every}: must be 1 (each frame) or more")
-        if self.max_frames is not None and self.max_frames < 1:
-            raise InputError(f"--max-frames {self.max_frames}: must be 1 or more")
-        written = {output.resolve(): output for output in outputs}
-        for name in self.sources:
-            if (output := written.get(Path(name).resolve())) is not None:
-                raise InputError(f"--output {output}: is the video itself; name another")
+        for name, number in (("detect-every", self.detect_every), ("max-frames", self.max_frames)):
+            if number is not None and number < 1:
+                raise InputError(f"--{name} {number}: must be 1 or more")
+        for source in self.sources:
+            for output in outputs:
+                if output.resolve() == Path(source).resolve():
+                    raise InputError(f"--output {output}: is the video itself; name another")
         make_folder(outputs[0].parent)
-
-    def identity(self, name: str, estimator: PoseEstimator) -> dict[str, Any]:
-        """All that decides what is found in a frame, for the journal."""
-        from diffusionpose import __version__
-
-        options = ("detect_every", "smooth", "from_last", "max_frames", "skeleton", "steps", "decode", "flip")
-        return {
-            "version": __version__,
-            "video": ends_digest(Path(name)),
-            "weights": weights_stamp(self.weights),
-            "boxes": file_digest(self.boxes)
-            if self.boxes
-            else [estimator.detector.identity(), self.box_score],
-            "batch_size": estimator.batch_size,
-            **{name: getattr(self, name) for name in options},
-        }
 
 
 @dataclass(frozen=True)
@@ -167,7 +122,6 @@ class _Job:
     """One run over one video."""
 
     command: VideoCommand
-    name: str
     output: Path
     source: OpenedVideo
     estimator: PoseEstimator
@@ -175,6 +129,9 @@ class _Job:
 
     def run(self) -> bool:
         """Find, follow, draw, write; whether something was wrong."""
+        from diffusionpose.poses import write_csv
+        from diffusionpose.runtime.video.writing import line_rows
+
         start, count, last = time.perf_counter(), 0, -1
         ids: set[int] = set()
         with (
@@ -187,10 +144,12 @@ class _Job:
                 count, last = count + 1, frame.index
         files = [self.output, self.output.with_suffix(".jsonl")]
         if self.command.csv:
-            files.append(self._write_csv())
+            files.append(self.output.with_suffix(".csv"))
+            rows = line_rows(files[1], Path(self.source.name).name)
+            write_file(files[2], lambda part: write_csv(part, rows))
         seconds = time.perf_counter() - start
         print(
-            f"{count} frame{'s' * (count != 1)}, {len(ids)} person{'s' * (len(ids) != 1)}, {seconds:.1f} s "
+            f"{counted(count, 'frame')}, {counted(len(ids), 'person')}, {seconds:.1f} s "
             f"({count / seconds:.1f} frames/s): {', '.join(map(str, files))}"
         )
         problems = list(self.source.problems)
@@ -225,17 +184,15 @@ class _Job:
 
     def _journal(self) -> Journal:
         """What an interrupted run of this command left, or a new one."""
-        path = self.output.with_name(f".{self.output.name}.journal")
-        return Journal(path, self.command.identity(self.name, self.estimator))
-
-    def _write_csv(self) -> Path:
-        from diffusionpose.poses import write_csv
-        from diffusionpose.runtime.video.writing import line_rows
-
-        path = self.output.with_suffix(".csv")
-        rows = line_rows(self.output.with_suffix(".jsonl"), Path(self.name).name)
-        write_by(path, lambda part: write_csv(part, rows))
-        return path
+        command, path = self.command, self.output.with_name(f".{self.output.name}.journal")
+        names = ("detect_every", "smooth", "from_last", "max_frames")
+        job = {
+            **command.options.identity(command.boxes, self.estimator),
+            **{name: getattr(command, name) for name in names},
+            "video": stamp(self.source.name),
+            "batch_size": self.estimator.batch_size,
+        }
+        return Journal(path, job)
 
 
 @contextmanager

@@ -527,7 +527,7 @@ class Answer:
         source: of its task.
         poses: one for each usable box.
         problems: a message for each box that could not be used.
-        failure: why the picture could not be read or drawn; None where it could.
+        failure: why the picture could not be read; None where it could.
     """
 
     source: Any
@@ -569,8 +569,7 @@ def pose_pictures(
         estimator: finds the poses.
         tasks: asked for one by one.
         finish: called with every picture that could be read and its poses, before its answer comes; the place
-            to draw it, for one. ``source`` of the request is that of the task. PictureError of it is the
-            answer's failure; anything else it raises ends the work.
+            to draw it, for one. ``source`` of the request is that of the task.
 
     Yields:
         an answer for each task, in their order.
@@ -598,10 +597,7 @@ def pose_pictures(
         request, poses = estimated
         task, problems, failure = request.source
         if finish is not None and failure is None:
-            try:
-                finish(replace(request, source=task.source), poses)
-            except PictureError as error:
-                poses, failure = [], str(error)
+            finish(replace(request, source=task.source), poses)
         return Answer(task.source, poses, problems, failure)
 
     with (
@@ -609,10 +605,6 @@ def pose_pictures(
         closing(in_order(answer, estimator.stream(requests))) as answers,
     ):
         yield from answers
-
-
-class PictureError(InputError):
-    """One picture cannot be used; the others can."""
 
 
 def in_order(work: Callable[[In], Out], items: Iterable[In], ahead: int = AHEAD) -> Generator[Out]:

@@ -69,7 +69,7 @@ def as_image(image: Any, name: str = "picture") -> np.ndarray:
     return np.ascontiguousarray(image)
 
 
-def read_image(path: str | Path) -> np.ndarray:
+def read_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """A picture as (H, W, 3) uint8 RGB, turned as its EXIF orientation says.
 
     Grey, palette and CMYK pictures are converted, alpha is dropped. Values of 16 bits keep the upper eight of
@@ -77,12 +77,13 @@ def read_image(path: str | Path) -> np.ndarray:
 
     Args:
         path: the file.
+        max_pixels: a picture that has more by its header is not decoded.
 
     Raises:
-        InputError: the file is missing, empty, cut short, no picture, has more than ``MAX_PIXELS`` pixels or
-            a side of more than ``MAX_SIDE``; the message names it.
+        InputError: the file is missing, empty, cut short, no picture, has more pixels than that or a side of
+            more than ``MAX_SIDE``; the message names it.
     """
-    return to_rgb(_decode(Path(path), path), path)
+    return to_rgb(_decode(Path(path), path, max_pixels), path)
 
 
 def to_rgb(image: Image.Image, name: str | Path = "picture") -> np.ndarray:
@@ -131,7 +132,7 @@ def exif_orientation(path: str | Path) -> tuple[int, tuple[int, int]]:
             return 1, (0, 0)
 
 
-def _decode(source: Path | BinaryIO, name: str | Path) -> Image.Image:
+def _decode(source: Path | BinaryIO, name: str | Path, max_pixels: int = MAX_PIXELS) -> Image.Image:
     try:
         if isinstance(source, Path):
             _require_file(source)
@@ -140,7 +141,7 @@ def _decode(source: Path | BinaryIO, name: str | Path) -> Image.Image:
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             image = Image.open(source, formats=FORMATS)
         with image:
-            if image.width * image.height > MAX_PIXELS:
+            if image.width * image.height > max_pixels:
                 raise Image.DecompressionBombError
             if max(image.size) > MAX_SIDE:
                 raise InputError(f"{name}: a side of more than {MAX_SIDE} pixels; scale the picture down")
@@ -156,7 +157,7 @@ def _decode(source: Path | BinaryIO, name: str | Path) -> Image.Image:
         raise InputError(f"{name}: not a picture that can be read ({known})") from error
     except Image.DecompressionBombError as error:
         raise InputError(
-            f"{name}: more than {MAX_PIXELS // 1_000_000} million pixels; scale the picture down"
+            f"{name}: more than {max_pixels / 1_000_000:g} million pixels; scale the picture down"
         ) from error
     except Exception as error:  # decoders of damaged bytes raise anything, struct.error to MemoryError
         reason = str(error) or type(error).__name__

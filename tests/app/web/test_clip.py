@@ -1,6 +1,7 @@
 """The tab for clips, without a server."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,14 +9,14 @@ from PIL import Image
 
 from diffusionpose import PoseEstimator
 from diffusionpose.app.web import clip as clips
-from diffusionpose.app.web.clip import MOST_IN_FRAME, BestPersons, Followed, Progress, follow
+from diffusionpose.app.web.clip import MOST_IN_FRAME, BestPersons, follow, progress_bar
 from diffusionpose.app.web.front_door import Limits
-from diffusionpose.app.web.picture import Handlers, Options
+from diffusionpose.app.web.picture import Handlers
 from diffusionpose.errors import InputError
 from diffusionpose.runtime.people import FunctionDetector
 
 av = pytest.importorskip("av")
-OPTIONS = Options(steps=1, flip=False)
+OPTIONS = {"steps": 1, "flip": False, "smooth": True}
 
 
 @pytest.fixture
@@ -25,11 +26,14 @@ def results(tmp_path):
 
 
 @pytest.fixture
-def run(estimator, results):
-    """``run(path, options, limits)``: all that :func:`follow` gives."""
+def run(estimator, results, monkeypatch):
+    """``run(path, limits, options)``: the bars of :func:`follow`, one a frame, and what it ends with."""
+    monkeypatch.setattr(clips, "SHOWN_EVERY", 0)
 
-    def call(path, options=OPTIONS, limits=None, smooth=True):
-        return list(follow(estimator, path, options, smooth, limits or Limits(), results))
+    def call(path, limits=None, **options):
+        handlers = Handlers(estimator, limits or Limits(), "dark", results)
+        *bars, last = follow(handlers, path, **{**OPTIONS, **options})
+        return *(parts["clip_bar"] for parts in bars), last
 
     return call
 
@@ -40,8 +44,8 @@ def decoded(path):
         return [(frame.to_ndarray(format="rgb24"), frame.time) for frame in container.decode(video=0)]
 
 
-def lines_of(followed):
-    return [json.loads(line) for line in followed.lines.read_text().splitlines()]
+def lines_of(last):
+    return [json.loads(line) for line in Path(last["clip_lines"]).read_text().splitlines()]
 
 
 def test_a_clip_comes_back_with_its_poses(clip, run, results, monkeypatch):
@@ -49,44 +53,44 @@ def test_a_clip_comes_back_with_its_poses(clip, run, results, monkeypatch):
         "diffusionpose.runtime.drawing.draw_poses", lambda image, poses, **_: np.full_like(image, 200)
     )
     path = clip(7)
-    *progress, followed = run(path)
-    assert progress == [Progress(done, 7) for done in range(1, 8)]
-    assert (followed.frames, followed.persons) == (7, 1)
-    assert (followed.video.name, followed.lines.name) == ("clip.mp4", "clip.jsonl")
-    assert followed.video.parent.parent == results
-    assert [line["frame"] for line in lines_of(followed)] == list(range(7))
-    assert {person["id"] for line in lines_of(followed) for person in line["persons"]} == {1}
-    before, after = decoded(path), decoded(followed.video)
+    *bars, last = run(path)
+    assert bars == [progress_bar(done, 7) for done in range(1, 8)]
+    assert "7 frames, 1 person." in last["clip_notice"]
+    video = Path(last["clip_video"])
+    assert (video.name, Path(last["clip_lines"]).name) == ("clip.mp4", "clip.jsonl")
+    assert video.parent.parent == results
+    assert [line["frame"] for line in lines_of(last)] == list(range(7))
+    assert {person["id"] for line in lines_of(last) for person in line["persons"]} == {1}
+    before, after = decoded(path), decoded(video)
     assert [time for _, time in after] == [time for _, time in before]
     assert max(np.abs(image.astype(int) - 200).max() for image, _ in after) < 6, "what was drawn"
-    assert followed.remarks == ["No detector looks for persons, so each whole frame counts as one."]
+    assert last["clip_notice"].count("<p") == 2
+    assert "No detector looks for persons, so each whole frame counts as one." in last["clip_notice"]
 
 
 def test_options_reach_the_network(clip, run):
     found = {}
-    for name, options, smooth in [
-        ("plain", OPTIONS, False),
-        ("smooth", OPTIONS, True),
-        ("steps", Options(3, False), False),
-        ("flip", Options(1, True), False),
-    ]:
-        found[name] = run(clip(3), options, smooth=smooth)[-1].lines.read_text().splitlines()
+    for name, options in {
+        "plain": {},
+        "smooth": {"smooth": True},
+        "steps": {"steps": 3},
+        "flip": {"flip": True},
+    }.items():
+        found[name] = lines_of(run(clip(3), **{"smooth": False, **options})[-1])
     assert found["smooth"][0] == found["plain"][0]
     assert found["smooth"][1] != found["plain"][1]
     assert found["steps"] != found["plain"] != found["flip"]
     with pytest.raises(InputError, match="steps: 6 is more than 5"):
-        run(clip(3), Options(6, False))
+        run(clip(3), steps=6)
 
 
-@pytest.mark.parametrize(("name", "limit"), [("MOST_FRAMES", 5), ("MOST_SECONDS", 0.2)])
-@pytest.mark.parametrize(("count", "more"), [(5, False), (6, True), (30, True)])
-def test_only_the_beginning_is_used(clip, run, monkeypatch, name, limit, count, more):
-    """0.2 s at 25 frames/s are five frames, too."""
-    monkeypatch.setattr(clips, name, limit)
-    *progress, followed = run(clip(count))
-    assert followed.frames == len(decoded(followed.video)) == len(lines_of(followed)) == 5
-    assert progress[0] == Progress(1, 5)
-    assert any("goes on after these" in remark for remark in followed.remarks) == more
+@pytest.mark.parametrize(("count", "more"), [(4, False), (6, True), (30, True)])
+def test_only_the_beginning_is_used(clip, run, monkeypatch, count, more):
+    monkeypatch.setattr(clips, "MOST_FRAMES", 5)
+    *bars, last = run(clip(count))
+    assert len(bars) == len(decoded(last["clip_video"])) == len(lines_of(last)) == min(count, 5)
+    assert bars[0] == progress_bar(1, min(count, 5))
+    assert ("At most 5 frames of a clip are used." in last["clip_notice"]) == more
 
 
 def test_a_crowd_is_thinned_to_the_best(clip, results, estimator):
@@ -102,9 +106,9 @@ def test_a_crowd_is_thinned_to_the_best(clip, results, estimator):
     assert (scores[order] == sure).all()
 
     crowded = PoseEstimator(estimator.network, detector=best.detector)
-    *_, followed = follow(crowded, clip(2), OPTIONS, True, Limits(), results)
-    assert max(len(line["persons"]) for line in lines_of(followed)) == MOST_IN_FRAME
-    assert followed.remarks == [f"Of the persons in a frame the best {MOST_IN_FRAME} are used."]
+    *_, last = follow(Handlers(crowded, Limits(), "dark", results), clip(2), **OPTIONS)
+    assert max(len(line["persons"]) for line in lines_of(last)) == MOST_IN_FRAME
+    assert f"Of the persons in a frame the best {MOST_IN_FRAME} are used." in last["clip_notice"]
     few = BestPersons(FunctionDetector(lambda image: (boxes[:12], scores[:12])))
     assert len(few(np.zeros((64, 96, 3), np.uint8))[0]) == 12
     assert not few.left_out
@@ -171,10 +175,9 @@ def test_frames_without_a_picture_are_no_clip(clip, run, results):
 def test_a_clip_that_is_cut_short_gives_what_it_has(clip, run, tmp_path):
     path = clip(50, "cut.avi")
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    *_, followed = run(path)
-    assert 15 < followed.frames < 35
-    (remark,) = [remark for remark in followed.remarks if "cut short" in remark]
-    assert remark.startswith("cut.avi: is cut short")
+    *bars, last = run(path)
+    assert 15 < len(bars) < 35
+    assert ">cut.avi: is cut short" in last["clip_notice"]
 
 
 @pytest.mark.parametrize("most", [0, 2000])
@@ -184,7 +187,7 @@ def test_a_full_disk_ends_the_clip_and_not_the_server(clip, handlers, results, m
     path, before = clip(8, size=(192, 128)), resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (most, before[1]))
     try:
-        *_, last = clips.run_clip(handlers, str(path), OPTIONS, True)
+        *_, last = clips.run_clip(handlers, str(path), **OPTIONS)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert 'role="alert"' in last["clip_notice"]
@@ -192,17 +195,16 @@ def test_a_full_disk_ends_the_clip_and_not_the_server(clip, handlers, results, m
     assert "cannot be written (File too large)</p>" in last["clip_notice"]
     assert str(results) not in last["clip_notice"]
     assert not list(results.glob("*"))
-    *_, last = clips.run_clip(handlers, str(path), OPTIONS, True)
+    *_, last = clips.run_clip(handlers, str(path), **OPTIONS)
     assert "8 frames" in last["clip_notice"], "once there is room again"
 
 
-def test_who_leaves_early_leaves_nothing_behind(clip, estimator, results):
-    job = follow(estimator, clip(20), OPTIONS, True, Limits(), results)
-    assert next(job) == Progress(1, 20)
+def test_who_leaves_early_leaves_nothing_behind(clip, handlers, results):
+    job = follow(handlers, clip(20), **OPTIONS)
+    assert next(job) == {"clip_bar": progress_bar(1, 20)}
     assert list(results.glob("*"))
     job.close()
     assert not list(results.glob("*"))
-    assert not isinstance(next(job, None), Followed)
 
 
 # --- what the tab shows next ---
@@ -216,11 +218,9 @@ def handlers(estimator, tmp_path):
 
 def test_a_bar_grows_until_the_video_is_there(clip, handlers, monkeypatch):
     monkeypatch.setattr(clips, "SHOWN_EVERY", 0)
-    first, *between, last = clips.run_clip(handlers, str(clip(4)), OPTIONS, True)
+    first, *between, last = clips.run_clip(handlers, str(clip(4)), **OPTIONS)
     assert "<progress>" in first["clip_bar"]
-    assert [part["clip_bar"] for part in between] == [
-        clips.progress_bar(Progress(done, 4)) for done in range(1, 5)
-    ]
+    assert [part["clip_bar"] for part in between] == [progress_bar(done, 4) for done in range(1, 5)]
     assert 'value="3" max="4"' in between[2]["clip_bar"]
     assert "4 frames, 1 person." in last["clip_notice"]
     assert "No detector looks for persons" in last["clip_notice"]
@@ -233,7 +233,7 @@ def test_nothing_of_the_clip_before_stays(clip, handlers):
     def seen(parts):
         return parts["clip_waiting"]["visible"], parts["clip_results"]["visible"]
 
-    first, *_, last = clips.run_clip(handlers, str(clip(2)), OPTIONS, True)
+    first, *_, last = clips.run_clip(handlers, str(clip(2)), **OPTIONS)
     assert (seen(first), seen(last)) == ((True, False), (False, True))
     for path, words in ((str(clip(2)), "Now follow the people"), (None, "Drop a video")):
         parts = clips.load_clip(path)
@@ -244,16 +244,16 @@ def test_nothing_of_the_clip_before_stays(clip, handlers):
 def test_few_answers_are_sent(clip, handlers, monkeypatch):
     monkeypatch.setattr(clips, "SHOWN_EVERY", 1e9)
     monkeypatch.setattr(clips.time, "monotonic", lambda: 1e9)
-    assert len(list(clips.run_clip(handlers, str(clip(9)), OPTIONS, True))) == 3
+    assert len(list(clips.run_clip(handlers, str(clip(9)), **OPTIONS))) == 3
 
 
 def test_what_is_wrong_is_said(handlers, tmp_path):
     (tmp_path / "<b>.mp4").write_text("no video")
-    *_, last = clips.run_clip(handlers, str(tmp_path / "<b>.mp4"), OPTIONS, True)
+    *_, last = clips.run_clip(handlers, str(tmp_path / "<b>.mp4"), **OPTIONS)
     assert 'role="alert"' in last["clip_notice"]
     assert "&lt;b&gt;.mp4: is no video that can be read" in last["clip_notice"]
     assert last["clip_bar"] == ""
-    (only,) = clips.run_clip(handlers, None, OPTIONS, True)
+    (only,) = clips.run_clip(handlers, None, **OPTIONS)
     assert "There is no video yet" in only["clip_notice"]
-    (only,) = clips.run_clip(handlers, str(tmp_path / "gone.mp4"), OPTIONS, True)
+    (only,) = clips.run_clip(handlers, str(tmp_path / "gone.mp4"), **OPTIONS)
     assert "load it again" in only["clip_notice"]

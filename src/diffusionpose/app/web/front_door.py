@@ -1,7 +1,7 @@
 """The front door: what every request passes before the page sees it, and how long a connection may idle.
 
-The page itself is gradio's. It trusts what it is sent more than a page for strangers can, so this ASGI
-middleware knows the few routes that the page uses and refuses, with a line that says why:
+gradio trusts what it is sent more than a page for strangers can. So this ASGI middleware knows the few routes
+that the page uses and refuses, with a line that says why:
 
 * other hosts' names and origins (DNS rebinding, uploads from foreign pages);
 * other routes, and files that were not sent here: gradio would fetch addresses and open paths;
@@ -17,6 +17,7 @@ import re
 import shutil
 import time
 from collections.abc import Awaitable, Callable, Collection, MutableMapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,9 +30,10 @@ FREE_BYTES = 200 * MILLION  # of the disk are left to others
 BLOCK_BYTES = 64_000  # a kept file counts as this much at least, so that their number is bounded as well
 COUNTED_EVERY = 1.0  # seconds between two looks at what is kept
 
-MOST_REQUESTS = (
-    200  # answered at the same time; an open page holds one, and a second while it waits for poses
-)
+KEPT_SECONDS = 3600  # files and pictures of visitors live so long
+SWEPT_SECONDS = 600  # and are looked through so often
+
+MOST_REQUESTS = 200  # answered at the same time; an open page holds one, and one more while it waits
 MOST_CONNECTIONS = 400
 IDLE_SECONDS = 20.0  # for which a connection may stay open without a whole request, or stall in its body
 
@@ -52,13 +54,7 @@ Application = Callable[[Message, Receive, Send], Awaitable[None]]
 
 @dataclass(frozen=True)
 class Limits:
-    """How large the things that visitors send may be.
-
-    Attributes:
-        megabytes: of a file, 10^6 bytes.
-        megapixels: of a picture, 10^6 pixels; decoded at 3 bytes a pixel, a few times over.
-        total_megabytes: of all files that are kept at a time.
-    """
+    """How large a file, a picture and all files that are kept at a time may be, in millions."""
 
     megabytes: int = 64
     megapixels: float = 50
@@ -71,12 +67,7 @@ class Limits:
 
 
 class Refused(Exception):
-    """A request that is not passed on.
-
-    Args:
-        status: of HTTP.
-        reason: for the visitor, a sentence.
-    """
+    """A request that is not passed on: the status of HTTP, and a sentence for the visitor."""
 
     def __init__(self, status: int, reason: str) -> None:
         super().__init__(reason)
@@ -94,7 +85,6 @@ class FrontDoor:
         limits: on what is sent.
         folder: in which all files of visitors lie.
         names: host names that the page may be opened by; None for any, where the page is open to a network.
-            Requests from pages of other origins are refused in either case.
         trusted: further host names whose pages may send requests, as those of a proxy.
     """
 
@@ -106,9 +96,7 @@ class FrontDoor:
         names: Collection[str] | None = None,
         trusted: Collection[str] = (),
     ) -> None:
-        self.app = app
-        self.limits = limits
-        self.folder = folder
+        self.app, self.limits, self.folder = app, limits, folder
         self.names = None if names is None else {*names, *trusted}
         self.trusted = set(trusted)
         self.requests = 0
@@ -122,35 +110,31 @@ class FrontDoor:
         if scope["type"] != "http":
             return  # the page uses no web sockets
         try:
-            self._check_sender(scope)
-            if self.requests >= MOST_REQUESTS:
-                raise Refused(503, BUSY)
+            self._check_request(scope)
         except Refused as refused:
             await _answer(send, refused)
             return
         self.requests += 1
         try:
-            if scope["path"] == UPLOAD:
-                await self._upload(scope, receive, send)
-            else:
-                await self._pass_on(scope, receive, send)
+            answer = self._upload if scope["path"] == UPLOAD else self._pass_on
+            await answer(scope, receive, send)
         finally:
             self.requests -= 1
 
-    def _check_sender(self, scope: Message) -> None:
-        """Refuse foreign hosts, foreign origins and what the page does not use."""
+    def _check_request(self, scope: Message) -> None:
+        """Refuse foreign hosts, foreign origins, what the page does not use, and one request too many."""
         headers = dict(scope["headers"])
         host, origin = (headers.get(name, b"").decode("latin-1").lower() for name in (b"host", b"origin"))
         if self.names is not None and _name_of(host) not in self.names:
-            shown = ascii(_name_of(host)[:100])
-            raise Refused(
-                403, f"This page is not opened by the name {shown}; start it with --allow-host to do so."
-            )
+            name = ascii(_name_of(host)[:100])
+            raise Refused(403, f"This page is not opened by the name {name}; see --allow-host.")
         place = origin.partition("://")[2]
         if origin and place != host and _name_of(place) not in self.trusted:
             raise Refused(403, "Requests from pages of other origins are refused; see --allow-host.")
         if not ROUTES.fullmatch(scope["path"]):
             raise Refused(404, "There is nothing here.")
+        if self.requests >= MOST_REQUESTS:
+            raise Refused(503, BUSY)
 
     async def _pass_on(self, scope: Message, receive: Receive, send: Send) -> None:
         """A request whose body, if it has one, is short: all of it is read before it is passed on."""
@@ -167,14 +151,10 @@ class FrontDoor:
         if body and not self._paths_are_ours(body):
             await _answer(send, Refused(400, "Only files that were sent here are used: send the file."))
             return
-        first = True
+        read: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
         async def replay() -> Message:
-            nonlocal first
-            if first:
-                first = False
-                return {"type": "http.request", "body": body, "more_body": False}
-            return await receive()
+            return read.pop() if read else await receive()
 
         await self.app(scope, replay, send)
 
@@ -182,14 +162,8 @@ class FrontDoor:
         """A file: passed on as it comes, until it is more than it may be."""
         length, read, whole, started, over = _length(scope), 0, False, False, False
 
-        async def refuse(refused: Refused) -> None:
-            nonlocal over
-            over = True
-            if not started:
-                await _answer(send, refused)
-
         async def counted() -> Message:
-            nonlocal read, whole
+            nonlocal read, whole, over
             message = await receive()
             size = len(message.get("body", b""))
             read += size
@@ -198,7 +172,9 @@ class FrontDoor:
             try:
                 self._check_room(read, 0)
             except Refused as refused:
-                await refuse(refused)
+                if not started and not over:
+                    await _answer(send, refused)
+                over = True
             return {"type": "http.disconnect"} if over else message
 
         async def noted(message: Message) -> None:
@@ -246,23 +222,15 @@ class FrontDoor:
 
     def _paths_are_ours(self, body: bytes) -> bool:
         """Whether all files that JSON names lie in the folder; gradio might fetch and open others."""
+        paths: list[Any] = []  # of the objects at every depth
         try:
-            waiting = [json.loads(body)]
+            json.loads(body, object_hook=lambda entry: paths.append(entry.get("path")))
         except RecursionError:
             return False
         except ValueError:  # no JSON: the page says so
             return True
         root = os.path.realpath(self.folder) + os.sep
-        while waiting:
-            part = waiting.pop()
-            if isinstance(part, dict):
-                path = part.get("path")
-                if isinstance(path, str) and not os.path.realpath(path).startswith(root):
-                    return False
-                waiting.extend(part.values())
-            elif isinstance(part, list):
-                waiting.extend(part)
-        return True
+        return all(os.path.realpath(path).startswith(root) for path in paths if isinstance(path, str))
 
     def kept(self) -> int:
         """Bytes of all files in the folder, counted at most once a second."""
@@ -297,17 +265,15 @@ def _length(scope: Message) -> int:
 
 def _name_of(place: str) -> str:
     """The host name of a ``name:port``; empty for none."""
-    try:
+    with suppress(ValueError):
         return urlsplit(f"//{place}").hostname or ""
-    except ValueError:
-        return ""
+    return ""
 
 
 def _size(path: str) -> int:
-    try:
-        return os.stat(path).st_size
-    except OSError:  # just removed
-        return 0
+    with suppress(OSError):  # just removed
+        return os.path.getsize(path)
+    return 0
 
 
 def connection_class() -> Any:

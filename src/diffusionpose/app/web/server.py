@@ -10,21 +10,27 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any
+from unittest.mock import patch
 
 from tyro.conf import arg
 
-from diffusionpose.app.options import BoxScore, Decode, Detector, Device, Weights, say
-from diffusionpose.app.web.front_door import LOOPBACK_NAMES, FrontDoor, Limits, connection_class
+from diffusionpose.app.options import BoxScore, Decode, Detector, Device, PoseOptions, Weights, say
+from diffusionpose.app.web.front_door import (
+    KEPT_SECONDS,
+    LOOPBACK_NAMES,
+    SWEPT_SECONDS,
+    FrontDoor,
+    Limits,
+    connection_class,
+)
 from diffusionpose.errors import InputError, needs_extra
 
 SESSIONS = 64  # visitors whose pictures are kept in memory; the longest idle one goes first
-KEPT_SECONDS = 3600  # files of visitors live so long
-SWEPT_SECONDS = 600  # and are looked through so often
 PREFIX = "diffusionpose-web-"
 
 
@@ -67,15 +73,15 @@ class WebCommand:
             raise InputError(f"--port {self.port}: ports go from 1 to 65535")
         limits = Limits(self.max_megabytes, self.max_megapixels, self.max_total_megabytes)
         with ended_by_sigterm(), visitors_folder() as folder:
-            check_gradio()
-            from diffusionpose.app.options import EstimatorOptions
+            with needs_extra("web", "the web page needs gradio"):
+                import gradio  # noqa: F401  # before any work
             from diffusionpose.app.web.page import build_page
             from diffusionpose.app.web.picture import Handlers
 
-            options = EstimatorOptions(
-                self.weights, self.device, {"decode": self.decode}, self.detector, self.box_score
+            options = PoseOptions(
+                weights=self.weights, device=self.device, detector=self.detector, box_score=self.box_score
             )
-            page = build_page(Handlers(options.make(say), limits, self.decode, folder / "results"))
+            page = build_page(Handlers(options.make(), limits, self.decode, folder / "results"))
             private = is_loopback(self.host)
             if not private:
                 say(f"--host {self.host}: everybody who can reach this machine can use the page")
@@ -88,16 +94,6 @@ class WebCommand:
                 print(f"{address} (Ctrl-C ends it)", flush=True)
                 wait_for_signal()
         return 0
-
-
-def check_gradio() -> None:
-    """See before any work whether the page can be served.
-
-    Raises:
-        InputError: gradio is not installed.
-    """
-    with needs_extra("web", "the web page needs gradio"):
-        import gradio  # noqa: F401
 
 
 def is_loopback(host: str) -> bool:
@@ -124,14 +120,13 @@ def visitors_folder() -> Iterator[Path]:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=PREFIX)))
         stack.enter_context(FileLock(folder / "lock"))
-        stack.enter_context(
-            environment(
-                GRADIO_TEMP_DIR=str(folder / "cache"),
-                GRADIO_ANALYTICS_ENABLED="False",
-                GRADIO_RUN_HISTORY="False",
-                HF_HUB_DISABLE_TELEMETRY="1",
-            )
-        )
+        variables = {
+            "GRADIO_TEMP_DIR": str(folder / "cache"),
+            "GRADIO_ANALYTICS_ENABLED": "False",
+            "GRADIO_RUN_HISTORY": "False",
+            "HF_HUB_DISABLE_TELEMETRY": "1",
+        }
+        stack.enter_context(patch.dict(os.environ, variables))  # as they were again at the end
         stack.enter_context(swept(folder / "cache", folder / "results"))
         yield folder
 
@@ -141,24 +136,10 @@ def remove_left_folders(place: Path) -> None:
     from filelock import FileLock, Timeout
 
     for folder in place.glob(f"{PREFIX}*"):
-        try:
+        with suppress(Timeout, OSError):  # at work, or somebody else's
             if not folder.is_symlink() and time.time() - folder.stat().st_mtime > 1:  # not just made
                 with FileLock(folder / "lock", timeout=0):
                     shutil.rmtree(folder, ignore_errors=True)
-        except (Timeout, OSError):  # at work, or somebody else's
-            continue
-
-
-@contextmanager
-def environment(**variables: str) -> Iterator[None]:
-    """Environment variables for as long as the block runs."""
-    before = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name) if value is None else os.environ.update({name: value})
 
 
 @contextmanager
@@ -182,13 +163,10 @@ def swept(*folders: Path) -> Iterator[None]:
 
 def sweep(folder: Path, seconds: float) -> None:
     """Remove what has stood directly in a folder, files and folders, for more than so many seconds."""
-    limit = time.time() - seconds
     for path in folder.iterdir() if folder.is_dir() else ():
-        try:
-            if path.stat().st_mtime < limit:
+        with suppress(FileNotFoundError):  # somebody else was quicker
+            if path.stat().st_mtime < time.time() - seconds:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
-        except FileNotFoundError:  # somebody else was quicker
-            continue
 
 
 # --- the server ---
@@ -198,14 +176,10 @@ def sweep(folder: Path, seconds: float) -> None:
 def served(
     page: Any, host: str, port: int | None, limits: Limits, front_door: Callable[[Any], FrontDoor]
 ) -> Iterator[str]:
-    """Serve a page from a thread while the block runs, which gets its address.
+    """Serve a page of ``build_page`` from a thread while the block runs, which gets its address.
 
-    Args:
-        page: of ``build_page``.
-        host: address to listen at.
-        port: None for the first free one from 7860 on.
-        limits: on uploads.
-        front_door: puts the door before the page's ASGI application.
+    ``front_door`` puts the door before the page's ASGI application. Without a port it is the first free one
+    from 7860 on.
 
     Raises:
         InputError: the address or the port cannot be had.
@@ -214,7 +188,7 @@ def served(
     import uvicorn
     from fastapi import FastAPI
 
-    from diffusionpose.app.web.page import ASK_FOR_VIDEOS, CSS, FONTS, MONOSPACE
+    from diffusionpose.app.web.page import FONTS, HEAD, MONOSPACE
 
     sock = listen(host, range(7860, 7960) if port is None else [port])
     port = int(sock.getsockname()[1])
@@ -223,8 +197,7 @@ def served(
     app = gr.mount_gradio_app(
         FastAPI(openapi_url=None), page, "/", server_name=host, server_port=port, footer_links=[],
         max_file_size=limits.file_bytes, run_history=False, ssr_mode=False, mcp_server=False, pwa=False,
-        enable_monitoring=False, show_error=False,
-        head=f"<style>{CSS}</style><script>{ASK_FOR_VIDEOS}</script>",
+        enable_monitoring=False, show_error=False, head=HEAD,
         theme=gr.themes.Soft(primary_hue="blue", neutral_hue="slate", font=FONTS, font_mono=MONOSPACE),
     )  # fmt: skip
     config = uvicorn.Config(
