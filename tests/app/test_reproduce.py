@@ -8,11 +8,12 @@ import pytest
 import torch
 
 from diffusionpose.app.cli import _parse
-from diffusionpose.app.reproduce import ReproduceCommand
 from diffusionpose.models.checkpoints import load_model, save_model
 from diffusionpose.models.zoo import create_model
 from diffusionpose.training.recipes import get_recipe
-from diffusionpose.training.studies import BUDGETS, STUDIES, Budget
+from diffusionpose.training.reproduce import shares
+from diffusionpose.training.settings import Machine
+from diffusionpose.training.studies import BUDGETS, STUDIES, Budget, Request
 
 
 @pytest.fixture
@@ -58,7 +59,7 @@ def test_heads_from_a_trained_model(run, words, tmp_path, monkeypatch):
     budget = BUDGETS["tiny"]
     BUDGETS["tiny"] = replace(budget, base=replace(budget.base, learning_rate=1e-12, ema_decay=0.0))
     heads = STUDIES["heads"]
-    three = replace(heads, variants=(*heads.variants[:2], heads.variants[3]))
+    three = replace(heads, rows=(*heads.rows[:2], heads.rows[3]))
     monkeypatch.setitem(STUDIES, "heads", three)
     trained = create_model("tiny", "coco", input_size=budget.base.input_size, unbiased=True)
     save_model(trained, tmp_path / "trained.safetensors")
@@ -82,7 +83,7 @@ def test_heads_from_a_trained_model(run, words, tmp_path, monkeypatch):
 
 def test_no_pretrained_reaches_every_training_and_the_report(words):
     command = _parse(["reproduce", "table5", *map(str, words), "--no-pretrained", "--budget", "small"])
-    budget = command.request().budget
+    budget = command.each
     assert budget.base == replace(BUDGETS["small"].base, pretrained=False)
     assert "random weights" in budget.words
     assert BUDGETS["small"].base.pretrained
@@ -119,7 +120,7 @@ def test_bad_input_is_one_line_that_names_it(run, words, more, named):
 
 
 @pytest.mark.parametrize(
-    ("cores", "given", "shares"),
+    ("cores", "given", "expected"),
     [
         (1, {}, (1, 1)),
         (2, {}, (2, 1)),
@@ -129,9 +130,7 @@ def test_bad_input_is_one_line_that_names_it(run, words, more, named):
         (8, {"threads": 3}, (2, 3)),
     ],
 )
-def test_cores_are_shared_out_among_trainings_and_threads(cores, given, shares, monkeypatch, tmp_path):
+def test_cores_are_shared_out_among_trainings_and_threads(cores, given, expected, monkeypatch, tmp_path):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)), raising=False)
-    paths = {"val_images": tmp_path, "val_annotations": tmp_path, "output": tmp_path}
-    command = ReproduceCommand("table7", (tmp_path,), (tmp_path,), **paths, accelerator="cpu", **given)
-    request = command.request()
-    assert (request.parallel, request.threads) == shares
+    files = ((tmp_path,), (tmp_path,), tmp_path, tmp_path, tmp_path)
+    assert shares(Request("table7", *files, **given), Machine("cpu", given.get("devices", 1))) == expected

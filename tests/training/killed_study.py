@@ -7,27 +7,32 @@ import sys
 import time
 from pathlib import Path
 
-from diffusionpose.training.reproduce import Data, Request, reproduce
-from diffusionpose.training.settings import ImageSet, Machine, TrainingSettings
-from diffusionpose.training.studies import STUDIES, Budget
+from diffusionpose.training.reproduce import reproduce
+from diffusionpose.training.settings import TrainingSettings
+from diffusionpose.training.studies import BUDGETS, Budget, Request
 
-settings, images, annotations, output = sys.argv[1:]
+settings, *paths = sys.argv[1:]
+images, annotations, output = map(Path, paths)
 
 
 def die_after_an_epoch(line: str) -> None:
     if " epoch 1/2 " in line:
-        while not list(Path(output).glob("runs/*/checkpoints/last.ckpt")):  # written after the line
+        while not list(output.glob("runs/*/checkpoints/last.ckpt")):  # written after the line
             time.sleep(0.01)
         os.kill(os.getpid(), signal.SIGKILL)
 
 
 base = TrainingSettings.from_dict(json.loads(settings))
-data = ImageSet(Path(images), Path(annotations))
+BUDGETS["tiny"] = Budget("tiny", "the tiny model", base, "tiny", "tiny_unet")
 request = Request(
-    STUDIES["figure4"],
-    Budget("test", "the tiny model", base, "tiny", "tiny_unet"),
-    Data((data,), data),
-    Path(output),
-    machine=Machine("cpu", workers=0),
+    "figure4",
+    (images,),
+    (annotations,),
+    images,
+    annotations,
+    output,
+    "tiny",
+    accelerator="cpu",
+    workers=0,
 )
 reproduce(request, die_after_an_epoch)

@@ -26,12 +26,12 @@ SIZES = {"full": (192, 256), "small": (96, 128), "short": (96, 128), "tiny": (64
 
 
 def settings_of(study, budget):
-    return [variant.settings(BUDGETS[budget], "coco") for variant in STUDIES[study].variants]
+    return [row.settings(BUDGETS[budget], "coco") for row in STUDIES[study].rows]
 
 
 @pytest.mark.parametrize("name", TABLES)
 def test_rows_and_numbers_of_the_paper(name):
-    assert [(v.paper_ap, v.paper_ar) for v in STUDIES[name].variants] == TABLES[name]
+    assert [row.paper for row in STUDIES[name].rows] == TABLES[name]
 
 
 @pytest.mark.parametrize("name", TABLES)
@@ -61,9 +61,9 @@ def test_rows_differ_in_exactly_that_one_thing(name, budget):
 def test_the_same_training_has_the_same_folder_in_all_studies(budget):
     runs = {}
     for study in STUDIES.values():
-        for variant in study.variants:
-            settings = variant.settings(BUDGETS[budget], "coco")
-            assert runs.setdefault(variant.run, settings) == settings
+        for row in study.rows:
+            settings = row.settings(BUDGETS[budget], "coco")
+            assert runs.setdefault(row.run, settings) == settings
     # 4 + 4 + 5 rows of the tables, of which one training stands in all three, and two of "heads" only
     assert len(runs) == 13
     different = [{k: v for k, v in s.to_dict().items() if k != "recipe"} for s in runs.values()]
@@ -82,7 +82,7 @@ def test_zeta_keeps_the_share_of_the_map_that_noise_covers(budget):
 
 def test_the_full_budget_is_the_papers_recipe():
     recipe = get_recipe("diffusionpose_w32_256x192_coco")
-    (made,) = settings_of("figure4", "full")
+    made, *_ = settings_of("figure4", "full")
     for name, value in recipe.to_dict().items():
         if name not in ("recipe", "options", "val_every"):
             assert made.to_dict()[name] == value, name
@@ -92,12 +92,12 @@ def test_the_full_budget_is_the_papers_recipe():
 
 def test_small_is_the_recipe_of_that_size():
     recipe = get_recipe("diffusionpose_mobilenetv2_128x96_crowdpose")
-    (made,) = settings_of("figure4", "small")
+    made, *_ = settings_of("figure4", "small")
     assert made.options["zeta"] == recipe.options["zeta"] == 0.1
     assert (made.model, made.epochs, made.learning_rate) == (recipe.model, 18, recipe.learning_rate)
 
 
-HEADS = {variant.label: variant.settings(BUDGETS["short"], "coco") for variant in STUDIES["heads"].variants}
+HEADS = {row.label: row.settings(BUDGETS["short"], "coco") for row in STUDIES["heads"].rows}
 
 
 def test_all_heads_are_the_same_training_of_other_models():
@@ -116,11 +116,7 @@ def test_all_heads_are_the_same_training_of_other_models():
 def test_the_unet_costs_what_the_decoder_without_structure_costs(budget):
     """It is the decoder of Table 5's first row, without the coarse head."""
     unet, features = (
-        next(
-            variant.settings(BUDGETS[budget], "coco")
-            for variant in STUDIES[study].variants
-            if variant.run == run
-        )
+        next(row.settings(BUDGETS[budget], "coco") for row in STUDIES[study].rows if row.run == run)
         for study, run in (("heads", "unet"), ("table5", "diffusionpose-features"))
     )
     with torch.device("meta"):
@@ -133,11 +129,7 @@ def test_the_unet_costs_what_the_decoder_without_structure_costs(budget):
         assert count_multiply_adds(one) == pytest.approx(count_multiply_adds(other), rel=0.02)
 
 
-TINY = {
-    variant.run: variant.settings(BUDGETS["tiny"], "coco")
-    for study in STUDIES.values()
-    for variant in study.variants
-}
+TINY = {row.run: row.settings(BUDGETS["tiny"], "coco") for study in STUDIES.values() for row in study.rows}
 
 
 @pytest.mark.parametrize("name", TINY)

@@ -11,10 +11,10 @@ from typing import Annotated, Any, Literal
 import tyro
 from tyro.conf import FlagCreatePairsOff, Positional
 
-from diffusionpose.errors import InputError, needs_extra
-from diffusionpose.training.processes import is_first, watching_ctrl_c
+from diffusionpose.errors import needs_extra
+from diffusionpose.training.processes import is_first
 from diffusionpose.training.recipes import get_recipe
-from diffusionpose.training.settings import ImageSet, Machine, TrainingSettings
+from diffusionpose.training.settings import ImageSet, Machine, TrainingSettings, image_sets
 
 Switch = Annotated[bool, FlagCreatePairsOff]
 
@@ -137,37 +137,20 @@ class TrainCommand:
     def run(self) -> int:
         """Train; 0 when all was done, 1 when pictures could not be read."""
         settings = self.overrides.apply(get_recipe(self.recipe))
-        if len(self.images) != len(self.annotations):
-            raise InputError(
-                f"--images names {len(self.images)} folders and --annotations {len(self.annotations)} files; "
-                "give one folder for each file"
-            )
+        sets = image_sets(self.images, self.annotations, self.shares)
+        val = ImageSet(self.val_images, self.val_annotations)
         machine = Machine(self.accelerator, self.devices, self.nodes, self.workers)
-        if self.shares and len(self.shares) != len(self.images):
-            raise InputError(f"--shares has {len(self.shares)} numbers for {len(self.images)} training sets")
-        shares = self.shares or (1.0,) * len(self.images)
-        sets = [ImageSet(*each) for each in zip(self.images, self.annotations, shares, strict=True)]
-        with watching_ctrl_c():
-            with needs_extra("train", "training needs PyTorch"):
-                from diffusionpose.training.loop import train
+        with needs_extra("train", "training needs PyTorch"):
+            from diffusionpose.training.loop import train
 
-            summary = train(
-                settings,
-                sets,
-                ImageSet(self.val_images, self.val_annotations),
-                self.output,
-                machine,
-                weights=self.weights,
-                encoder_weights=self.encoder_weights,
-                progress=sys.stderr.isatty(),
-            )
+        progress = sys.stderr.isatty()
+        summary = train(
+            settings, sets, val, self.output, machine, self.weights, self.encoder_weights, progress
+        )
         if not is_first():
             return 0
-        values = "".join(
-            f", {name} {100 * float(summary.metrics[name]):.1f}"
-            for name in ("AP", "PCK")
-            if summary.metrics.get(name)
-        )
+        found = {name: summary.metrics.get(name) for name in ("AP", "PCK")}
+        values = "".join(f", {name} {100 * float(value):.1f}" for name, value in found.items() if value)
         print(f"{self.output}: {summary.epochs} epochs done{values}")
         for failure in summary.failures:
             print(f"diffusionpose: {failure} (left out of the training)", file=sys.stderr)

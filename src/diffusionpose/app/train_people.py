@@ -9,7 +9,7 @@ from typing import Annotated
 from tyro.conf import FlagCreatePairsOff, arg
 
 from diffusionpose.app.options import make_folder
-from diffusionpose.errors import InputError
+from diffusionpose.training.settings import image_sets
 
 
 @dataclass(frozen=True)
@@ -48,11 +48,7 @@ class TrainPeopleCommand:
 
     def run(self) -> int:
         """Train and export; 0."""
-        if len(self.images) != len(self.annotations):
-            raise InputError(
-                f"--images names {len(self.images)} folders and --annotations {len(self.annotations)} files; "
-                "give one folder for each file"
-            )
+        sets = image_sets(self.images, self.annotations)
         make_folder(self.output)
         from diffusionpose.models.people_finder import PeopleFinder, export_people_finder, load_finder_weights
         from diffusionpose.training.people import FinderSettings, train_people_finder
@@ -60,7 +56,6 @@ class TrainPeopleCommand:
         names = ("epochs", "batch_size", "learning_rate", "frozen", "held_out", "seed")
         changes = {name: value for name in names if (value := getattr(self, name)) is not None}
         settings = replace(FinderSettings(bf16=not self.no_bf16), **changes)
-        sets = list(zip(self.images, self.annotations, strict=True))
         best = train_people_finder(settings, sets, self.start, self.output, print)
         finder = PeopleFinder()
         load_finder_weights(finder, best)

@@ -79,7 +79,7 @@ def joined(machine: Machine) -> Iterator[Processes]:
     from torch import distributed
 
     rank, local_rank = (int(_environment().get(name, 0)) for name in ("RANK", "LOCAL_RANK"))
-    device = _device(machine, local_rank)
+    device = device_of(machine, local_rank)
     if machine.processes == 1:
         yield Processes(0, 1, device)
         return
@@ -114,7 +114,8 @@ def joined(machine: Machine) -> Iterator[Processes]:
                 os.environ.pop(name, None)
 
 
-def _device(machine: Machine, local_rank: int) -> torch.device:
+def device_of(machine: Machine, local_rank: int = 0) -> torch.device:
+    """What a process of a machine computes on; InputError where it is not there."""
     import torch
 
     name = "cuda" if machine.accelerator == "gpu" else machine.accelerator

@@ -1,178 +1,144 @@
-"""The report of a study as text: measurements gathered into rows, the paper's numbers beside ours."""
+"""The report of a study: a table and a figure, the paper's numbers beside ours."""
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from math import nan
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from diffusionpose.evaluation.compare import BLUE, GREY, ORANGE, PURPLE, panels
 from diffusionpose.training.studies import Study
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
 METRICS = ("AP", "AR", "PCK", "PCK_limbs")
+PROTOCOLS = """\
+**The paper's numbers** are of COCO val2017: HRNet-W32 at 256x192, 210 epochs, 256 persons a step, boxes
+of a detector (56.4 AP). **Ours** are of {persons} persons of {file}, skeleton {skeleton}: {words},
+{step} persons a step, boxes: {boxes}. Where these differ, compare how the rows of one column differ,
+not the columns.
 
+{table}
 
-def report_row(
-    label: str,
-    paper: tuple[float | None, float | None],
-    options: Mapping[str, Any],
-    results: Mapping[str, Mapping[str, Any] | None],
-    failed: Mapping[str, str],
-) -> dict[str, Any]:
-    """A row: one training, or one for each seed.
-
-    Args:
-        label: of the row.
-        paper: its AP and AR, percent.
-        options: of the model.
-        results: measurements by name of the run, one a seed; None where it is missing.
-        failed: why a run failed, by its name.
-
-    Returns:
-        "AP", "AR", "PCK", "PCK_limbs" each with "values" (one a seed, fractions of 1), "mean", "spread"
-        (sample standard deviation, None for one seed) and "intervals_95" (one a seed); the paper's numbers,
-        cost and time; "failure" where something is missing.
-    """
-    found = [result for result in results.values() if result is not None]
-    missing = [name for name, result in results.items() if result is None]
-    row: dict[str, Any] = {
-        "label": label,
-        "paper": dict(zip(("AP", "AR"), paper, strict=True)),
-        "options": dict(options),
-        "runs": [{"name": name, "result": result} for name, result in results.items()],
-        **{name: _over_seeds(name, found) for name in METRICS},
-        **{name: found[0][name] if found else None for name in ("parameters", "multiply_adds")},
-        "training_seconds": _mean([result["training"]["seconds"] for result in found]),
-        "evaluation_seconds": _mean([result["evaluation_seconds"] for result in found]),
-    }
-    if missing:
-        row["failure"] = "; ".join(f"{name}: {failed.get(name, 'not done')}" for name in missing)
-    return row
-
-
-def _over_seeds(name: str, found: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
-    values = [result["metrics"].get(name) for result in found]
-    known = [value for value in values if value is not None]
-    if not known:
-        return None
-    return {
-        "values": values,
-        "mean": statistics.fmean(known),
-        "spread": statistics.stdev(known) if len(known) > 1 else None,
-        "intervals_95": [result["intervals_95"].get(name) for result in found],
-    }
-
-
-def _mean(values: Sequence[float]) -> float | None:
-    return statistics.fmean(values) if values else None
-
-
-NONE = "-"
-DIFFERENT = (
-    "**The paper's numbers and ours are not the same measurement.** The paper's: COCO val2017, HRNet-W32 at "
-    "256x192, 210 epochs. Ours: {}. Compare how the rows of one column differ, not the columns."
+AP and AR are those of OKS, PCK is at 0.2 of the torso, all in percent; {decode} decoder, {flip} flip
+test. Multiply-adds are of one person, without the flip test. Measured is the model after the last
+epoch, not the best one. {bars}"""
+SEVERAL = "± is the standard deviation over {} trainings (seeds 0, 1, ...)."
+ONE = (
+    "In brackets: 95 % bootstrap intervals over the persons measured. One training each (seed 0): how far "
+    "another seed would move a number is not known."
 )
-SAME = "Ours are measured as the paper's: COCO val2017, HRNet-W32 at 256x192, its recipe, detected boxes."
 
 
 def markdown(study: Study, entries: Mapping[str, Any]) -> str:
     """The report as text, from what STUDY.json holds."""
-    differing, failures = (
-        entries["differs_from_the_paper"],
-        [row for row in entries["rows"] if "failure" in row],
+    rows, data, budget, seeds = (entries[name] for name in ("rows", "data", "budget", "seeds"))
+    ((file, persons),) = data["val"].items()
+    protocols = PROTOCOLS.format(
+        persons=persons,
+        file=file,
+        skeleton=data["skeleton"],
+        words=budget["words"],
+        step=entries["persons_per_step"],
+        boxes=data["boxes"],
+        table=_table(study, entries),
+        decode=budget["base"]["decode"],
+        flip="with" if budget["base"]["flip"] else "without",
+        bars=SEVERAL.format(seeds) if seeds > 1 else ONE,
     )
-    parts = [
-        f"# {study.title}",
-        DIFFERENT.format("; ".join(differing)) if differing else SAME,
-        _table(study, entries),
-        _explanation(entries),
-        *study.notes,
-    ]
+    parts = [f"# {study.title}", protocols, *study.notes]
     if pictures := entries.get("pictures"):
-        names = pictures["models"]
-        cells = [["picture", *(f"error, {name}" for name in names)], ["---"] * (1 + len(names))]
-        for each in pictures["shown"]:
-            cells.append([each["file_name"], *(f"{100 * each['errors'][name]:.1f}" for name in names)])
-        parts += ["## Which pictures", pictures["rule"], _lines(cells)]
-    if failures:
-        parts.append("## Not done\n\n" + "\n".join(f"- {row['label']}: {row['failure']}" for row in failures))
-    return "\n\n".join([*parts, f"![{study.title}]({study.name}.png)", _origin(entries)]) + "\n"
-
-
-def _lines(cells: Sequence[Sequence[str]]) -> str:
-    return "\n".join("| " + " | ".join(row) + " |" for row in cells)
+        parts += [pictures["rule"], f"Pictures: {', '.join(pictures['shown'])}."]
+    if failures := [f"- {row['label']}: {row['failure']}" for row in rows if "failure" in row]:
+        parts.append("## Not done\n\n" + "\n".join(failures))
+    trained = ", ".join(f"{count} persons of {name}" for name, count in data["train"].items())
+    minutes = sum(row["training_seconds"] for row in rows) / 60
+    versions = ", ".join(f"{name} {version}" for name, version in entries["versions"].items())
+    parts += [
+        f"![{study.title}]({study.name}.png)",
+        f"Trained on {trained}: {minutes:.0f} minutes for one seed of all rows, added up, on "
+        f"{entries['machine']}. {versions}.",
+        f"```\n{entries['command']}\n```",
+    ]
+    return "\n\n".join(parts) + "\n"
 
 
 def _table(study: Study, entries: Mapping[str, Any]) -> str:
-    extra = _extra_column(study, entries)  # heading and cells, or nothing
+    width, height = entries["budget"]["base"]["input_size"]
+    heading, more = study.more or ("", None)
     names = ["AP", "AR", "PCK", "PCK, limbs", "parameters", "multiply-adds", "AP, paper", "AR, paper"]
-    header = [study.column, *extra[:1], *names]
-    lines = [header, ["---"] * len(header)]
-    for index, row in enumerate(entries["rows"]):
-        paper = [row["paper"][name] for name in ("AP", "AR")]
-        lines.append(
+    cells = [[study.column, *([heading] if more else []), *names]]
+    for row in entries["rows"]:
+        own = [row["label"], *([more(row["options"], height, width)] if more else [])]
+        costs = [(row["parameters"], 1e6, "M"), (row["multiply_adds"], 1e9, "G")]
+        cells.append(
             [
-                row["label"],
-                *extra[1 + index : 2 + index],
+                *own,
                 *(_value(row[name]) for name in METRICS),
-                NONE if row["parameters"] is None else f"{row['parameters'] / 1e6:.3g} M",
-                NONE if row["multiply_adds"] is None else f"{row['multiply_adds'] / 1e9:.3g} G",
-                *(NONE if value is None else f"{value:.1f}" for value in paper),
+                *("-" if cost is None else f"{cost / unit:.3g} {letter}" for cost, unit, letter in costs),
+                *("-" if value is None else f"{value:.1f}" for value in row["paper"].values()),
             ]
         )
     floor = [entries["data"]["mean_pose"].get(name) for name in METRICS]
-    cells = [NONE if value is None else f"{100 * value:.1f}" for value in floor]
-    lines.append(["mean pose of the training set", *([NONE] if extra else []), *cells, *[NONE] * 4])
-    return _lines(lines)
-
-
-def _extra_column(study: Study, entries: Mapping[str, Any]) -> list[str]:
-    """Heading and cells of what a table needs to say of its rows beyond the paper's label."""
-    width, height = entries["budget"]["base"]["input_size"]
-    options = [row["options"] for row in entries["rows"]]
-    if study.name == "table7":  # one standard deviation of the noise at t = T, of a map of height / 4 rows
-        shares = [f"{each['zeta']:g} ({100 / each['zeta'] / (height / 4):.3g} %)" for each in options]
-        return ["zeta used (noise / map height)", *shares]
-    if study.name == "table6":
-        return ["heatmap", *(f"{height // each['stride']}x{width // each['stride']}" for each in options)]
-    return []
+    values = ["-" if value is None else f"{100 * value:.1f}" for value in floor]
+    cells.append(["mean pose of the training set", *(["-"] if more else []), *values, *["-"] * 4])
+    cells.insert(1, ["---"] * len(cells[0]))
+    return "\n".join("| " + " | ".join(row) + " |" for row in cells)
 
 
 def _value(numbers: Mapping[str, Any] | None) -> str:
     """A metric in percent: with its spread over seeds, or its 95 % interval over persons."""
     if numbers is None:
-        return NONE
-    text = f"{100 * numbers['mean']:.1f}"
+        return "-"
+    text, interval = f"{100 * numbers['mean']:.1f}", numbers["intervals_95"][0]
     if numbers["spread"] is not None:
         return f"{text} ± {100 * numbers['spread']:.1f}"
-    between = numbers["intervals_95"][0]
-    return f"{text} ({100 * between[0]:.1f} to {100 * between[1]:.1f})" if between else text
+    return f"{text} ({100 * interval[0]:.1f} to {100 * interval[1]:.1f})" if interval else text
 
 
-def _explanation(entries: Mapping[str, Any]) -> str:
-    base, seeds = entries["budget"]["base"], entries["seeds"]
-    flip = "with" if base["flip"] else "without"
-    text = (
-        "AP and AR are those of OKS, PCK is at 0.2 of the torso, all in percent; "
-        f"boxes: {entries['data']['boxes']}; {base['decode']} decoder, {flip} flip test. Multiply-adds are "
-        "of one person, without the flip test. Measured is the model after the last epoch, not the best one. "
+def plot(study: Study, rows: Sequence[Mapping[str, Any]]) -> Figure:
+    """Three panels: our AP and AR; our PCK; the paper's AP and AR, or the cost where the steps vary."""
+    figure, (accuracy, pck, third) = panels(3)
+    for axes, names in ((accuracy, METRICS[:2]), (pck, METRICS[2:])):
+        for name, color, marker, aside in zip(names, (BLUE, ORANGE), "os", (-0.06, 0.06), strict=True):
+            _points(axes, name, [row[name] for row in rows], color, marker, aside)
+    labels = [row["label"].replace(", ", ",\n").replace(" (", "\n(") for row in rows]
+    if len({row["steps"] for row in rows}) > 1:
+        third.bar(range(len(rows)), [(row["multiply_adds"] or 0) / 1e9 for row in rows], color=BLUE)
+    else:
+        for name, color, marker in (("AP", PURPLE, "o"), ("AR", GREY, "s")):
+            values = [nan if row["paper"][name] is None else row["paper"][name] for row in rows]
+            third.plot(range(len(rows)), values, marker=marker, color=color, label=name)
+    third_title = "paper: COCO val2017" if third.lines else "multiply-adds of one person, G"
+    titles = ("ours: AP and AR, per cent", "ours: PCK at 0.2 torso", third_title)
+    for axes, title in zip((accuracy, pck, third), titles, strict=True):
+        axes.set(title=title, xlabel=study.column, xlim=(-0.5, len(rows) - 0.5))
+        axes.set_xticks(range(len(rows)), labels)
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend(frameon=False)
+    figure.supxlabel(
+        "bars: 95 % bootstrap interval over persons, or standard deviation over seeds", fontsize=10
     )
-    if len(seeds) > 1:
-        return text + f"± is the standard deviation over {len(seeds)} trainings (seeds 0 to {seeds[-1]})."
-    return text + (
-        "In brackets: 95 % bootstrap intervals over the persons measured. One training each (seed 0): how "
-        "far another seed would move a number is not known."
-    )
+    figure.suptitle(study.title, fontsize=13)
+    return figure
 
 
-def _origin(entries: Mapping[str, Any]) -> str:
-    train = [f"{each['persons']} persons of {Path(each['file']).name}" for each in entries["data"]["train"]]
-    seconds = sum(row["training_seconds"] or 0 for row in entries["rows"])
-    machines = [each["gpu"] or f"{each['processor']}, {each['cores']} cores" for each in entries["hardware"]]
-    packages = [
-        ", ".join(f"{name} {version}" for name, version in each.items()) for each in entries["versions"]
-    ]
-    return (
-        f"Trained on {', '.join(train)}: {seconds / 60:.0f} minutes for one seed of all rows, added up, on "
-        f"{'; '.join(machines)}. {'; '.join(packages)}.\n\n```\n{entries['command']}\n```"
-    )
+def _points(
+    axes: Axes, name: str, metric: Sequence[Mapping[str, Any] | None], color: str, marker: str, aside: float
+) -> None:
+    """A metric of every row that has it, with its spread over seeds or its interval over persons."""
+    known = [(place + aside, numbers) for place, numbers in enumerate(metric) if numbers is not None]
+    bars: list[tuple[float, float]] = []  # below and above the mean
+    for place, numbers in known:
+        mean, spread, interval = numbers["mean"], numbers["spread"], numbers["intervals_95"][0]
+        low, high = interval or (mean, mean)
+        bars.append((mean - low, high - mean) if spread is None else (spread, spread))
+        axes.plot([place] * len(numbers["values"]), 100 * np.array(numbers["values"]), ".", color=color)
+    if known:
+        means = [100 * numbers["mean"] for _, numbers in known]
+        looks = {"color": color, "marker": marker, "capsize": 4, "label": name.replace("_", ", ")}
+        axes.errorbar([place for place, _ in known], means, yerr=100 * np.abs(bars).T, **looks)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,14 +22,12 @@ class TrainingSettings:
     Args:
         recipe: name of the recipe these settings come from.
         model: name in ``diffusionpose.models.zoo``.
-        options: further options of that model (``stride``, ``width``, ``zeta``, ...).
-        skeleton: name of a skeleton or path of a YAML file.
+        options: of that model (``stride``, ``width``, ``zeta``, ...).
+        skeleton: name, or path of a YAML file.
         input_size: (width, height) of the network input in pixels.
         unbiased: crops by UDP's unbiased geometry instead of HRNet's.
         pretrained: let timm fetch ImageNet weights for the encoder when no file of them is given.
-        epochs: passes over the training persons.
-        batch_size: persons per process and step; the paper's 32 per GPU.
-        optimiser: "adam" or "adamw".
+        batch_size: persons per process and step.
         learning_rate: at its height, after the warm-up; not scaled with the number of processes.
         weight_decay: on weights of two or more dimensions (not on norms and biases).
         layer_decay: each block of the backbone learns at this share of the rate of the block above it; 1
@@ -39,7 +37,6 @@ class TrainingSettings:
         warmup_steps: the rate rises linearly over this many first steps.
         schedule: "steps" (divided by 10 after each of ``drops``, in epochs) or "cosine" (to 1 % at the end).
         clip_norm: largest norm of the gradient, 0 for no clipping.
-        precision: "32" or "bf16-mixed".
         ema_decay: of the moving average of the weights, 0 for none. What is validated and saved as
             the model is the average.
         sync_batchnorm: BatchNorm statistics over all processes (GPU only).
@@ -93,9 +90,8 @@ class TrainingSettings:
         _require(sides, "input_size", self.input_size, "width and height, at least 32 x 32")
         choices = {"optimiser": OPTIMISERS, "schedule": SCHEDULES, "precision": PRECISIONS, "decode": DECODES}
         for name, allowed in choices.items():
-            _require(
-                getattr(self, name) in allowed, name, getattr(self, name), "one of " + ", ".join(allowed)
-            )
+            value = getattr(self, name)
+            _require(value in allowed, name, value, "one of " + ", ".join(allowed))
 
     def to_dict(self) -> dict[str, Any]:
         """A plain dict that JSON can hold and :meth:`from_dict` takes back."""
@@ -126,8 +122,6 @@ class ImageSet:
     """An annotation file and the folder its ``file_name`` entries lie in.
 
     Args:
-        images: folder.
-        annotations: file.
         share: how often an epoch shows each of its persons, on average: 0.5 shows half of them, others in
             the next epoch; 2 shows each twice.
     """
@@ -138,6 +132,20 @@ class ImageSet:
 
     def __post_init__(self) -> None:
         _require(0 < self.share <= 100, "share", self.share, "above 0, at most 100")
+
+
+def image_sets(
+    images: Sequence[Path], annotations: Sequence[Path], shares: Sequence[float] = ()
+) -> list[ImageSet]:
+    """The sets of --images, --annotations and --shares; InputError where they are not as many."""
+    if len(images) != len(annotations):
+        raise InputError(
+            f"--images names {len(images)} folders and --annotations {len(annotations)} files; "
+            "give one folder for each file"
+        )
+    if shares and len(shares) != len(images):
+        raise InputError(f"--shares has {len(shares)} numbers for {len(images)} training sets")
+    return [ImageSet(*each) for each in zip(images, annotations, shares or (1.0,) * len(images), strict=True)]
 
 
 @dataclass(frozen=True)
