@@ -12,7 +12,6 @@ from diffusionpose.models.checkpoints import load_model, save_model
 from diffusionpose.models.zoo import create_model
 from diffusionpose.training.recipes import get_recipe
 from diffusionpose.training.reproduce import shares
-from diffusionpose.training.settings import Machine
 from diffusionpose.training.studies import BUDGETS, STUDIES, Budget, Request
 
 
@@ -133,4 +132,4 @@ def test_bad_input_is_one_line_that_names_it(run, words, more, named):
 def test_cores_are_shared_out_among_trainings_and_threads(cores, given, expected, monkeypatch, tmp_path):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)), raising=False)
     files = ((tmp_path,), (tmp_path,), tmp_path, tmp_path, tmp_path)
-    assert shares(Request("table7", *files, **given), Machine("cpu", given.get("devices", 1))) == expected
+    assert shares(Request("table7", *files, accelerator="cpu", **given)) == expected

@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from diffusionpose.errors import InputError
 from diffusionpose.models.people_finder import PeopleFinder
 from diffusionpose.training.people import FinderSettings, Scene, augmented, train_people_finder
+from diffusionpose.training.settings import ImageSet
 
 NOBODY = np.zeros((0, 4), np.float32)
 TINY = FinderSettings(
@@ -43,7 +44,7 @@ def silent(line: str) -> None:
 
 def test_resumed_is_as_uninterrupted(synthetic_set: tuple[Path, Path], start: Path, tmp_path: Path) -> None:
     whole, parts = tmp_path / "whole", tmp_path / "parts"
-    best = train_people_finder(TINY, [synthetic_set], start, whole, silent)
+    best = train_people_finder(TINY, [ImageSet(*synthetic_set)], start, whole, silent)
     assert best == whole / "best.safetensors"
     (parts).mkdir()
 
@@ -55,9 +56,9 @@ def test_resumed_is_as_uninterrupted(synthetic_set: tuple[Path, Path], start: Pa
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train_people_finder(TINY, [synthetic_set], start, parts, interrupt)
+        train_people_finder(TINY, [ImageSet(*synthetic_set)], start, parts, interrupt)
     assert not (parts / "epoch_2.safetensors").exists()
-    train_people_finder(TINY, [synthetic_set], start, parts, lines.append)
+    train_people_finder(TINY, [ImageSet(*synthetic_set)], start, parts, lines.append)
     ours, theirs = (load_file(folder / "epoch_2.safetensors") for folder in (parts, whole))
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
     with (parts / "metrics.csv").open() as file:
@@ -72,9 +73,9 @@ def test_other_settings_need_another_folder(
     synthetic_set: tuple[Path, Path], start: Path, tmp_path: Path
 ) -> None:
     none = replace(TINY, epochs=0)
-    train_people_finder(none, [synthetic_set], start, tmp_path, silent)
+    train_people_finder(none, [ImageSet(*synthetic_set)], start, tmp_path, silent)
     with pytest.raises(InputError, match="a training with other seed"):
-        train_people_finder(replace(none, seed=1), [synthetic_set], start, tmp_path, silent)
+        train_people_finder(replace(none, seed=1), [ImageSet(*synthetic_set)], start, tmp_path, silent)
 
 
 def test_boxes_follow_their_persons_through_the_augmentation() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -37,43 +38,32 @@ def read_persons(images: ImageSet, skeleton: Skeleton) -> Annotations:
 class TrainingData:
     """The training sets as batches of every epoch, from (seed, epoch) alone.
 
-    Args:
-        sets: one or several; the joints that a set lacks are not visible in its samples.
-        skeleton: the model's.
-        settings: batch size, input size, augmentation, seed.
-        machine: number of processes and workers.
-
-    Raises:
-        InputError: a set that cannot be used, or pictures that are not there.
+    The joints that a set lacks are not visible in its samples. InputError for a set that cannot be used, or
+    pictures that are not there.
     """
 
     def __init__(
         self, sets: Sequence[ImageSet], skeleton: Skeleton, settings: TrainingSettings, machine: Machine
     ) -> None:
         augmentation = None if settings.augmentation is None else Augmentation(**settings.augmentation)
-        self.persons = JointDataset(
-            [
-                PersonDataset(
-                    read_persons(each, skeleton).labelled(),
-                    each.images,
-                    settings.input_size,
-                    settings.unbiased,
-                    augmentation=augmentation,
-                    seed=settings.seed,
-                )
-                for each in sets
-            ]
-        )
-        self.shown = [
-            round(each.share * len(part)) for each, part in zip(sets, self.persons.parts, strict=True)
+        options: dict[str, Any] = {"augmentation": augmentation, "seed": settings.seed}
+        parts = [
+            PersonDataset(
+                read_persons(each, skeleton).labelled(),
+                each.images,
+                settings.input_size,
+                settings.unbiased,
+                **options,
+            )
+            for each in sets
         ]
+        self.persons = JointDataset(parts)
+        self.shown = [round(each.share * len(part)) for each, part in zip(sets, parts, strict=True)]
         self.seed, self.machine, self.workers = settings.seed, machine, worker_count(machine)
         self.batch_size = settings.batch_size * machine.processes  # persons a step, of all processes
         self.steps = max(1, sum(self.shown) // self.batch_size)  # of an epoch
         self.broken: set[int] = set()
-        self.notes = [
-            line for part in self.persons.parts for line in part.annotations.dropped
-        ]  # what is left out
+        self.notes = [line for part in parts for line in part.annotations.dropped]  # what is left out
 
     def batches(self, epoch: int) -> np.ndarray:
         """(steps, batch_size) indices of persons: a shuffled order, each set as often as its share says.

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from diffusionpose.models.pose_model import PoseModel
 from diffusionpose.training.processes import is_first
 from diffusionpose.training.settings import TrainingSettings
 
-FREE_TO_CHANGE = ("epochs", "val_every")
+FREE_TO_CHANGE = ("epochs", "val_every", "batch_size")  # of the last the total stays, see persons_per_step
 CHECKPOINT_FORMAT = 2  # 1 was Lightning's
 
 
@@ -43,28 +45,22 @@ class RunFolder:
         Raises:
             InputError: it cannot be written to, or another training is at work in it.
         """
-        try:
-            make_writable(self.path)
-            self.checkpoint.parent.mkdir(exist_ok=True)
-        except OSError as error:
-            raise InputError(
-                f"{self.path}: cannot write here ({error.strerror}); give another --output"
-            ) from error
-        if not is_first():
+        with ExitStack() as stack:
+            try:
+                make_writable(self.path)
+                self.checkpoint.parent.mkdir(exist_ok=True)
+                if is_first():
+                    stack.enter_context(locked(self.path / ".lock"))
+            except BlockingIOError as error:
+                raise InputError(
+                    f"{self.path}: another training is at work in this folder; wait for it, stop it, or "
+                    "give another --output"
+                ) from error
+            except OSError as error:
+                raise InputError(
+                    f"{self.path}: cannot write here ({error.strerror}); give another --output"
+                ) from error
             yield
-            return
-        lock = locked(self.path / ".lock")
-        try:
-            lock.__enter__()
-        except BlockingIOError as error:
-            raise InputError(
-                f"{self.path}: another training is at work in this folder; wait for it, stop it, or "
-                "give another --output"
-            ) from error
-        try:
-            yield
-        finally:
-            lock.__exit__(None, None, None)
 
     def resume(self, entries: Mapping[str, Any]) -> dict[str, Any] | None:
         """The checkpoint to go on from, None for a new run.
@@ -77,75 +73,57 @@ class RunFolder:
         """
         if not self.checkpoint.exists():
             return None
-        if differences := self._differences(entries):
-            raise InputError(
-                f"{self.settings_file}: this folder holds a run with other settings "
-                f"({'; '.join(differences)}); give the same ones to resume it, or another --output "
-                f"(free to change: {', '.join(FREE_TO_CHANGE)})"
-            )
-        self.rows()
-        return read_checkpoint(self.checkpoint)
-
-    def _differences(self, wanted: Mapping[str, Any]) -> list[str]:
-        """In what the run differs from what is wanted, where it changes the numbers.
-
-        The batch may be split over another number of processes, but its total stays.
-        """
         try:
             before = json.loads(self.settings_file.read_text())
             old = TrainingSettings.from_dict(before["settings"]).to_dict()
-            sets = [(each["sha256"], each.get("share", 1.0)) for each in before["train"]]
+            digests, shares = zip(*((each["sha256"], each["share"]) for each in before["train"]), strict=True)
             persons = before["persons_per_step"]
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise InputError(
                 f"{self.settings_file}: cannot be read, so the run in this folder cannot be resumed; "
                 f"give another --output, or delete {self.checkpoint} to start again"
             ) from error
-        new = wanted["settings"]
-        found = [
-            f"{name} was {old[name]!r}, is {new[name]!r}"
-            for name in new
-            if name not in (*FREE_TO_CHANGE, "batch_size") and old[name] != new[name]
+        differing = [
+            f"{name} was {old[name]!r}, is {value!r}"
+            for name, value in entries["settings"].items()
+            if name not in FREE_TO_CHANGE and old[name] != value
         ]
-        if persons != wanted["persons_per_step"]:
-            found.append(f"persons per step were {persons}, are {wanted['persons_per_step']}")
-        digests, shares = zip(*((each["sha256"], each["share"]) for each in wanted["train"]), strict=True)
-        if [digest for digest, _ in sets] != list(digests):
-            found.append("other training annotations")
-        elif [share for _, share in sets] != list(shares):
-            found.append("other --shares of the training sets")
-        return found
+        if persons != entries["persons_per_step"]:
+            differing.append(f"persons per step were {persons}, are {entries['persons_per_step']}")
+        if list(digests) != [each["sha256"] for each in entries["train"]]:
+            differing.append("other training annotations")
+        elif list(shares) != [each["share"] for each in entries["train"]]:
+            differing.append("other --shares of the training sets")
+        if differing:
+            raise InputError(
+                f"{self.settings_file}: this folder holds a run with other settings "
+                f"({'; '.join(differing)}); give the same ones to resume it, or another --output "
+                "(free to change: epochs, val_every)"
+            )
+        self.rows()
+        return read_checkpoint(self.checkpoint)
 
     def write_settings(self, entries: Mapping[str, Any]) -> None:
         """Write ``settings.json``."""
         text = json.dumps(entries, indent=2) + "\n"
-        with writing(self.settings_file):
-            atomically(self.settings_file, lambda part: part.write_text(text))
+        write(self.settings_file, lambda part: part.write_text(text))
 
     def write_checkpoint(self, checkpoint: Mapping[str, Any]) -> None:
         """Write ``last.ckpt``; a kill or a full disk leaves the one before whole."""
-        entries = {**checkpoint, "format": CHECKPOINT_FORMAT}
-        with writing(self.checkpoint):
-            atomically(self.checkpoint, lambda part: torch.save(entries, part))
+        write(self.checkpoint, partial(torch.save, {**checkpoint, "format": CHECKPOINT_FORMAT}))
 
     def write_model(self, model: PoseModel, best: bool) -> None:
         """Write the newest model, and as the best one too where it is."""
         for path in (self.newest, self.best) if best else (self.newest,):
-            with writing(path):
-                save_model(model, path)
+            save_model(model, path)
 
     def write_row(self, row: Mapping[str, Any]) -> None:
         """Add an epoch's row to ``metrics.csv``, in place of rows of that epoch and later ones."""
-        rows = [old for old in self.rows() if int(old["epoch"]) < row["epoch"]]
-
-        def write(part: Path) -> None:
-            with part.open("w", newline="") as file:
-                writer = csv.DictWriter(file, fieldnames=list(row), restval="", extrasaction="ignore")
-                writer.writeheader()
-                writer.writerows([*rows, row])
-
-        with writing(self.metrics):
-            atomically(self.metrics, write)
+        text = io.StringIO(newline="")
+        table = csv.DictWriter(text, list(row), restval="", extrasaction="ignore")
+        table.writeheader()
+        table.writerows([*(old for old in self.rows() if int(old["epoch"]) < row["epoch"]), row])
+        write(self.metrics, lambda part: part.write_text(text.getvalue(), newline=""))
 
     def rows(self) -> list[dict[str, str]]:
         """The rows of ``metrics.csv`` so far; InputError for a damaged file."""
@@ -170,35 +148,25 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     Raises:
         InputError: no whole checkpoint of this version.
     """
+    reason = "other content"
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        if isinstance(checkpoint, dict) and checkpoint.get("format") == CHECKPOINT_FORMAT:
+            return checkpoint
     except Exception as error:  # torch raises a dozen kinds for a cut or foreign file
-        raise _not_whole(path, type(error).__name__) from error
-    if isinstance(checkpoint, dict) and "pytorch-lightning_version" in checkpoint:
-        raise InputError(
-            f"{path}: of an older version, whose runs this one does not resume; give another --output and "
-            f"--weights {path.parent.parent} to start from its weights"
-        )
-    kinds = {"epoch": int, "model": dict, "average": dict | None, "optimiser": dict, "best_ap": float}
-    if not isinstance(checkpoint, dict) or checkpoint.get("format") != CHECKPOINT_FORMAT:
-        raise _not_whole(path, "other content")
-    if wrong := [name for name, kind in kinds.items() if not isinstance(checkpoint.get(name, ...), kind)]:
-        raise _not_whole(path, f"no usable {', '.join(wrong)}")
-    return checkpoint
-
-
-def _not_whole(path: Path, reason: str) -> InputError:
-    return InputError(
-        f"{path}: not a whole checkpoint ({reason}); put back a copy of it, or delete it to train from the "
-        f"start (with --weights {path.parent.parent / 'model.safetensors'} from its last weights)"
+        reason = type(error).__name__
+    weights = path.parent.parent / "model.safetensors"
+    raise InputError(
+        f"{path}: not a whole checkpoint of this version ({reason}); put back a copy of it, or delete it to "
+        f"train from the start (with --weights {weights} from its last weights)"
     )
 
 
-@contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Turn what a full or read-only disk raises into an InputError that names the file."""
+def write(path: Path, fill: Callable[[Path], object]) -> None:
+    """Let ``fill`` write a whole file or none; InputError, which names it, for a full or read-only disk."""
     try:
-        yield
+        path.parent.mkdir(parents=True, exist_ok=True)
+        atomically(path, fill)
     except (OSError, RuntimeError) as error:  # torch.save raises RuntimeError on a full disk
         raise InputError(
             f"{path}: cannot be written ({error}); free some space or mend the folder, then give the same "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
 from diffusionpose.data.dataset import PersonDataset, crops_of
@@ -27,7 +26,7 @@ from diffusionpose.skeletons import Skeleton, get_skeleton
 from diffusionpose.training.data import TrainingData, read_persons, thread_count, worker_count
 from diffusionpose.training.folder import RunFolder
 from diffusionpose.training.optimiser import learning_rate, make_optimiser, moving_average, set_learning_rate
-from diffusionpose.training.processes import CtrlC, Processes, end_with_parent, joined, watching_ctrl_c
+from diffusionpose.training.processes import Processes, end_with_parent, joined, noting_ctrl_c
 from diffusionpose.training.settings import ImageSet, Machine, TrainingSettings
 from diffusionpose.training.start import starting_model
 
@@ -37,21 +36,13 @@ CHECK_EVERY = 20  # steps between looks at the loss: each look waits for the dev
 
 @dataclass(frozen=True)
 class Summary:
-    """How a training ended.
-
-    Attributes:
-        folder: of the run.
-        epochs: done in all.
-        resumed_from: epochs that were already done.
-        metrics: the last row of ``metrics.csv``.
-        failures: what could not be done, in words (pictures that could not be read).
-    """
+    """How a training ended."""
 
     folder: RunFolder
-    epochs: int
-    resumed_from: int
-    metrics: dict[str, str]
-    failures: list[str] = field(default_factory=list)
+    epochs: int  # done in all
+    resumed_from: int  # epochs that were already done
+    metrics: dict[str, str]  # the last row of metrics.csv
+    failures: list[str] = field(default_factory=list)  # pictures that could not be read
 
 
 def train(
@@ -81,10 +72,10 @@ def train(
     """
     machine, folder = machine or Machine(), RunFolder(output)
     end_with_parent()
-    with watching_ctrl_c() as ctrl_c, folder.opened(), ExitStack() as stack:
+    with folder.opened(), ExitStack() as stack:
         skeleton = get_skeleton(settings.skeleton)
         data = TrainingData(train_sets, skeleton, settings, machine)
-        validation = Validation(val_set, skeleton, settings, machine, ctrl_c)
+        validation = Validation(val_set, skeleton, settings, machine)
         entries = {
             "settings": settings.to_dict(),
             "persons_per_step": data.batch_size,
@@ -100,43 +91,49 @@ def train(
 
         model = starting_model(settings, weights, encoder_weights, resuming=first_epoch > 0)
         processes = stack.enter_context(joined(machine))
-        first = processes.rank == 0
-        training = Training(model, settings, data, processes, checkpoint, folder)
-        report = Report(folder, settings, data, processes, progress, first_epoch)
+        training = Training(model, settings, data, processes)
+        if checkpoint is not None:
+            training.resume(checkpoint, folder.checkpoint)
+        first, report = processes.rank == 0, None
         if first:
             folder.write_settings(entries)
-            for line in (*data.notes, *training.notes):
-                tqdm.write(line)
+            report = Report(folder, training, first_epoch)
 
+        check_ctrl_c = stack.enter_context(noting_ctrl_c())
         for epoch in range(first_epoch, settings.epochs):
-            report.begin(epoch)
-            ctrl_c.waits = True
+            began = time.monotonic()
+            bar = tqdm(
+                data.loader(epoch, processes.rank, processes.world),
+                f"epoch {epoch + 1}/{settings.epochs}",
+                unit=" persons",
+                unit_scale=data.batch_size,
+                disable=not (progress and first),
+                leave=False,
+            )
             model.train()
-            for step, batch in enumerate(data.loader(epoch, processes.rank, processes.world)):
-                losses = training.step(batch, epoch * data.steps + step)
-                if step % CHECK_EVERY == 0 or step + 1 == data.steps:
+            for step, batch in enumerate(bar, start=epoch * data.steps):
+                losses = training.step(batch, step)
+                if step % CHECK_EVERY == 0 or step + 1 == (epoch + 1) * data.steps:
                     training.check(losses)
-                    report.step(step + 1, losses, training.rate)
-                ctrl_c.check()
-            loss = training.epoch_loss()
-            report.end_of_steps()
+                    if report is not None:
+                        bar.set_postfix_str(report.step(step + 1, losses))
+                check_ctrl_c()
+            loss, seconds = training.epoch_loss(), time.monotonic() - began
 
             metrics: dict[str, float] = {}
             if (epoch + 1) % settings.val_every == 0 or epoch + 1 == settings.epochs:
-                metrics = validation(training.result, processes)
+                metrics = validation(training.result, processes, check_ctrl_c)
             for broken in processes.gather(data.broken):
                 data.broken |= broken
-            if first:
+            if report is not None:
                 # the checkpoint comes last: a run killed before it repeats the epoch and writes the same
                 best = metrics.get("AP", -1.0) > training.best_ap
                 training.best_ap = max(metrics.get("AP", -1.0), training.best_ap)
                 folder.write_model(training.result, best)
-                report.end(epoch, loss, training, metrics, validation)
+                report.epoch(epoch, loss, seconds, metrics, validation)
                 folder.write_checkpoint(training.checkpoint(epoch))
-            ctrl_c.waits = False
-            ctrl_c.check()
+            check_ctrl_c()
 
-        report.close()
         failures = list(dict.fromkeys([*data.failures(), *validation.failures]))
         return Summary(folder, settings.epochs, first_epoch, folder.rows()[-1], failures)
 
@@ -150,74 +147,37 @@ def _text(path: Path | str | None) -> str | None:
     return None if path is None else str(path)
 
 
-# One step, and what it changes
-
-
 class Training:
     """The model in training, its moving average and its optimiser.
 
     Every random number of a step comes from (seed, step): the noise is drawn for the whole batch of all
     processes and each takes its rows, so that the numbers depend neither on where a run was
     interrupted nor on how many processes share the batch.
-
-    Args:
-        model: to train.
-        settings: optimiser, schedule, average, seed.
-        data: its number of steps.
-        processes: that train together.
-        checkpoint: to go on from; None for a new run.
-        folder: named where the checkpoint does not fit.
-
-    Raises:
-        InputError: a checkpoint of another model.
     """
 
     def __init__(
-        self,
-        model: PoseModel,
-        settings: TrainingSettings,
-        data: TrainingData,
-        processes: Processes,
-        checkpoint: dict[str, Any] | None,
-        folder: RunFolder,
+        self, model: PoseModel, settings: TrainingSettings, data: TrainingData, processes: Processes
     ) -> None:
         self.settings, self.data, self.processes = settings, data, processes
         device = processes.device
-        self.notes: list[str] = []
+        self.notes = list(data.notes)
         self.bf16 = settings.precision == "bf16-mixed" and has_bf16(device)
         if settings.precision == "bf16-mixed" and not self.bf16:
             self.notes.append(f"no bf16 on this {device.type}: trained in 32 bits")
         if device.type == "cpu":
             torch.set_num_threads(thread_count(data.machine))
         self.model = model.to(device).to(memory_format=torch.channels_last)
-        self.average: AveragedModel | None = None
-        if settings.ema_decay:
-            self.average = moving_average(model, settings.ema_decay)
+        self.average = moving_average(model, settings.ema_decay) if settings.ema_decay else None
         self.best_ap, self.rate = -1.0, 0.0
         if settings.sync_batchnorm and processes.world > 1:
             if device.type != "cuda":
                 raise InputError("--sync-batchnorm works between GPUs only; leave it out")
             self.model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
         self.optimiser = make_optimiser(self.model, settings)
-        if checkpoint is not None:
-            self._resume(checkpoint, folder)
         self.loss: nn.Module = _Loss(self.model)
         if processes.world > 1:
             self.loss = DistributedDataParallel(self.loss)
         self.loss_sum = torch.zeros((), device=device)
-
-    def _resume(self, checkpoint: dict[str, Any], folder: RunFolder) -> None:
-        try:
-            self.model.load_state_dict(checkpoint["model"])
-            if self.average is not None:
-                self.average.load_state_dict(checkpoint["average"])
-            self.optimiser.load_state_dict(checkpoint["optimiser"])
-        except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise InputError(
-                f"{folder.checkpoint}: does not fit {self.settings.model} ({str(error).splitlines()[0]}); "
-                "put back a copy of it, or give another --output"
-            ) from error
-        self.best_ap = checkpoint["best_ap"]
 
     def checkpoint(self, epoch: int) -> dict[str, Any]:
         """What the training goes on from after ``epoch``."""
@@ -228,6 +188,20 @@ class Training:
             "optimiser": self.optimiser.state_dict(),
             "best_ap": self.best_ap,
         }
+
+    def resume(self, checkpoint: dict[str, Any], path: Path) -> None:
+        """Go on from a checkpoint; InputError, which names its path, for one of another model."""
+        try:
+            self.model.load_state_dict(checkpoint["model"])
+            if self.average is not None:
+                self.average.load_state_dict(checkpoint["average"])
+            self.optimiser.load_state_dict(checkpoint["optimiser"])
+        except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise InputError(
+                f"{path}: does not fit {self.settings.model} ({str(error).splitlines()[0]}); "
+                "put back a copy of it, or give another --output"
+            ) from error
+        self.best_ap = checkpoint["best_ap"]
 
     @property
     def result(self) -> PoseModel:
@@ -258,7 +232,7 @@ class Training:
         if self.average is not None:
             self.average.update_parameters(self.model)
         self.loss_sum += losses["loss"].detach()
-        return losses
+        return {name: value.detach() for name, value in losses.items()}
 
     def check(self, losses: dict[str, Tensor]) -> None:
         """Stop all processes at once when the training has diverged."""
@@ -273,7 +247,7 @@ class Training:
         )
 
     def epoch_loss(self) -> float:
-        """The mean loss of the epoch's steps over all processes, and begin that of the next epoch."""
+        """The mean loss of the epoch's steps over all processes; that of the next epoch begins."""
         mean = self.processes.mean(self.loss_sum) / self.data.steps
         self.loss_sum.zero_()
         return mean
@@ -302,36 +276,15 @@ def has_bf16(device: torch.device) -> bool:
     """Whether a device computes in bf16; on a CPU without the instructions reference kernels crawl."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    capabilities = torch.cpu.get_capabilities()
-    return device.type == "cpu" and any(
-        capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16")
-    )
-
-
-# Validation on the boxes of the annotations, its persons shared out over the processes
+    there, names = torch.cpu.get_capabilities(), ("avx512_bf16", "amx_bf16", "bf16")
+    return device.type == "cpu" and any(there.get(name) for name in names)
 
 
 class Validation:
-    """The same numbers as ``diffusionpose evaluate`` on the same file.
-
-    Args:
-        images: the validation set.
-        skeleton: the model's.
-        settings: input size, decoder, flip test, steps.
-        machine: number of workers.
-        ctrl_c: looked at after every batch.
-
-    Raises:
-        InputError: a set that cannot be used.
-    """
+    """The numbers of ``diffusionpose evaluate`` on the same file; processes share its persons out."""
 
     def __init__(
-        self,
-        images: ImageSet,
-        skeleton: Skeleton,
-        settings: TrainingSettings,
-        machine: Machine,
-        ctrl_c: CtrlC,
+        self, images: ImageSet, skeleton: Skeleton, settings: TrainingSettings, machine: Machine
     ) -> None:
         self.truth = read_persons(images, skeleton)
         self.persons = self.truth.labelled()
@@ -342,18 +295,20 @@ class Validation:
             steps=settings.steps,
             batch_size=2 * settings.batch_size,
             workers=worker_count(machine),
-            progress=lambda done, total: ctrl_c.check(),
         )
         self.failures: list[str] = []
         self.rows: list[dict[str, Any] | None] = []
 
-    def __call__(self, model: PoseModel, processes: Processes) -> dict[str, float]:
+    def __call__(
+        self, model: PoseModel, processes: Processes, check_ctrl_c: Callable[[], None]
+    ) -> dict[str, float]:
         """Metrics by name, fractions of 1; to be called by all processes, which get the same answer."""
         part = replace(self.persons, persons=self.persons.persons[processes.rank :: processes.world])
-        steps = None if model.default_steps is None else self.inference.steps  # heatmap models take none
-        answer = predict_persons(model, part, self.data.images, replace(self.inference, steps=steps))
-        self.rows = [None] * len(self.persons.persons)
-        self.failures = []
+        options = replace(self.inference, progress=lambda done, total: check_ctrl_c())
+        if model.default_steps is None:  # heatmap models take none
+            options = replace(options, steps=None)
+        answer = predict_persons(model, part, self.data.images, options)
+        self.rows, self.failures = [None] * len(self.persons.persons), []
         for rank, (rows, failures) in enumerate(processes.gather(answer)):
             self.rows[rank :: processes.world] = rows
             self.failures += failures
@@ -379,109 +334,48 @@ class Validation:
         return np.concatenate(drawn, axis=1)
 
 
-# What a training shows: a bar in a terminal, one line an epoch everywhere, metrics.csv, TensorBoard
-
-
 class Report:
-    """Everything that is shown and recorded, by the first process.
+    """What the first process shows and records: a line an epoch, metrics.csv, TensorBoard's logs."""
 
-    Args:
-        folder: of the run.
-        settings: number of epochs.
-        data: persons a step, steps an epoch.
-        processes: that train together.
-        progress: show a bar.
-        first_epoch: of this sitting.
-    """
+    def __init__(self, folder: RunFolder, training: Training, first_epoch: int) -> None:
+        self.folder, self.training, self.first_epoch = folder, training, first_epoch
+        self.last_ap, self.start = "", time.monotonic()
+        for line in training.notes:
+            tqdm.write(line)
+        try:
+            from torch.utils.tensorboard import SummaryWriter
 
-    def __init__(
-        self,
-        folder: RunFolder,
-        settings: TrainingSettings,
-        data: TrainingData,
-        processes: Processes,
-        progress: bool,
-        first_epoch: int,
+            self.tensorboard: Any = SummaryWriter(folder.path / "logs")
+        except ImportError:
+            self.tensorboard = None
+
+    def step(self, steps: int, losses: dict[str, Tensor]) -> str:
+        """So many steps of the run are done; what the bar says."""
+        self.log("train", {"learning_rate": self.training.rate, **losses}, steps)
+        return f"loss {float(losses['loss']):.3g}{self.last_ap}"
+
+    def epoch(
+        self, epoch: int, loss: float, seconds: float, metrics: dict[str, float], validation: Validation
     ) -> None:
-        self.folder, self.epochs, self.data, self.first_epoch = folder, settings.epochs, data, first_epoch
-        self.silent = processes.rank > 0
-        self.bar_wanted = progress and not self.silent
-        self.tensorboard = None if self.silent else _tensorboard(folder.path / "logs")
-        self.last_ap = ""
-        self.start = time.monotonic()
-
-    def begin(self, epoch: int) -> None:
-        """An epoch begins."""
-        self.epoch, self.epoch_start = epoch, time.monotonic()
-        self.bar = tqdm(
-            total=self.data.steps,
-            desc=f"epoch {epoch + 1}/{self.epochs}",
-            bar_format="{desc} {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt}{postfix}",
-            disable=not self.bar_wanted,
-            leave=False,
-        )
-
-    def step(self, steps: int, losses: dict[str, Tensor], rate: float) -> None:
-        """So many steps of the epoch are done."""
-        if self.silent:
-            return
-        loss = float(losses["loss"].detach())
-        speed = steps * self.data.batch_size / (time.monotonic() - self.epoch_start)
-        self.bar.set_postfix_str(
-            f"loss {loss:.3g}, {speed:.1f} persons/s{self.last_ap}, {self.time_left(steps)} left"
-        )
-        self.bar.update(steps - self.bar.n)
-        if self.tensorboard is not None:
-            number = self.epoch * self.data.steps + steps
-            self.tensorboard.add_scalar("train/learning_rate", rate, number)
-            for name, value in losses.items():
-                self.tensorboard.add_scalar(f"train/{name}", float(value.detach()), number)
-
-    def time_left(self, steps: int) -> str:
-        """To the end of the run, from the mean pace of this sitting (validation included)."""
-        done = (self.epoch - self.first_epoch) * self.data.steps + steps
-        ahead = (self.epochs - self.first_epoch) * self.data.steps - done
-        return str(timedelta(seconds=round((time.monotonic() - self.start) / done * ahead)))
-
-    def end_of_steps(self) -> None:
-        """The epoch's steps are done; its validation follows."""
-        self.seconds = time.monotonic() - self.epoch_start
-        self.bar.close()
-
-    def end(
-        self, epoch: int, loss: float, training: Training, metrics: dict[str, float], validation: Validation
-    ) -> None:
-        """The epoch is done: one line, one row."""
-        step = (epoch + 1) * self.data.steps
-        speed = self.data.steps * self.data.batch_size / self.seconds
-        row = {"epoch": epoch, "step": step, "loss": loss, "learning_rate": training.rate}
-        row |= {"seconds": round(self.seconds, 1), "persons_per_s": round(speed, 1)}
+        """The epoch is done, its steps in so many seconds: one line, one row."""
+        data, epochs = self.training.data, self.training.settings.epochs
+        step, speed = (epoch + 1) * data.steps, data.steps * data.batch_size / seconds
+        row = {"epoch": epoch, "step": step, "loss": loss, "learning_rate": self.training.rate}
+        row |= {"seconds": round(seconds, 1), "persons_per_s": round(speed, 1)}
         self.folder.write_row(row | {name: metrics.get(name, "") for name in COLUMNS})
         found = "".join(f"  {name} {100 * metrics[name]:.1f}" for name in COLUMNS if name in metrics)
-        tqdm.write(
-            f"epoch {epoch + 1}/{self.epochs}  loss {loss:.4g}  {speed:.1f} persons/s{found}"
-            f"  {self.time_left(self.data.steps)} left"
-        )
+        pace = (time.monotonic() - self.start) / (epoch + 1 - self.first_epoch)
+        left = timedelta(seconds=round(pace * (epochs - epoch - 1)))
+        tqdm.write(f"epoch {epoch + 1}/{epochs}  loss {loss:.4g}  {speed:.1f} persons/s{found}  {left} left")
         if "AP" in metrics:
             self.last_ap = f", val AP {100 * metrics['AP']:.1f}"
-        if self.tensorboard is not None:
-            self.tensorboard.add_scalar("train/epoch_loss", loss, step)
-            for name, value in metrics.items():
-                self.tensorboard.add_scalar(f"val/{name}", value, step)
-            if metrics:
-                self.tensorboard.add_image("val/poses", validation.picture(), step, dataformats="HWC")
+        self.log("train", {"epoch_loss": loss}, step)
+        self.log("val", metrics, step)
+        if metrics and self.tensorboard is not None:
+            self.tensorboard.add_image("val/poses", validation.picture(), step, dataformats="HWC")
             self.tensorboard.flush()
 
-    def close(self) -> None:
-        """The training is done."""
-        if self.tensorboard is not None:
-            self.tensorboard.close()
-
-
-def _tensorboard(folder: Path) -> Any:
-    """A writer of TensorBoard's logs, None where TensorBoard is not installed."""
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        return None
-    return SummaryWriter(folder)
+    def log(self, group: str, values: dict[str, Any], step: int) -> None:
+        """For TensorBoard, where it is installed."""
+        for name, value in values.items() if self.tensorboard is not None else ():
+            self.tensorboard.add_scalar(f"{group}/{name}", float(value), step)

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
@@ -35,10 +35,7 @@ NAMES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")  # as
 class Processes:
     """This process among those that train together.
 
-    Attributes:
-        rank: its number; 0 writes the files and reports.
-        world: how many there are.
-        device: what it computes on.
+    ``rank`` is its number, of which 0 writes the files and reports; ``world`` is how many there are.
     """
 
     rank: int
@@ -78,23 +75,31 @@ def joined(machine: Machine) -> Iterator[Processes]:
     """
     from torch import distributed
 
-    rank, local_rank = (int(_environment().get(name, 0)) for name in ("RANK", "LOCAL_RANK"))
+    place = _environment()
+    rank, local_rank = int(place.get("RANK", 0)), int(place.get("LOCAL_RANK", 0))
     device = device_of(machine, local_rank)
     if machine.processes == 1:
         yield Processes(0, 1, device)
         return
-    before = set(os.environ)
-    others = [] if "RANK" in _environment() else _start_others(machine)
-    os.environ.update(_environment())
-    if os.environ["WORLD_SIZE"] != str(machine.processes):
+    others: list[subprocess.Popen[bytes]] = []
+    if not place:
+        place, others = _start_others(machine)
+    if place["WORLD_SIZE"] != str(machine.processes):
         raise InputError(
-            f"--devices {machine.devices} --nodes {machine.nodes}: {os.environ['WORLD_SIZE']} processes were "
+            f"--devices {machine.devices} --nodes {machine.nodes}: {place['WORLD_SIZE']} processes were "
             "started; give the numbers that torchrun or SLURM was given"
         )
     try:
-        distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        distributed.init_process_group(
+            "nccl" if device.type == "cuda" else "gloo",
+            init_method=f"tcp://{place['MASTER_ADDR']}:{place['MASTER_PORT']}",
+            rank=rank,
+            world_size=machine.processes,
+        )
         yield Processes(rank, machine.processes, device)
         distributed.barrier()
+        for other in others:
+            other.wait()
     except RuntimeError as error:
         if not isinstance(error, distributed.DistError) and "gloo" not in str(error):
             raise
@@ -103,15 +108,10 @@ def joined(machine: Machine) -> Iterator[Processes]:
         raise InputError("one of the processes that train together has ended; see above") from error
     finally:
         for other in others:
-            if sys.exc_info()[0] is None:
-                other.wait()
-            else:
+            if other.returncode is None:
                 os.killpg(other.pid, signal.SIGTERM)  # with its data loaders
         if distributed.is_initialized():
             distributed.destroy_process_group()
-        for name in NAMES:  # another training of this process starts anew
-            if name not in before:
-                os.environ.pop(name, None)
 
 
 def device_of(machine: Machine, local_rank: int = 0) -> torch.device:
@@ -146,26 +146,26 @@ def _environment() -> dict[str, str]:
     return found | {"MASTER_ADDR": first, "MASTER_PORT": str(port)}
 
 
-def _start_others(machine: Machine) -> list[subprocess.Popen[bytes]]:
-    """Start the same command again for every further device."""
+def _start_others(machine: Machine) -> tuple[dict[str, str], list[subprocess.Popen[bytes]]]:
+    """Start the same command again for every further device; what torchrun would set here, and they."""
     if machine.nodes > 1:
         raise InputError(f"--nodes {machine.nodes}: start the command on each of them by torchrun or SLURM")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": str(machine.devices)}
+    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": str(machine.devices)}
     command = [sys.executable, *sys.orig_argv[1:]]
+    environment = {**os.environ, **place, PARENT: str(os.getpid())}
     others = [
         subprocess.Popen(
             command,
-            env={**os.environ, "RANK": str(rank), "LOCAL_RANK": str(rank), PARENT: str(os.getpid())},
+            env={**environment, "RANK": str(rank), "LOCAL_RANK": str(rank)},
             stdout=subprocess.DEVNULL,  # the first one reports
             process_group=0,  # a terminal's Ctrl-C reaches the first one alone, which ends them
         )
         for rank in range(1, machine.devices)
     ]
-    os.environ |= {"RANK": "0", "LOCAL_RANK": "0"}
-    return others
+    return place, others
 
 
 def end_with_parent() -> None:
@@ -182,53 +182,35 @@ def end_with_parent() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-class CtrlC:
-    """Whether there was a Ctrl-C, and whether it is obeyed at once or at the next :meth:`check`.
-
-    Attributes:
-        count: how many there were.
-        waits: the first one is only noted; a second one is raised at once all the same.
-    """
-
-    def __init__(self) -> None:
-        self.count = 0
-        self.waits = False
-
-    def check(self) -> None:
-        """Raise KeyboardInterrupt if there was a Ctrl-C."""
-        if self.count and is_first():
-            raise KeyboardInterrupt
-
-    def note(self, number: int, frame: FrameType | None) -> None:
-        """The handler of SIGINT. Processes that are not the first ignore it: they end with the first."""
-        self.count += 1
-        if is_first() and (not self.waits or self.count > 1):
-            raise KeyboardInterrupt
-
-
 @contextmanager
-def watching_ctrl_c() -> Iterator[CtrlC]:
-    """Ctrl-C (SIGINT) ends the block by KeyboardInterrupt, always.
+def noting_ctrl_c() -> Iterator[Callable[[], None]]:
+    """A Ctrl-C (SIGINT) is only noted in the block; what it gives raises it as KeyboardInterrupt.
 
     Raised in the middle of a library's code, KeyboardInterrupt is sometimes swallowed there or comes out as
-    another error. So whatever the block raises after a Ctrl-C becomes KeyboardInterrupt, and where its
-    ``waits`` is set nothing is raised in the middle.
+    another error. So whatever the block raises after a Ctrl-C becomes KeyboardInterrupt. A second Ctrl-C
+    is raised at once.
     """
-    ctrl_c, before = CtrlC(), signal.getsignal(signal.SIGINT)
-    outer = getattr(before, "__self__", None)
-    if isinstance(outer, CtrlC):
-        yield outer
-        return
-    if before is not signal.default_int_handler or threading.current_thread() is not threading.main_thread():
-        yield ctrl_c  # somebody else handles it
-        return
-    signal.signal(signal.SIGINT, ctrl_c.note)
+    pressed: list[int] = []
+
+    def check() -> None:
+        if pressed:
+            raise KeyboardInterrupt
+
+    def note(number: int, frame: FrameType | None) -> None:
+        check()
+        pressed.append(number)
+
+    before = signal.getsignal(signal.SIGINT)
+    mine = before is signal.default_int_handler and threading.current_thread() is threading.main_thread()
+    if mine:  # else somebody else handles it
+        signal.signal(signal.SIGINT, note)
     try:
-        yield ctrl_c
-        ctrl_c.check()
+        yield check
+        check()
     except Exception as error:
-        if ctrl_c.count:
+        if pressed:
             raise KeyboardInterrupt from error
         raise
     finally:
-        signal.signal(signal.SIGINT, before)
+        if mine:
+            signal.signal(signal.SIGINT, before)

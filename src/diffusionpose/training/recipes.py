@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -209,30 +208,6 @@ def get_recipe(name: str) -> TrainingSettings:
 NOT_YET = "not yet"  # sees other persons or another model's pose, which no model here does
 
 
-@dataclass(frozen=True)
-class TableRow:
-    """A row of the paper.
-
-    Attributes:
-        table: 2, 3 or 4.
-        method, backbone: as printed.
-        input_size: (width, height), pixels.
-        accuracy: AP, AR and so on by name, percent, what the row has of it.
-        parameters: millions; only Table 2 has them.
-        multiply_adds: billions, which the paper calls FLOPs; only Table 2 has them.
-        recipe: name of the recipe that trains it; None where there is none yet.
-    """
-
-    table: int
-    method: str
-    backbone: str
-    input_size: tuple[int, int]
-    accuracy: Mapping[str, float]
-    parameters: int | None = None
-    multiply_adds: int | None = None
-    recipe: str | None = None
-
-
 _METRICS = {
     2: ("AP", "AR"),
     3: ("AP", "AP50", "AP75", "AR", "AR50", "AR75", "AP_E", "AP_M", "AP_H"),
@@ -240,65 +215,72 @@ _METRICS = {
 }
 
 
-def _row(
-    table: int,
-    method: str,
-    backbone: str,
-    scores: tuple[float | None, ...],
-    recipe: str | None,
-    cost: tuple[int | None, int | None] = (None, None),
-    input_size: tuple[int, int] = SMALL,
-) -> TableRow:
-    named = {name: score for name, score in zip(_METRICS[table], scores, strict=True) if score is not None}
-    return TableRow(table, method, backbone, input_size, named, *cost, recipe)
+@dataclass(frozen=True)
+class TableRow:
+    """A row of the paper, as printed."""
+
+    table: int
+    method: str
+    backbone: str
+    scores: tuple[float | None, ...]  # percent
+    recipe: str | None  # that trains it
+    parameters: int | None = None  # millions; only Table 2 has them
+    multiply_adds: int | None = None  # billions, which the paper calls FLOPs
+    input_size: tuple[int, int] = SMALL
+
+    @property
+    def accuracy(self) -> dict[str, float]:
+        """AP, AR and so on by name, what the row has of it."""
+        named = zip(_METRICS[self.table], self.scores, strict=True)
+        return {name: score for name, score in named if score is not None}
 
 
 TABLE_2 = (  # Table 2: COCO val2017, person boxes of the 56.4 AP detector
-    # method, backbone, (AP, AR), recipe, (M parameters, G multiply-adds)
-    _row(2, "SimpleBaseline", "ResNet-152", (73.5, 79.0), "simplebaseline_r152_256x192_coco", (68, 29)),
-    _row(2, "HRNet", "HRNet-W32", (74.4, 78.9), "hrnet_w32_256x192_coco", (29, 8)),
-    _row(2, "HRNet", "HRNet-W32", (75.8, 81.0), "hrnet_w32_384x288_coco", (29, 18), LARGE),
-    _row(2, "HRNet", "HRNet-W48", (75.1, 80.4), "hrnet_w48_256x192_coco", (64, 16)),
-    _row(2, "HRNet", "HRNet-W48", (76.3, 81.2), "hrnet_w48_384x288_coco", (64, 36), LARGE),
-    _row(2, "DARK", "HRNet-W32", (76.6, 81.5), "hrnet_w32_dark_384x288_coco", (29, 18), LARGE),
-    _row(2, "DARK", "HRNet-W48", (76.8, 81.7), "hrnet_w48_dark_384x288_coco", (64, 36), LARGE),
-    _row(2, "UDP + DARK", "HRNet-W32", (76.8, 81.5), "hrnet_w32_udp_dark_384x288_coco", (29, 16), LARGE),
-    _row(2, "UDP + DARK", "HRNet-W48", (77.2, 82.0), "hrnet_w48_udp_dark_384x288_coco", (64, 36), LARGE),
-    _row(2, "PoseFix", "W48 + Res-152", (77.2, 82.0), None, (132, 65), LARGE),
-    _row(2, "TokenPose-L/D24", "HRNet-W48", (75.8, 80.9), "tokenpose_l_256x192_coco", (28, 11)),
-    _row(2, "TransPose-H/A6", "HRNet-W48", (75.8, 80.8), "transpose_h_256x192_coco", (18, 22)),
-    _row(2, "HRFormer-B", "HRFormer-B", (75.6, 80.8), "hrformer_b_256x192_coco", (43, 14)),
-    _row(2, "HRFormer-B", "HRFormer-B", (77.2, 82.0), "hrformer_b_384x288_coco", (43, 29), LARGE),
-    _row(2, "ViTPose-B (+UDP)", "ViT-B", (75.8, 81.1), "vitpose_b_256x192_coco", (86, 22)),
-    _row(2, "DiffusionPose", "HRNet-W32", (75.9, 81.1), "diffusionpose_w32_256x192_coco", (38, 14)),
-    _row(2, "DiffusionPose", "HRNet-W32", (77.1, 81.8), "diffusionpose_w32_384x288_coco", (38, 31), LARGE),
-    _row(2, "DiffusionPose", "HRNet-W48", (76.7, 81.7), "diffusionpose_w48_256x192_coco", (74, 22)),
-    _row(2, "DiffusionPose", "HRNet-W48", (77.6, 82.4), "diffusionpose_w48_384x288_coco", (74, 49), LARGE),
+    # method, backbone, (AP, AR), recipe, M parameters, G multiply-adds
+    TableRow(2, "SimpleBaseline", "ResNet-152", (73.5, 79.0), "simplebaseline_r152_256x192_coco", 68, 29),
+    TableRow(2, "HRNet", "HRNet-W32", (74.4, 78.9), "hrnet_w32_256x192_coco", 29, 8),
+    TableRow(2, "HRNet", "HRNet-W32", (75.8, 81.0), "hrnet_w32_384x288_coco", 29, 18, LARGE),
+    TableRow(2, "HRNet", "HRNet-W48", (75.1, 80.4), "hrnet_w48_256x192_coco", 64, 16),
+    TableRow(2, "HRNet", "HRNet-W48", (76.3, 81.2), "hrnet_w48_384x288_coco", 64, 36, LARGE),
+    TableRow(2, "DARK", "HRNet-W32", (76.6, 81.5), "hrnet_w32_dark_384x288_coco", 29, 18, LARGE),
+    TableRow(2, "DARK", "HRNet-W48", (76.8, 81.7), "hrnet_w48_dark_384x288_coco", 64, 36, LARGE),
+    TableRow(2, "UDP + DARK", "HRNet-W32", (76.8, 81.5), "hrnet_w32_udp_dark_384x288_coco", 29, 16, LARGE),
+    TableRow(2, "UDP + DARK", "HRNet-W48", (77.2, 82.0), "hrnet_w48_udp_dark_384x288_coco", 64, 36, LARGE),
+    TableRow(2, "PoseFix", "W48 + Res-152", (77.2, 82.0), None, 132, 65, LARGE),
+    TableRow(2, "TokenPose-L/D24", "HRNet-W48", (75.8, 80.9), "tokenpose_l_256x192_coco", 28, 11),
+    TableRow(2, "TransPose-H/A6", "HRNet-W48", (75.8, 80.8), "transpose_h_256x192_coco", 18, 22),
+    TableRow(2, "HRFormer-B", "HRFormer-B", (75.6, 80.8), "hrformer_b_256x192_coco", 43, 14),
+    TableRow(2, "HRFormer-B", "HRFormer-B", (77.2, 82.0), "hrformer_b_384x288_coco", 43, 29, LARGE),
+    TableRow(2, "ViTPose-B (+UDP)", "ViT-B", (75.8, 81.1), "vitpose_b_256x192_coco", 86, 22),
+    TableRow(2, "DiffusionPose", "HRNet-W32", (75.9, 81.1), "diffusionpose_w32_256x192_coco", 38, 14),
+    TableRow(2, "DiffusionPose", "HRNet-W32", (77.1, 81.8), "diffusionpose_w32_384x288_coco", 38, 31, LARGE),
+    TableRow(2, "DiffusionPose", "HRNet-W48", (76.7, 81.7), "diffusionpose_w48_256x192_coco", 74, 22),
+    TableRow(2, "DiffusionPose", "HRNet-W48", (77.6, 82.4), "diffusionpose_w48_384x288_coco", 74, 49, LARGE),
 )  # fmt: skip
 
 _N = None
 TABLE_3 = (  # Table 3: CrowdPose, true boxes
     # method, backbone, (AP, AP50, AP75, AR, AR50, AR75, easy, medium, hard), recipe
-    _row(3, "OPEC-Net", "ResNet-101", (70.6, 86.8, 75.6, _N, _N, _N, _N, _N, _N), None),
-    _row(
+    TableRow(3, "OPEC-Net", "ResNet-101", (70.6, 86.8, 75.6, _N, _N, _N, _N, _N, _N), None),
+    TableRow(
         3, "HRNet", "HRNet-W32", (71.3, 91.1, 77.5, _N, _N, _N, 80.5, 71.4, 62.5),
         "hrnet_w32_256x192_crowdpose",
     ),
-    _row(
+    TableRow(
         3, "TransPose-H", "HRNet-W48", (71.8, 91.5, 77.8, 75.2, 92.7, 80.4, 79.5, 72.9, 62.2),
         "transpose_h_256x192_crowdpose",
     ),
-    _row(
+    TableRow(
         3, "HRFormer-B", "HRFormer-B", (72.4, 91.5, 77.9, 75.6, 92.7, 81.0, 80.0, 73.5, 62.4),
         "hrformer_b_256x192_crowdpose",
     ),
-    _row(3, "I2R-Net", "HRNet-W48", (72.3, 92.4, 77.9, 76.5, 93.2, 81.9, 79.9, 73.2, 62.8), None),
-    _row(3, "I2R-Net", "TransPose-H", (76.3, 93.5, 82.2, 79.1, 94.0, 84.4, 83.2, 77.0, 67.4), None),
-    _row(
+    TableRow(3, "I2R-Net", "HRNet-W48", (72.3, 92.4, 77.9, 76.5, 93.2, 81.9, 79.9, 73.2, 62.8), None),
+    TableRow(3, "I2R-Net", "TransPose-H", (76.3, 93.5, 82.2, 79.1, 94.0, 84.4, 83.2, 77.0, 67.4), None),
+    TableRow(
         3, "DiffusionPose", "HRNet-W32", (76.7, 93.5, 82.4, 79.5, 94.2, 84.9, 83.7, 77.6, 67.7),
         "diffusionpose_w32_256x192_crowdpose",
     ),
-    _row(
+    TableRow(
         3, "DiffusionPose", "HRNet-W48", (77.5, 93.6, 83.5, 80.3, 94.5, 85.6, 84.4, 78.5, 68.7),
         "diffusionpose_w48_256x192_crowdpose",
     ),
@@ -306,15 +288,15 @@ TABLE_3 = (  # Table 3: CrowdPose, true boxes
 
 TABLE_4 = (  # Table 4: AI Challenger validation, true boxes
     # method, backbone, (AP, AP50, AR, AR50), recipe
-    _row(4, "SimpleBaseline", "ResNet-50", (28.0, 71.6, 32.1, 74.1), "simplebaseline_r50_256x192_aic"),
-    _row(4, "SimpleBaseline", "ResNet-101", (29.4, 73.6, 33.7, 76.3), "simplebaseline_r101_256x192_aic"),
-    _row(4, "SimpleBaseline", "ResNet-152", (29.9, 73.8, 34.3, 76.9), "simplebaseline_r152_256x192_aic"),
-    _row(4, "HRNet", "HRNet-W32", (32.3, 76.2, 36.6, 78.9), "hrnet_w32_256x192_aic"),
-    _row(4, "HRNet", "HRNet-W48", (33.5, 78.0, 37.9, 80.0), "hrnet_w48_256x192_aic"),
-    _row(4, "HRFormer", "HRFormer-S", (31.6, 75.9, 35.8, 78.0), "hrformer_s_256x192_aic"),
-    _row(4, "HRFormer", "HRFormer-B", (34.4, 78.3, 38.7, 80.9), "hrformer_b_256x192_aic"),
-    _row(4, "DiffusionPose", "HRNet-W32", (34.7, 78.0, 39.4, 80.1), "diffusionpose_w32_256x192_aic"),
-    _row(4, "DiffusionPose", "HRNet-W48", (35.6, 79.1, 40.1, 81.1), "diffusionpose_w48_256x192_aic"),
+    TableRow(4, "SimpleBaseline", "ResNet-50", (28.0, 71.6, 32.1, 74.1), "simplebaseline_r50_256x192_aic"),
+    TableRow(4, "SimpleBaseline", "ResNet-101", (29.4, 73.6, 33.7, 76.3), "simplebaseline_r101_256x192_aic"),
+    TableRow(4, "SimpleBaseline", "ResNet-152", (29.9, 73.8, 34.3, 76.9), "simplebaseline_r152_256x192_aic"),
+    TableRow(4, "HRNet", "HRNet-W32", (32.3, 76.2, 36.6, 78.9), "hrnet_w32_256x192_aic"),
+    TableRow(4, "HRNet", "HRNet-W48", (33.5, 78.0, 37.9, 80.0), "hrnet_w48_256x192_aic"),
+    TableRow(4, "HRFormer", "HRFormer-S", (31.6, 75.9, 35.8, 78.0), "hrformer_s_256x192_aic"),
+    TableRow(4, "HRFormer", "HRFormer-B", (34.4, 78.3, 38.7, 80.9), "hrformer_b_256x192_aic"),
+    TableRow(4, "DiffusionPose", "HRNet-W32", (34.7, 78.0, 39.4, 80.1), "diffusionpose_w32_256x192_aic"),
+    TableRow(4, "DiffusionPose", "HRNet-W48", (35.6, 79.1, 40.1, 81.1), "diffusionpose_w48_256x192_aic"),
 )
 
 TABLES: dict[int, tuple[TableRow, ...]] = {2: TABLE_2, 3: TABLE_3, 4: TABLE_4}

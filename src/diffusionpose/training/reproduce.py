@@ -22,18 +22,18 @@ from typing import Any
 import torch
 
 from diffusionpose.data.annotations import read_annotations
-from diffusionpose.errors import InputError, atomically, file_digest
+from diffusionpose.errors import InputError, file_digest
 from diffusionpose.evaluation.evaluate import evaluate, evaluate_mean_pose
 from diffusionpose.json_files import read_json
 from diffusionpose.models.checkpoints import load_model
 from diffusionpose.models.costs import count_multiply_adds, count_parameters
-from diffusionpose.skeletons import SKELETONS, get_skeleton
+from diffusionpose.skeletons import get_skeleton
 from diffusionpose.training.data import cores, read_persons, worker_count
-from diffusionpose.training.folder import RunFolder, writing
+from diffusionpose.training.folder import RunFolder, write
 from diffusionpose.training.hard_pictures import hard_pictures
 from diffusionpose.training.processes import PARENT, device_of
 from diffusionpose.training.report import METRICS, markdown, plot
-from diffusionpose.training.settings import ImageSet, Machine, TrainingSettings, image_sets
+from diffusionpose.training.settings import TrainingSettings
 from diffusionpose.training.studies import STUDIES, Request, Row
 
 PACKAGES = ("diffusionpose", "torch", "torchvision", "timm", "numpy", "faster-coco-eval")
@@ -58,10 +58,9 @@ def reproduce(request: Request, say: Say, command: str = "") -> tuple[list[Path]
     for name in ("seeds", "pictures", "parallel", "threads"):
         if (number := getattr(request, name)) is not None and number < 1:
             raise InputError(f"--{name} is {number}; it must be 1 or more")
-    machine = Machine(request.accelerator, request.devices, workers=request.workers)
     data = check_folder(request)
     runs = [
-        Run(request, machine, row, row.settings(budget, data["skeleton"], seed))
+        Run(request, row, row.settings(budget, data["skeleton"], seed))
         for seed in range(request.seeds)
         for row in study.rows
     ]
@@ -71,7 +70,7 @@ def reproduce(request: Request, say: Say, command: str = "") -> tuple[list[Path]
             missing.setdefault(run.name, []).append(run)
     ready = len({run.name for run in runs}) - len(missing)
     say(f"{study.name}: runs to do {len(missing)}, trained and measured already {ready}")
-    failed = train_and_measure(list(missing.values()), *shares(request, machine), say)
+    failed = train_and_measure(list(missing.values()), *shares(request), say)
     failures = [f"{name}: {message}" for name, message in failed.items()]
     for run in runs:
         failures += [f"{run.name}: {message}" for message in (run.result() or {}).get("failures", [])]
@@ -91,16 +90,15 @@ def reproduce(request: Request, say: Say, command: str = "") -> tuple[list[Path]
     }
     text, table, picture = files = [request.output / f"{study.name}.{kind}" for kind in ("md", "json", "png")]
     if not study.pictures:
-        _write(picture, lambda part: plot(study, rows).savefig(part, dpi=140, format="png"))
+        write(picture, lambda part: plot(study, rows).savefig(part, dpi=140, format="png"))
     elif any("failure" in row for row in rows):
         failures.append(f"{study.name}: not drawn, since a model is missing")
         files.remove(picture)
     else:
         models = {run.row.label: (run.model(), run.row.steps) for run in runs[: len(rows)]}  # of seed 0
-        val = ImageSet(request.val_images, request.val_annotations)
-        image, entries["pictures"] = hard_pictures(models, val, budget.base.decode, request.pictures)
-        _write(picture, lambda part: image.save(part, format="png"))
-    _write(text, lambda part: part.write_text(markdown(study, entries)))
+        image, entries["pictures"] = hard_pictures(models, request.val, budget.base.decode, request.pictures)
+        write(picture, lambda part: image.save(part, format="png"))
+    write(text, lambda part: part.write_text(markdown(study, entries)))
     _write_json(table, entries)
     return files, list(dict.fromkeys(failures))
 
@@ -111,18 +109,15 @@ def check_folder(request: Request) -> dict[str, Any]:
     Raises:
         InputError: the folder holds studies of other data or another budget, or a file cannot be used.
     """
-    sets = image_sets(request.images, request.annotations)
-    name = request.skeleton or read_annotations(sets[0].annotations).skeleton.name
-    if request.skeleton is None and name not in SKELETONS:
-        raise InputError(f"{sets[0].annotations}: its skeleton is not a known one; give --skeleton FILE.yaml")
+    name = request.skeleton or read_annotations(request.train[0].annotations).skeleton.name
     skeleton, budget = get_skeleton(name), request.each
-    train = [read_persons(each, skeleton) for each in sets]
-    val = read_persons(ImageSet(request.val_images, request.val_annotations), skeleton)
+    train = [read_persons(each, skeleton) for each in request.train]
+    val = read_persons(request.val, skeleton)
     key = {
         "budget": budget.base.to_dict(),
         "baseline": budget.baseline,
         "skeleton": name,
-        "training annotations": [_digest(each.annotations) for each in sets],
+        "training annotations": [_digest(file) for file in request.annotations],
         "validation annotations": _digest(request.val_annotations),
         "boxes": _digest(request.boxes),
         "encoder weights": _digest(request.encoder_weights),
@@ -130,11 +125,8 @@ def check_folder(request: Request) -> dict[str, Any]:
     }
     file = request.output / "reproduce.json"
     if file.exists():
-        try:
-            before = read_json(file)
-            before["budget"] = TrainingSettings.from_dict(before["budget"]).to_dict()
-        except (ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{file}: cannot be read; give another --output, or delete the file") from error
+        before = read_json(file)
+        before["budget"] = TrainingSettings.from_dict(before["budget"]).to_dict()
         if differing := [entry for entry in key if before.get(entry) != key[entry]]:
             raise InputError(
                 f"{file}: this folder holds studies with other {', '.join(differing)}; "
@@ -152,13 +144,13 @@ def check_folder(request: Request) -> dict[str, Any]:
     }
 
 
-def shares(request: Request, machine: Machine) -> tuple[int, int]:
+def shares(request: Request) -> tuple[int, int]:
     """How many trainings run side by side, and how many threads each has.
 
     On two cores two trainings of one thread side by side get more done than one of two threads, which wait
     for each other at every small layer. A GPU has one training at a time.
     """
-    alone = request.devices > 1 or device_of(machine).type != "cpu"
+    alone = request.devices > 1 or device_of(request.machine).type != "cpu"
     parallel = request.parallel or (1 if alone else min(2, cores()))
     return parallel, request.threads or max(1, cores() // (parallel * request.devices))
 
@@ -168,7 +160,6 @@ class Run:
     """A training of a row, in OUTPUT/runs/NAME, and its measurement there."""
 
     request: Request
-    machine: Machine
     row: Row
     settings: TrainingSettings
 
@@ -197,7 +188,7 @@ class Run:
 
     def model(self) -> Any:
         """The model after the last epoch: the best one was chosen on the very data that it is measured on."""
-        return load_model(self.folder.newest, device=str(device_of(self.machine)))
+        return load_model(self.folder.newest, device=str(device_of(self.request.machine)))
 
     def command(self) -> list[str]:
         """``diffusionpose train`` for it."""
@@ -224,14 +215,14 @@ class Run:
         steps = None if model.default_steps is None else self.row.steps
         report = evaluate(
             model,
-            read_persons(ImageSet(request.val_images, request.val_annotations), model.skeleton),
+            read_persons(request.val, model.skeleton),
             request.val_images,
             request.boxes,
             decode=self.settings.decode,
             flip=self.settings.flip,
             steps=steps,
             batch_size=2 * self.settings.batch_size,
-            workers=worker_count(self.machine),
+            workers=worker_count(request.machine),
         )
         costs = {
             "parameters": count_parameters(model),
@@ -293,8 +284,8 @@ def train_and_measure(
 
 
 def summary(runs: Sequence[Run], failed: dict[str, str]) -> dict[str, Any]:
-    """A row over all seeds: each metric with "values" (fractions of 1), "mean", "spread" (sample standard
-    deviation, None for one seed) and "intervals_95"; the costs; "failure" where a run is missing."""
+    """A row over all seeds; "low" and "high" of a metric lie the standard deviation from its mean, or are the
+    ends of the 95 % interval of one seed. "failure" says why a run is missing."""
     row, results = runs[0].row, {run.name: run.result() for run in runs}
     found = [result for result in results.values() if result is not None]
     entry: dict[str, Any] = {
@@ -310,26 +301,19 @@ def summary(runs: Sequence[Run], failed: dict[str, str]) -> dict[str, Any]:
         values = [result[name] for result in found if result.get(name) is not None]
         entry[name] = None
         if values:
-            entry[name] = {
-                "values": values,
-                "mean": statistics.fmean(values),
-                "spread": statistics.stdev(values) if len(values) > 1 else None,
-                "intervals_95": [result.get("intervals_95", {}).get(name) for result in found],
-            }
+            mean, spread = statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else 0
+            low, high = mean - spread, mean + spread
+            if len(values) == 1:
+                low, high = found[0].get("intervals_95", {}).get(name) or (mean, mean)
+            entry[name] = {"values": values, "mean": mean, "low": low, "high": high}
     if missing := [f"{name}: {failed.get(name, 'not done')}" for name in results if results[name] is None]:
         entry["failure"] = "; ".join(missing)
     return entry
 
 
-def _write(path: Path, write: Callable[[Path], object]) -> None:
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        atomically(path, write)
-
-
 def _write_json(path: Path, entries: Any) -> None:
     text = json.dumps(entries, indent=2, allow_nan=False) + "\n"
-    _write(path, lambda part: part.write_text(text))
+    write(path, lambda part: part.write_text(text))
 
 
 def _digest(path: Path | None) -> str | None:

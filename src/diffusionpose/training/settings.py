@@ -9,74 +9,51 @@ from typing import Any
 
 from diffusionpose.errors import InputError
 
-OPTIMISERS = ("adam", "adamw")
-SCHEDULES = ("steps", "cosine")
-PRECISIONS = ("32", "bf16-mixed")
-DECODES = ("argmax", "quarter", "dark")
+CHOICES = {
+    "optimiser": ("adam", "adamw"),
+    "schedule": ("steps", "cosine"),
+    "precision": ("32", "bf16-mixed"),
+    "decode": ("argmax", "quarter", "dark"),
+}
 
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """Everything that decides which weights a training ends in, data apart.
+    """All that decides which weights a training ends in, data apart; InputError for a value out of range."""
 
-    Args:
-        recipe: name of the recipe these settings come from.
-        model: name in ``diffusionpose.models.zoo``.
-        options: of that model (``stride``, ``width``, ``zeta``, ...).
-        skeleton: name, or path of a YAML file.
-        input_size: (width, height) of the network input in pixels.
-        unbiased: crops by UDP's unbiased geometry instead of HRNet's.
-        pretrained: let timm fetch ImageNet weights for the encoder when no file of them is given.
-        batch_size: persons per process and step.
-        learning_rate: at its height, after the warm-up; not scaled with the number of processes.
-        weight_decay: on weights of two or more dimensions (not on norms and biases).
-        layer_decay: each block of the backbone learns at this share of the rate of the block above it; 1
-            for one rate. For vision transformers.
-        relative_rate: each tensor learns in proportion to the size of its weights (Adafactor, Shazeer and
-            Stern 2018): for networks whose BatchNorm is folded into weights of very different sizes.
-        warmup_steps: the rate rises linearly over this many first steps.
-        schedule: "steps" (divided by 10 after each of ``drops``, in epochs) or "cosine" (to 1 % at the end).
-        clip_norm: largest norm of the gradient, 0 for no clipping.
-        ema_decay: of the moving average of the weights, 0 for none. What is validated and saved as
-            the model is the average.
-        sync_batchnorm: BatchNorm statistics over all processes (GPU only).
-        augmentation: what differs from ``diffusionpose.data.dataset.Augmentation`` (whose defaults are
-            the paper's), None for no augmentation at all.
-        decode, flip, steps: of the validation: decoder, flip test, diffusion steps.
-        val_every: validate after every so many epochs, and after the last.
-        seed: of the initial weights and of every draw: order, augmentation, noise.
-
-    Raises:
-        InputError: a value outside its range.
-    """
-
-    recipe: str
-    model: str
-    options: Mapping[str, Any] = field(default_factory=dict)
-    skeleton: str = "coco"
-    input_size: tuple[int, int] = (192, 256)
-    unbiased: bool = False
-    pretrained: bool = True
+    recipe: str  # that these settings come from
+    model: str  # in models.zoo
+    options: Mapping[str, Any] = field(default_factory=dict)  # of the model: stride, width, zeta, ...
+    skeleton: str = "coco"  # or the path of a YAML file
+    input_size: tuple[int, int] = (192, 256)  # (width, height) of the network input in pixels
+    unbiased: bool = False  # crops by UDP's geometry instead of HRNet's
+    pretrained: bool = True  # timm fetches ImageNet weights for the encoder when no file of them is given
     epochs: int = 210
-    batch_size: int = 32
+    batch_size: int = 32  # persons per process and step
     optimiser: str = "adam"
-    learning_rate: float = 5e-4
-    weight_decay: float = 0.0
+    learning_rate: float = 5e-4  # after the warm-up; not scaled with the number of processes
+    weight_decay: float = 0.0  # on weights of two or more dimensions (not on norms and biases)
+    # each block of a vision transformer learns at this share of the rate of the block above it
     layer_decay: float = 1.0
+    # each tensor learns in proportion to its size (Adafactor, Shazeer and Stern 2018): for networks whose
+    # BatchNorm is folded into weights of very different sizes
     relative_rate: bool = False
-    warmup_steps: int = 0
-    schedule: str = "steps"
+    warmup_steps: int = 0  # over which the rate rises linearly
+    schedule: str = (
+        "steps"  # divided by 10 after each of ``drops``, in epochs; or "cosine", to 1 % at the end
+    )
     drops: tuple[int, ...] = (170, 200)
-    clip_norm: float = 0.0
+    clip_norm: float = 0.0  # largest norm of the gradient, 0 for no clipping
     precision: str = "bf16-mixed"
-    ema_decay: float = 0.0
-    sync_batchnorm: bool = False
+    ema_decay: float = 0.0  # of the average of the weights that is validated and saved; 0 for none
+    sync_batchnorm: bool = False  # BatchNorm statistics over all processes (GPU only)
+    # what differs from data.dataset.Augmentation, whose defaults are the paper's; None for plain crops
     augmentation: Mapping[str, float] | None = field(default_factory=dict)
-    decode: str = "quarter"
+    decode: str = "quarter"  # decode, flip test, diffusion steps: of the validation
     flip: bool = True
     steps: int = 1
-    val_every: int = 1
-    seed: int = 0
+    val_every: int = 1  # epochs; also after the last
+    seed: int = 0  # of the initial weights and of every draw: order, augmentation, noise
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "steps", "val_every"):
@@ -88,8 +65,7 @@ class TrainingSettings:
         _require(0 <= self.ema_decay < 1, "ema_decay", self.ema_decay, "from 0 to below 1")
         sides = len(self.input_size) == 2 and min(self.input_size) >= 32
         _require(sides, "input_size", self.input_size, "width and height, at least 32 x 32")
-        choices = {"optimiser": OPTIMISERS, "schedule": SCHEDULES, "precision": PRECISIONS, "decode": DECODES}
-        for name, allowed in choices.items():
+        for name, allowed in CHOICES.items():
             value = getattr(self, name)
             _require(value in allowed, name, value, "one of " + ", ".join(allowed))
 
@@ -119,16 +95,13 @@ class TrainingSettings:
 
 @dataclass(frozen=True)
 class ImageSet:
-    """An annotation file and the folder its ``file_name`` entries lie in.
-
-    Args:
-        share: how often an epoch shows each of its persons, on average: 0.5 shows half of them, others in
-            the next epoch; 2 shows each twice.
-    """
+    """An annotation file and the folder its ``file_name`` entries lie in."""
 
     images: Path
     annotations: Path
-    share: float = 1.0
+    share: float = (
+        1.0  # of its persons that an epoch shows: 0.5 half of them, others in the next; 2 each twice
+    )
 
     def __post_init__(self) -> None:
         _require(0 < self.share <= 100, "share", self.share, "above 0, at most 100")
@@ -150,20 +123,12 @@ def image_sets(
 
 @dataclass(frozen=True)
 class Machine:
-    """Where a training runs; none of it changes the numbers, except that the steps of
-    ``devices * nodes`` processes take that many batches at once.
+    """Where a training runs; of it only the number of processes, each with a batch, changes the numbers."""
 
-    Args:
-        accelerator: "auto", "cpu", "gpu" or "mps".
-        devices: processes on each node (one per GPU; on CPU they talk by gloo).
-        nodes: computers; start the command on each with torchrun or SLURM.
-        workers: data loading processes per training process; None for up to 8, by the cores at hand.
-    """
-
-    accelerator: str = "auto"
-    devices: int = 1
-    nodes: int = 1
-    workers: int | None = None
+    accelerator: str = "auto"  # or "cpu", "gpu", "mps"
+    devices: int = 1  # processes on each node: one per GPU; on CPU they talk by gloo
+    nodes: int = 1  # computers; torchrun or SLURM starts the command on each
+    workers: int | None = None  # data loading processes per training process; None: by the cores at hand
 
     def __post_init__(self) -> None:
         for name in ("devices", "nodes"):

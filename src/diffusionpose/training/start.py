@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -32,7 +31,6 @@ def starting_model(
     """The model of the settings, with its first weights: random ones come from ``settings.seed``.
 
     Args:
-        settings: model, options, skeleton, input size, ``pretrained``.
         weights: a model to go on from (fine-tuning), as ``load_model`` takes it; the joints may differ.
         encoder_weights: a safetensors file of ImageNet weights for the encoder.
         resuming: all weights come from a checkpoint afterwards, so none are fetched.
@@ -52,10 +50,8 @@ def starting_model(
             unbiased=settings.unbiased,
             **settings.options,
         )
-    except InputError:
-        raise
     except Exception as error:
-        if not fetch:
+        if isinstance(error, InputError) or not fetch:
             raise
         raise InputError(NOT_FETCHED.format(settings.model, error)) from error
     if weights is not None and not resuming:
@@ -91,14 +87,16 @@ def renamed(source: PoseModel, model: PoseModel) -> dict[str, Tensor]:
     deconvolutions before that (ViTPose's) are the neck that raises the encoder to stride 4. Of ViTPose with
     the simple decoder only the encoder is the same.
     """
-    weights = source.state_dict()
+    places: dict[str, str] = {}  # how names start -> how they start in the other
     if isinstance(source, HeatmapModel) and isinstance(model, DiffusionPose):
-        moves = _places(source, model)
+        places = _places(source, model)
     elif isinstance(source, DiffusionPose) and isinstance(model, HeatmapModel):
-        moves = {new: old for old, new in _places(model, source).items()}
-    else:
-        return weights
-    return {_moved(name, moves): value for name, value in weights.items()}
+        places = {new: old for old, new in _places(model, source).items()}
+    named = {}
+    for name, value in source.state_dict().items():
+        old = next((start for start in places if name.startswith(start)), "")
+        named[places.get(old, "") + name.removeprefix(old)] = value
+    return named
 
 
 def _places(inner: HeatmapModel, outer: DiffusionPose) -> dict[str, str]:
@@ -111,11 +109,3 @@ def _places(inner: HeatmapModel, outer: DiffusionPose) -> dict[str, str]:
     if isinstance(inner.head, nn.Sequential):
         places |= {f"head.{len(inner.head) - 1}.": "conv.", "head.": "encoder.neck."}
     return places
-
-
-def _moved(name: str, moves: Mapping[str, str]) -> str:
-    """The name with its start replaced by the first of ``moves`` that fits."""
-    for old, new in moves.items():
-        if name.startswith(old):
-            return new + name.removeprefix(old)
-    return name

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 from tyro.conf import FlagCreatePairsOff, Positional, arg
 
 from diffusionpose.training.recipes import get_recipe
-from diffusionpose.training.settings import TrainingSettings
+from diffusionpose.training.settings import ImageSet, Machine, TrainingSettings, image_sets
 
 PAPER_HEIGHT = 256  # input pixels; section 4.4
 PAPER_ZETA = 0.05
@@ -24,19 +24,13 @@ PAPER_ZETA = 0.05
 
 @dataclass(frozen=True)
 class Budget:
-    """What one training of a study is.
-
-    Args:
-        words: one line for reports.
-        base: the training of DiffusionPose that all rows are changes of.
-        baseline, unet: models of the same encoder with heatmaps by one convolution, and by the decoder alone.
-    """
+    """What one training of a study is."""
 
     name: str
-    words: str
-    base: TrainingSettings
-    baseline: str = "mobilenetv2"
-    unet: str = "mobilenetv2_unet"
+    words: str  # one line for reports
+    base: TrainingSettings  # the training of DiffusionPose that all rows are changes of
+    baseline: str = "mobilenetv2"  # the same encoder with heatmaps by one convolution
+    unet: str = "mobilenetv2_unet"  # and with the decoder alone, without diffusion
 
     def scaled_zeta(self, zeta: float) -> float:
         """The zeta that is to this budget's heatmap what ``zeta`` is to the paper's."""
@@ -77,20 +71,13 @@ BUDGETS = {
 
 @dataclass(frozen=True)
 class Row:
-    """A row of a table: one training, measured with one number of diffusion steps.
-
-    Args:
-        run: folder of the training; rows that are the same training share it.
-        paper: AP and AR in percent, of COCO val2017 with HRNet-W32 at 256x192.
-        options: of the model, where they are not the paper's usual ones; zeta before a budget scales it.
-        head: what makes heatmaps of the encoder's features; "unet" is the decoder without diffusion.
-    """
+    """A row of a table: one training, measured with one number of diffusion steps."""
 
     label: str
-    run: str
-    paper: tuple[float | None, float | None] = (None, None)
-    options: Mapping[str, Any] = field(default_factory=dict)
-    head: Literal["convolution", "unet", "diffusion"] = "diffusion"
+    run: str  # folder of the training; rows that are the same training share it
+    paper: tuple[float | None, float | None] = (None, None)  # AP, AR in percent
+    options: Mapping[str, Any] = field(default_factory=dict)  # that are not the paper's usual
+    head: Literal["convolution", "unet", "diffusion"] = "diffusion"  # what makes heatmaps of the features
     steps: int = 1
 
     def settings(self, budget: Budget, skeleton: str, seed: int = 0) -> TrainingSettings:
@@ -107,23 +94,16 @@ class Row:
 
 @dataclass(frozen=True)
 class Study:
-    """A table or figure of section 4.4.
-
-    Args:
-        column: heading of what varies.
-        rows: in the paper's order.
-        notes: what the reader must know about the paper's numbers.
-        more: heading and content, from a row's options and the input's height and width, of another column.
-        pictures: it also shows heatmaps of hard pictures.
-    """
+    """A table or figure of section 4.4."""
 
     name: str
     title: str
-    column: str
+    column: str  # heading of what varies
     rows: tuple[Row, ...]
-    notes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()  # what the reader must know about the paper's numbers
+    # heading and content, from a row's options and the input's height and width, of another column
     more: tuple[str, Callable[[Mapping[str, Any], int, int], str]] | None = None
-    pictures: bool = False
+    pictures: bool = False  # it also shows heatmaps of hard pictures
 
 
 FULL, BEST = "diffusionpose", (75.4, 80.5)
@@ -279,6 +259,21 @@ class Request:
     """What to train on."""
     devices: int = 1
     """GPUs of each training (or processes on a CPU); the paper's 8."""
+
+    @property
+    def train(self) -> list[ImageSet]:
+        """The training sets."""
+        return image_sets(self.images, self.annotations)
+
+    @property
+    def val(self) -> ImageSet:
+        """The set to measure on."""
+        return ImageSet(self.val_images, self.val_annotations)
+
+    @property
+    def machine(self) -> Machine:
+        """What each training runs on."""
+        return Machine(self.accelerator, self.devices, workers=self.workers)
 
     @property
     def each(self) -> Budget:
