@@ -16,31 +16,13 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-__all__ = [
-    "InputError",
-    "Pose",
-    "PoseEstimator",
-    "Skeleton",
-    "create_model",
-    "get_skeleton",
-    "load_model",
-    "save_model",
-    "to_dataframe",
-    "to_supervision",
-]
+__all__ = ["InputError", "Pose", "PoseEstimator", "Skeleton", "create_model", "get_skeleton", "load_model"]
+__all__ += ["save_model", "to_dataframe", "to_supervision"]
 
-_HOMES = {
-    "InputError": "errors",
-    "Pose": "poses",
-    "PoseEstimator": "runtime.estimator",
-    "Skeleton": "skeletons",
-    "create_model": "models.zoo",
-    "get_skeleton": "skeletons",
-    "load_model": "models.checkpoints",
-    "save_model": "models.checkpoints",
-    "to_dataframe": "poses",
-    "to_supervision": "poses",
-}
+_HOMES = {"InputError": "errors", "PoseEstimator": "runtime.estimator", "create_model": "models.zoo"}
+_HOMES |= dict.fromkeys(("Skeleton", "get_skeleton"), "skeletons")
+_HOMES |= dict.fromkeys(("load_model", "save_model"), "models.checkpoints")
+_HOMES |= dict.fromkeys(("Pose", "to_dataframe", "to_supervision"), "poses")
 
 
 def __getattr__(name: str) -> object:

@@ -20,6 +20,11 @@ class InputError(ValueError):
     """
 
 
+def first_line(error: Exception) -> str:
+    """What an error of a library says, on one line; its class where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
 def install(extra: str) -> str:
     """The command that installs an extra, by its name in pyproject.toml."""
     return f"pip install 'diffusionpose[{extra}]'"
@@ -27,14 +32,11 @@ def install(extra: str) -> str:
 
 @contextmanager
 def needs_extra(extra: str, need: str) -> Iterator[None]:
-    """The block imports what an extra brings.
+    """The block imports what an extra brings; where it cannot be imported, InputError says how to install it.
 
     Args:
         extra: its name in pyproject.toml.
         need: how the message begins: "ONNX files need onnxruntime".
-
-    Raises:
-        InputError: it cannot be imported; the message says why, and how to install it.
     """
     try:
         yield
@@ -43,11 +45,7 @@ def needs_extra(extra: str, need: str) -> Iterator[None]:
 
 
 def make_writable(folder: Path) -> None:
-    """Make a folder where it is not there, and try that a file can be written to it.
-
-    Raises:
-        OSError: it can neither be made nor written to.
-    """
+    """Make a folder where it is not there, and try that a file can be written to it; else OSError."""
     folder.mkdir(parents=True, exist_ok=True)
     tempfile.TemporaryFile(dir=folder).close()
 
@@ -57,14 +55,7 @@ def atomically(path: Path, write: Callable[[Path], object]) -> None:
 
     Neither a kill nor a full disk leaves half a file at ``path``, and what was there before stays until
     then. The file's mode follows the umask, also where a library writes for the owner alone (safetensors
-    does). What a kill leaves is removed by :func:`sweep`.
-
-    Args:
-        path: of the file.
-        write: fills the file it is given; whatever it raises is passed on, the temporary file removed.
-
-    Raises:
-        OSError: the file cannot be moved or brought to the disk.
+    does). What a kill leaves is removed by :func:`sweep`; what ``write`` raises is passed on.
     """
     temporary = path.with_name(f".diffusionpose-{os.getpid()}-{secrets.token_hex(4)}.part")
     try:
@@ -106,32 +97,23 @@ def sweep(folder: Path) -> None:
 def _is_running(process: int) -> bool:
     try:
         os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:  # somebody else's
-        return True
+    except OSError as error:
+        return not isinstance(error, ProcessLookupError)  # any other: it is somebody else's
     return True
 
 
 def file_digest(path: Path) -> str:
-    """SHA-256 of a file's content, in hexadecimal digits.
-
-    Raises:
-        OSError: it cannot be read.
-    """
+    """SHA-256 of a file's content, in hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Keep other programs out of a folder for as long as the block runs, and sweep it first.
+    """Keep other programs out of the folder of a lock file while the block runs, and sweep it first.
 
-    The lock goes with the process, however it ends. Where the file system knows no locks (some network ones),
-    nothing keeps others out.
-
-    Args:
-        path: of the lock's file, in the folder. It may stay behind and does no harm.
+    The lock goes with the process, however it ends; its file may stay behind. Where the file system knows no
+    locks (some network ones), nothing keeps others out.
 
     Raises:
         BlockingIOError: another process has it.

@@ -73,21 +73,13 @@ def heatmap_ratio(
 
 @dataclass(frozen=True, eq=False)
 class Crop:
-    """b rectangles cut out of pictures, all resized to one network input size.
+    """b rectangles cut out of pictures, all resized to one network input size."""
 
-    Attributes:
-        center: (b, 2) middle of the rectangle, image pixels.
-        scale: (b, 2) its width and height, image pixels.
-        angle: (b,) degrees by which the content turns, clockwise as seen on the screen.
-        input_size: (width, height) of the network input, pixels.
-        unbiased: UDP geometry instead of HRNet's.
-    """
-
-    center: Array
-    scale: Array
-    angle: Array
-    input_size: tuple[int, int]
-    unbiased: bool = False
+    center: Array  # (b, 2) middle of the rectangle, image pixels
+    scale: Array  # (b, 2) its width and height, image pixels
+    angle: Array  # (b,) degrees by which the content turns, clockwise as seen on the screen
+    input_size: tuple[int, int]  # (width, height) of the network input, pixels
+    unbiased: bool = False  # UDP geometry instead of HRNet's
 
     @classmethod
     def from_boxes(
@@ -103,20 +95,6 @@ class Crop:
         scale = xp.stack([width, height], axis=1) * padding
         return cls(center, scale, xp.zeros_like(width), input_size, unbiased)
 
-    @classmethod
-    def cat(cls, crops: Sequence[Crop]) -> Crop:
-        """Several batches of crops as one; all must have the same input size and geometry."""
-        first = crops[0]
-        if any((c.input_size, c.unbiased) != (first.input_size, first.unbiased) for c in crops):
-            raise ValueError("crops of different input sizes or geometries cannot be one batch")
-        concat = namespace(first.center).concat
-        return replace(
-            first,
-            center=concat([crop.center for crop in crops]),
-            scale=concat([crop.scale for crop in crops]),
-            angle=concat([crop.angle for crop in crops]),
-        )
-
     def __len__(self) -> int:
         return len(self.center)
 
@@ -127,18 +105,8 @@ class Crop:
 
     def to_numpy(self) -> Crop:
         """The same crops as NumPy's arrays."""
-        return replace(
-            self, center=to_numpy(self.center), scale=to_numpy(self.scale), angle=to_numpy(self.angle)
-        )
-
-    def to(self, device: Any) -> Crop:
-        """The same crops with their tensors on another device."""
-        return replace(
-            self,
-            center=to_device(self.center, device),
-            scale=to_device(self.scale, device),
-            angle=to_device(self.angle, device),
-        )
+        center, scale, angle = map(to_numpy, (self.center, self.scale, self.angle))
+        return replace(self, center=center, scale=scale, angle=angle)
 
     def changed(self, zoom: Array, turn: Array) -> Crop:
         """Augmented crops: the region grown by ``zoom`` (b,), the content turned by ``turn`` (b,) degrees."""
@@ -159,21 +127,10 @@ class Crop:
         inverse = self._rotation().mT / self._zoom()[:, None, :]
         return (points - self._middle()) @ inverse.mT + self.center[:, None]
 
-    def input_to_heatmap(self, points: Array, heatmap_size: tuple[int, int]) -> Array:
-        """(b, n, 2) input pixels -> pixels of a heatmap of ``heatmap_size`` (width, height)."""
-        return points * _like(self._heatmap_ratio(heatmap_size), points)
-
-    def heatmap_to_input(self, points: Array, heatmap_size: tuple[int, int]) -> Array:
-        """The inverse of :meth:`input_to_heatmap`."""
-        return points / _like(self._heatmap_ratio(heatmap_size), points)
-
-    def image_to_heatmap(self, points: Array, heatmap_size: tuple[int, int]) -> Array:
-        """(b, n, 2) image pixels -> heatmap pixels."""
-        return self.input_to_heatmap(self.image_to_input(points), heatmap_size)
-
     def heatmap_to_image(self, points: Array, heatmap_size: tuple[int, int]) -> Array:
-        """(b, n, 2) heatmap pixels -> image pixels."""
-        return self.input_to_image(self.heatmap_to_input(points, heatmap_size))
+        """(b, n, 2) pixels of a heatmap of ``heatmap_size`` (width, height) -> image pixels."""
+        ratio = heatmap_ratio(self.input_size, heatmap_size, self.unbiased)
+        return self.input_to_image(points / _like(ratio, points))
 
     def cut(self, image: np.ndarray, index: int = 0) -> np.ndarray:
         """The crop ``index`` of a picture: (H, W, 3) uint8 -> (h, w, 3) uint8, bilinear, black outside."""
@@ -181,9 +138,6 @@ class Crop:
 
         matrix = to_numpy(self[index].matrix())[0].astype(np.float64)
         return cv2.warpAffine(image, matrix, self.input_size, flags=cv2.INTER_LINEAR)
-
-    def _heatmap_ratio(self, heatmap_size: tuple[int, int]) -> tuple[float, float]:
-        return heatmap_ratio(self.input_size, heatmap_size, self.unbiased)
 
     def _middle(self) -> Array:
         return _like(intervals(self.input_size, self.unbiased), self.center) / 2
@@ -207,19 +161,12 @@ class Crop:
 
 @dataclass(frozen=True)
 class HeatmapCodec:
-    """From keypoints to heatmaps and back, for one input size and one stride.
+    """From keypoints to heatmaps and back, for one input size and one stride."""
 
-    Attributes:
-        input_size: (width, height) of the network input, pixels.
-        stride: input pixels per heatmap pixel, the paper's s.
-        unbiased: UDP geometry.
-        quantise: draw targets at whole pixels, as HRNet and SimpleBaseline do.
-    """
-
-    input_size: tuple[int, int]
-    stride: int = 4
-    unbiased: bool = False
-    quantise: bool = False
+    input_size: tuple[int, int]  # (width, height) of the network input, pixels
+    stride: int = 4  # input pixels per heatmap pixel, the paper's s
+    unbiased: bool = False  # UDP geometry
+    quantise: bool = False  # draw targets at whole pixels, as HRNet and SimpleBaseline do
 
     def __post_init__(self) -> None:
         width, height = self.input_size
@@ -249,17 +196,10 @@ class HeatmapCodec:
         return decode(heatmaps, method, self.sigma)
 
     def begin(self, coarse: Array, start: Start) -> tuple[Array, Array]:
-        """hm_T and y_T of Algorithm 2 where keypoints are given from elsewhere.
+        """hm_T (b, j, h, w) and y_T (b, j, 2) of Algorithm 2 where keypoints are given, in input pixels.
 
         A joint that ``start`` gives is drawn at its keypoint, as Algorithm 1 draws y_t (line 5); the others
         are the coarse heatmaps (Eq. 10) and their maxima.
-
-        Args:
-            coarse: (b, j, h, w).
-            start: in input pixels.
-
-        Returns:
-            hm_T (b, j, h, w) and y_T (b, j, 2) heatmap pixels.
         """
         xp, given = namespace(coarse), start.given[..., None]
         y_t, _ = self.decode(coarse, "argmax")
@@ -267,9 +207,8 @@ class HeatmapCodec:
         return xp.where(given[..., None], self.draw(y_t), coarse), y_t
 
     def mean_of_mirrored(self, both: Array, flip_order: Sequence[int]) -> Array:
-        """The flip test: heatmaps of pictures and then of their mirror images -> their mean.
+        """The flip test: heatmaps (2 b, j, h, w) of pictures, then of their mirror images -> (b, j, h, w).
 
-        (2 b, j, h, w) -> (b, j, h, w).
         HRNet's shift by one pixel belongs to its geometry; at stride 1 the two maps agree without.
         """
         # no len(): it would fix the batch of an exported graph
@@ -285,16 +224,10 @@ def pixel_grid(size: tuple[int, int], like: Array) -> tuple[Array, Array]:
 
 
 def draw_heatmaps(keypoints: Array, size: tuple[int, int], sigma: float, quantise: bool = False) -> Array:
-    """phi(y, sigma) of Eq. 5: a Gaussian of height 1 at every keypoint.
+    """phi(y, sigma) of Eq. 5: (b, j, h, w), a Gaussian of height 1 at each of (b, j, 2) keypoints.
 
-    Args:
-        keypoints: (b, j, 2) heatmap pixels; may lie outside, then only its tail is seen.
-        size: (width, height) of the heatmap.
-        sigma: of the Gaussian, heatmap pixels.
-        quantise: centre the Gaussian on the nearest pixel, as HRNet's biased targets are.
-
-    Returns:
-        (b, j, h, w).
+    All in heatmap pixels; a keypoint may lie outside, then only its tail is seen. ``quantise`` centres the
+    Gaussian on the nearest pixel, as HRNet's biased targets are.
     """
     xp = namespace(keypoints)
     if quantise:
@@ -308,19 +241,12 @@ def draw_heatmaps(keypoints: Array, size: tuple[int, int], sigma: float, quantis
 
 
 def decode(heatmaps: Array, method: str = "dark", sigma: float = 2.0) -> tuple[Array, Array]:
-    """Keypoints and scores of heatmaps.
+    """Keypoints (b, j, 2) in heatmap pixels and scores (b, j), the maxima, of heatmaps (b, j, h, w).
 
     Args:
-        heatmaps: (b, j, h, w), finite.
+        heatmaps: InputError where one holds a number that is not finite.
         method: one of ``DECODE_METHODS``.
         sigma: of the Gaussians the model was trained on, heatmap pixels; DARK smooths with it.
-
-    Returns:
-        keypoints (b, j, 2) in heatmap pixels, scores (b, j): the maximum of each heatmap.
-
-    Raises:
-        ValueError: an unknown method.
-        InputError: a heatmap holds a number that is not finite.
     """
     if method not in DECODE_METHODS:
         raise ValueError(f"decode method {method!r} is not one of {', '.join(DECODE_METHODS)}")
@@ -331,7 +257,10 @@ def decode(heatmaps: Array, method: str = "dark", sigma: float = 2.0) -> tuple[A
             "a heatmap holds a number that is not finite (NaN or infinity): the weights or the picture "
             "are broken, or bf16 overflowed; check the checkpoint and try precision fp32"
         )
-    keypoints, scores = _argmax(heatmaps)
+    b, j, h, w = heatmaps.shape
+    flat = xp.reshape(heatmaps, (b, j, h * w))
+    index, scores = xp.argmax(flat, axis=2), xp.max(flat, axis=2)
+    keypoints = xp.astype(xp.stack([index % w, index // w], axis=-1), heatmaps.dtype)
     if method == "quarter":
         keypoints = _quarter_shift(heatmaps, keypoints)
     elif method == "dark":
@@ -344,13 +273,6 @@ def _holds_numbers(array: Array) -> bool:
     if isinstance(array, np.ndarray):
         return True
     return not (array.is_meta or sys.modules["torch"].compiler.is_exporting())
-
-
-def _argmax(heatmaps: Array) -> tuple[Array, Array]:
-    xp, (b, j, h, w) = namespace(heatmaps), heatmaps.shape
-    flat = xp.reshape(heatmaps, (b, j, h * w))
-    index = xp.argmax(flat, axis=2)
-    return xp.astype(xp.stack([index % w, index // w], axis=-1), heatmaps.dtype), xp.max(flat, axis=2)
 
 
 def _neighbour(heatmaps: Array, keypoints: Array, dx: int, dy: int) -> Array:
@@ -370,13 +292,9 @@ def _inside(keypoints: Array, size: tuple[int, int], margin: int) -> Array:
 def _quarter_shift(heatmaps: Array, keypoints: Array) -> Array:
     """A quarter pixel towards the higher neighbour in x and in y (Newell et al. 2016; HRNet)."""
     xp, (height, width) = namespace(heatmaps), heatmaps.shape[-2:]
-    slope = xp.stack(
-        [
-            _neighbour(heatmaps, keypoints, 1, 0) - _neighbour(heatmaps, keypoints, -1, 0),
-            _neighbour(heatmaps, keypoints, 0, 1) - _neighbour(heatmaps, keypoints, 0, -1),
-        ],
-        axis=-1,
-    )
+    across = _neighbour(heatmaps, keypoints, 1, 0) - _neighbour(heatmaps, keypoints, -1, 0)
+    down = _neighbour(heatmaps, keypoints, 0, 1) - _neighbour(heatmaps, keypoints, 0, -1)
+    slope = xp.stack([across, down], axis=-1)
     inside = _inside(keypoints, (width, height), margin=1)
     return xp.where(inside[..., None], keypoints + 0.25 * xp.sign(slope), keypoints)
 
@@ -436,14 +354,7 @@ def flip_images(images: Array) -> Array:
 def flip_keypoints(
     keypoints: Array, visible: Array, flip_order: Sequence[int], width: int
 ) -> tuple[Array, Array]:
-    """Keypoints and visibility of the mirrored picture.
-
-    Args:
-        keypoints: (b, j, 2) pixels.
-        visible: (b, j).
-        flip_order: ``Skeleton.flip_order``.
-        width: of the picture, pixels.
-    """
+    """Keypoints (b, j, 2) and visibility (b, j) of the mirrored picture, ``width`` pixels wide."""
     order = list(flip_order)
     mirrored = keypoints[:, order]
     x, y = width - 1 - mirrored[..., 0], mirrored[..., 1]
@@ -453,12 +364,9 @@ def flip_keypoints(
 def flip_heatmaps(heatmaps: Array, flip_order: Sequence[int], shift: bool = False) -> Array:
     """(b, j, h, w) heatmaps of the mirrored picture.
 
-    Args:
-        heatmaps: of the picture.
-        flip_order: ``Skeleton.flip_order``.
-        shift: move the result one pixel to the right. In the biased geometry the mirrored picture's
-            heatmap, mirrored back, lies 1 - 1/stride pixels too far left; HRNet's flip test moves
-            it by one pixel. The unbiased geometry needs none (UDP, section 3).
+    With ``shift`` they move one pixel to the right: in the biased geometry the mirrored picture's heatmap,
+    mirrored back, lies 1 - 1/stride pixels too far left, and HRNet's flip test moves it by one pixel. The
+    unbiased geometry needs none (UDP, section 3).
     """
     xp = namespace(heatmaps)
     mirrored = xp.flip(heatmaps[:, list(flip_order)], axis=-1)
@@ -474,10 +382,8 @@ class Start:
 
     Another model, an earlier frame or a hand gives them.
 
-    Attributes:
-        keypoints: (b, j, 2), pixels of the image or of the input, as the function that takes it says.
-            Those of joints that are not given do not count.
-        scores: (b, j) confidence; above 0 where a joint is given, 0 where it is not.
+    ``keypoints`` (b, j, 2) are in pixels of the image or of the input, as the function that takes it says;
+    those of joints that are not given do not count.
 
     Raises:
         InputError: arrays that do not belong together, a score that is negative or no number, or a given
@@ -485,7 +391,7 @@ class Start:
     """
 
     keypoints: Array
-    scores: Array
+    scores: Array  # (b, j) confidence; above 0 where a joint is given, 0 where it is not
 
     def __post_init__(self) -> None:
         xp = namespace(self.keypoints)
@@ -513,12 +419,7 @@ class Start:
         return replace(self, keypoints=crop.image_to_input(self.keypoints))
 
     def with_mirrored(self, flip_order: Sequence[int], width: int) -> Start:
-        """2 b persons: these, then those of the mirrored picture.
-
-        Args:
-            flip_order: ``Skeleton.flip_order``.
-            width: of the picture, in the pixels of the keypoints.
-        """
+        """2 b persons: these, then those of the mirrored picture, ``width`` pixels wide."""
         concat = namespace(self.keypoints).concat
         keypoints, scores = flip_keypoints(self.keypoints, self.scores, flip_order, width)
         return Start(concat([self.keypoints, keypoints]), concat([self.scores, scores]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
@@ -34,16 +35,19 @@ class Journal:
         header = json.dumps({"job": job}, sort_keys=True).encode() + b"\n"
         try:
             self._held.enter_context(locked(path.with_name(f".{path.name}.lock")))
-            if (first := self._first_line()) != header and not header.startswith(first):
-                others = _differences(first, job)
-                self._held.close()
-                raise InputError(
-                    f"{path}: is of a job with other settings or inputs{others}; finish that with its own "
-                    "options, name another --output, or remove it"
-                )
-            self._keep_whole_lines()
+            path.touch()
+            with path.open("r+b") as file:
+                first = file.readline()
+                if not header.startswith(first):
+                    raise InputError(
+                        f"{path}: is of a job with other settings or inputs{_differences(first, job)}; "
+                        "finish that with its own options, name another --output, or remove it"
+                    )
+                end = len(first) if first == header else 0
+                end += sum(len(line) for line in file if line.endswith(b"\n"))
+                file.truncate(end)
             self._file = path.open("ab", buffering=0)  # so that nothing waits in memory that the disk refuses
-            if first != header:
+            if not end:
                 self._write(header)
         except BlockingIOError as error:
             raise InputError(
@@ -54,6 +58,9 @@ class Journal:
             raise InputError(
                 f"{path}: cannot be read or written ({error.strerror}); name another --output"
             ) from error
+        except InputError:
+            self._held.close()
+            raise
 
     def __iter__(self) -> Iterator[Any]:
         """The entries so far, in the order they were appended, read one at a time."""
@@ -78,10 +85,7 @@ class Journal:
                 yield json.loads(file.readline())
 
     def append(self, entry: Any) -> int:
-        """Add an entry (JSON values, finite numbers); it survives a kill of this process at once.
-
-        Returns:
-            its position.
+        """Add an entry (JSON values, finite numbers), which survives a kill of this process; its position.
 
         Raises:
             InputError: it cannot be written, as on a full disk; what was appended before stays.
@@ -97,10 +101,8 @@ class Journal:
     def _write(self, line: bytes) -> int:
         """Write a line, all of it or nothing; the position where it begins."""
         start = self._file.seek(0, os.SEEK_END)
-        rest = memoryview(line)
         try:
-            while rest:  # a disk that fills up takes a part, and says so only at the next call
-                rest = rest[self._file.write(rest) :]
+            write_whole(self._file, line)
         except OSError:
             self._file.truncate(start)
             raise
@@ -129,28 +131,12 @@ class Journal:
         """Close it, whatever happened; what was appended stays."""
         self.close()
 
-    def _first_line(self) -> bytes:
-        """As it stands in the file, perhaps torn; empty where there is none."""
-        if not self.path.exists():
-            return b""
-        with self.path.open("rb") as file:
-            return file.readline()
 
-    def _keep_whole_lines(self) -> None:
-        """Cut off what follows the last line's end."""
-        if not self.path.exists():
-            return
-        with self.path.open("r+b") as file:
-            end = file.seek(0, os.SEEK_END)
-            while end > 0:
-                start = max(0, end - 65536)
-                file.seek(start)
-                newline = file.read(end - start).rfind(b"\n")
-                if newline >= 0:
-                    end = start + newline + 1
-                    break
-                end = start
-            file.truncate(end)
+def write_whole(file: io.FileIO, content: bytes) -> None:
+    """Write all of it: a disk that fills up takes a part, and says so (OSError) only at the next call."""
+    rest = memoryview(content)
+    while rest:
+        rest = rest[file.write(rest) :]
 
 
 def _differences(line: bytes, job: Mapping[str, Any]) -> str:

@@ -19,11 +19,7 @@ FAULTS_SHOWN = 3
 
 
 def read_json(path: str | Path) -> Any:
-    """The content of a JSON file.
-
-    Raises:
-        InputError: no regular file, one that cannot be read, or one that is not JSON.
-    """
+    """The content of a JSON file; InputError where it is none, or cannot be read."""
     path = Path(path)
     try:
         if not stat.S_ISREG(path.stat().st_mode):  # reading a pipe or a device may never end
@@ -93,32 +89,13 @@ def as_numbers(value: Any, count: int | None = None) -> np.ndarray | None:
     """
     if not isinstance(value, list) or (count is not None and len(value) != count):
         return None
-    try:
-        numbers = np.asarray(value, dtype=np.float64)
-    except (TypeError, ValueError, OverflowError):
+    kinds = set(map(type, value))
+    if bool in kinds or not all(issubclass(kind, (int, float, np.number, type(None))) for kind in kinds):
         return None
-    return numbers if numbers.ndim == 1 else None
-
-
-def entries_with(path: Path, what: str, entries: Any, keys: Sequence[str]) -> list[dict[str, Any]]:
-    """``entries`` itself, once it is known to be a list of objects that all have ``keys``.
-
-    Raises:
-        InputError: names the file, the first entries at fault and what they lack.
-    """
-    if not isinstance(entries, list):
-        raise InputError(f"{path}: {what!r} must be a list")
-    faults = []
-    for number, entry in enumerate(entries):
-        if not isinstance(entry, dict):
-            faults.append(f"entry {number} of {what!r} is not an object")
-        elif missing := [key for key in keys if key not in entry]:
-            faults.append(f"entry {number} of {what!r} has no key {missing[0]!r}")
-        elif bad := [key for key in ("id", "image_id") if key in keys and as_id(entry[key]) is None]:
-            faults.append(f"entry {number} of {what!r} has an {bad[0]!r} that is no whole number or text")
-    if faults:
-        raise InputError(f"{path}: {shortened(faults)}; mend these entries")
-    return entries
+    try:
+        return np.array(value, dtype=np.float64)
+    except OverflowError:
+        return None
 
 
 def shortened(messages: Sequence[str]) -> str:

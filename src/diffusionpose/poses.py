@@ -70,14 +70,7 @@ class Pose:
 
 
 def box_around(keypoints: np.ndarray, margin: float = MARGIN) -> np.ndarray:
-    """The person box that (n, 2) keypoints suggest: their extent and ``margin`` times that on every side.
-
-    Returns:
-        (4,) float32, x0, y0, x1, y1; without area where the keypoints are on one spot.
-
-    Raises:
-        ValueError: no keypoint.
-    """
+    """The person box (4,) xyxy that (n, 2) keypoints suggest: their extent and ``margin`` of it all round."""
     low, high = keypoints.min(axis=0), keypoints.max(axis=0)
     grown = margin * (high - low)
     return np.concatenate([low - grown, high + grown]).astype(np.float32)
@@ -117,16 +110,10 @@ def pose_score(box_score: float, scores: np.ndarray, threshold: float = VISIBLE_
 
 # A table: one row for each person and joint, as CSV or as a pandas DataFrame, and back
 
-WHOLE_NUMBERS = {"image_id": int, "person": int}
 BOX_COLUMNS = ("x0", "y0", "x1", "y1")
-PERSON_COLUMNS = (
-    "file_name",
-    "image_id",
-    "person",
-    "person_score",
-    *BOX_COLUMNS,
-)  # the same for all joints of a person
+PERSON_COLUMNS = ("file_name", "image_id", "person", "person_score", *BOX_COLUMNS)  # same for all joints
 COLUMNS = ("file_name", "image_id", "person", "joint", "x", "y", "score", "person_score", *BOX_COLUMNS)
+KINDS: dict[str, Any] = {"file_name": str, "joint": str, "image_id": int, "person": int}  # others: float
 # a file name may hold bytes that are no UTF-8; they are kept as they are
 TEXT: dict[str, str] = {"encoding": "utf-8", "errors": "surrogateescape", "newline": ""}
 Row = dict[str, Any]
@@ -145,10 +132,7 @@ def result_rows(results: Iterable[Mapping[str, Any]], joints: Sequence[str]) -> 
 
     Args:
         results: its entries, with ``file_name`` and ``box``; one is read at a time.
-        joints: names of the keypoints.
-
-    Raises:
-        InputError: an entry has another number of keypoints.
+        joints: names of the keypoints; InputError where an entry has another number of them.
     """
     persons: Counter[int] = Counter()
     for result in results:
@@ -166,8 +150,7 @@ def result_rows(results: Iterable[Mapping[str, Any]], joints: Sequence[str]) -> 
 def poses_of(rows: Iterable[Mapping[str, Any]], skeleton: Skeleton) -> dict[str, list[Pose]]:
     """The poses that rows were made of, by ``file_name``: of a list, or ``DataFrame.to_dict("records")``.
 
-    Raises:
-        InputError: a person has not all joints of the skeleton, or one of another.
+    InputError where a person has not all joints of the skeleton, or one of another.
     """
     persons: dict[tuple[str, int], dict[str, Mapping[str, Any]]] = {}
     for row in rows:
@@ -204,9 +187,8 @@ def to_dataframe(
         return _frame(rows, COLUMNS)
     persons: dict[tuple[str, int], Row] = {}
     for row in rows:
-        person = persons.setdefault(
-            (row["file_name"], row["person"]), {name: row[name] for name in PERSON_COLUMNS}
-        )
+        key, own = (row["file_name"], row["person"]), {name: row[name] for name in PERSON_COLUMNS}
+        person = persons.setdefault(key, own)
         person.update({f"{row['joint']}_{name}": row[name] for name in ("x", "y", "score")})
     wide_rows = list(persons.values())
     return _frame(wide_rows, tuple(wide_rows[0]) if wide_rows else PERSON_COLUMNS)
@@ -221,11 +203,7 @@ def _frame(rows: Sequence[Row], columns: Sequence[str]) -> pandas.DataFrame:
 
 
 def write_csv(path: Path, rows: Iterable[Row]) -> None:
-    """Write rows as CSV, one at a time.
-
-    Raises:
-        OSError: the file cannot be written.
-    """
+    """Write rows as CSV, one at a time."""
     with path.open("w", **TEXT) as file:  # type: ignore[call-overload]
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         writer.writeheader()
@@ -233,11 +211,7 @@ def write_csv(path: Path, rows: Iterable[Row]) -> None:
 
 
 def read_csv(path: str | Path) -> list[Row]:
-    """The rows of a file of :func:`write_csv`, the very numbers that were written.
-
-    Raises:
-        InputError: it cannot be read, lacks a column, or holds something else where a number belongs.
-    """
+    """The rows of a file of :func:`write_csv`; InputError where it is damaged or another file."""
     rows: list[Row] = []
     try:
         with Path(path).open(**TEXT) as file:  # type: ignore[call-overload]
@@ -246,7 +220,7 @@ def read_csv(path: str | Path) -> list[Row]:
             if lacking:
                 raise InputError(f"{path}: has no column {lacking[0]!r}; give a keypoints.csv of predict")
             for row in reader:
-                rows.append({name: _value(name, row[name]) for name in COLUMNS})
+                rows.append({name: KINDS.get(name, float)(row[name]) for name in COLUMNS})
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); check the path") from error
     except (ValueError, TypeError, csv.Error) as error:
@@ -255,16 +229,8 @@ def read_csv(path: str | Path) -> list[Row]:
 
 
 def _rows(
-    picture: Row,
-    joints: Sequence[str],
-    triplets: Sequence[Sequence[float]],
-    score: float,
-    box: Sequence[float],
+    picture: Row, joints: Sequence[str], triplets: Sequence[Any], score: float, box: Sequence[float]
 ) -> Iterator[Row]:
     person = {"person_score": score, **dict(zip(BOX_COLUMNS, box, strict=True))}
     for joint, (x, y, sure) in zip(joints, triplets, strict=True):
         yield {**picture, "joint": joint, "x": x, "y": y, "score": sure, **person}
-
-
-def _value(column: str, text: str) -> Any:
-    return text if column in ("file_name", "joint") else WHOLE_NUMBERS.get(column, float)(text)

@@ -40,26 +40,25 @@ class Skeleton:
     sigmas: tuple[float, ...]
 
     def __post_init__(self) -> None:
+        def refuse(problem: str) -> None:
+            raise InputError(f"skeleton {str(self.name)!r:.80}: {problem}")
+
+        count = len(self.joints)
         if not all(isinstance(name, str) for name in (self.name, *self.joints)):
-            raise InputError(f"skeleton {str(self.name)!r:.80}: its name and joints must be words")
-        if not self.joints or len(set(self.joints)) != len(self.joints):
-            raise InputError(f"skeleton {self.name!r}: joints must be at least one, each listed once")
-        if len(self.sigmas) != len(self.joints):
-            raise InputError(
-                f"skeleton {self.name!r}: {len(self.joints)} joints but {len(self.sigmas)} sigmas; "
-                "give every joint a sigma"
-            )
+            refuse("its name and joints must be words")
+        if not 0 < count <= MOST_JOINTS or len(set(self.joints)) != count:
+            refuse(f"joints must be 1 to {MOST_JOINTS}, each listed once")
+        if len(self.sigmas) != count:
+            refuse(f"{count} joints but {len(self.sigmas)} sigmas; give every joint a sigma")
         if any(not 0 < sigma < MOST_SIGMA for sigma in self.sigmas):
-            raise InputError(
-                f"skeleton {self.name!r}: every sigma must be a number above 0 and below {MOST_SIGMA:g}"
-            )
+            refuse(f"every sigma must be a number above 0 and below {MOST_SIGMA:g}")
         for what, entries in (("limb", self.limbs), ("pair", self.pairs)):
             for a, b in entries:
-                if a == b or not (0 <= a < len(self.joints) and 0 <= b < len(self.joints)):
-                    raise InputError(f"skeleton {self.name!r}: {what} ({a}, {b}) is not two of its joints")
+                if a == b or not (0 <= a < count and 0 <= b < count):
+                    refuse(f"{what} ({a}, {b}) is not two of its joints")
         paired = [joint for pair in self.pairs for joint in pair]
         if len(set(paired)) != len(paired):
-            raise InputError(f"skeleton {self.name!r}: a joint stands in two left-right pairs")
+            refuse("a joint stands in two left-right pairs")
 
     @property
     def num_joints(self) -> int:
@@ -90,12 +89,7 @@ class Skeleton:
         return self.joints.index(joint)
 
     def select(self, joints: Sequence[str]) -> Skeleton:
-        """The skeleton with these of its joints, in this order; limbs and pairs that lose an end are left
-        out.
-
-        Raises:
-            InputError: a joint that it has not.
-        """
+        """The skeleton with these of its joints, in this order; limbs and pairs that lose an end go."""
         if tuple(joints) == self.joints:
             return self
         old = [self.index(joint) for joint in joints]
@@ -129,7 +123,7 @@ class Skeleton:
 
     @classmethod
     def from_yaml(cls, path: str | Path) -> Skeleton:
-        """A skeleton from a YAML file.
+        """A skeleton from a YAML file; InputError names the file, the entry at fault and the cure.
 
         ::
 
@@ -139,10 +133,6 @@ class Skeleton:
               left_eye: {sigma: 0.03, mirror: right_eye}
               right_eye: {sigma: 0.03, mirror: left_eye}
             limbs: [[nose, left_eye], [nose, right_eye]]
-
-        Raises:
-            InputError: the file cannot be read or breaks one of the rules above; the message
-                names the file, the entry and the cure.
         """
         return _skeleton_from_entries(Path(path), _read_yaml(Path(path)))
 
@@ -169,25 +159,24 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 
 
 def _skeleton_from_entries(path: Path, entries: dict[str, Any]) -> Skeleton:
-    facts: dict[str, dict[str, Any]] = {}
+    mirrors: dict[str, str | None] = {}
+    sigmas = []
     for joint, fact in entries["joints"].items():
         sigma = fact.get("sigma") if isinstance(fact, dict) else None
         if isinstance(sigma, bool) or not isinstance(sigma, (int, float)):
             raise InputError(f"{path}: joint {joint!r} has no sigma; write '{joint}: {{sigma: 0.05}}'")
-        facts[str(joint)] = fact  # YAML makes numbers and dates of some names
-    if len(facts) > MOST_JOINTS:
-        raise InputError(f"{path}: {len(facts)} joints; at most {MOST_JOINTS} can be used")
-    joints = tuple(facts)
+        mirror = fact.get("mirror")
+        mirrors[str(joint)] = None if mirror is None else str(mirror)  # YAML makes numbers of some names
+        sigmas.append(sigma)
+    joints = tuple(mirrors)
 
     pairs = []
-    for joint, fact in facts.items():
-        mirror = fact.get("mirror")
+    for joint, mirror in mirrors.items():
         if mirror is None:
             continue
-        mirror = str(mirror)
-        if mirror not in facts:
+        if mirror not in mirrors:
             raise InputError(f"{path}: joint {joint!r} mirrors {mirror!r}, which is not one of the joints")
-        if str(facts[mirror].get("mirror")) != joint:
+        if mirrors[mirror] != joint:
             raise InputError(
                 f"{path}: {joint!r} mirrors {mirror!r} but not the other way round; "
                 f"write 'mirror: {joint}' at {mirror!r}"
@@ -200,18 +189,19 @@ def _skeleton_from_entries(path: Path, entries: dict[str, Any]) -> Skeleton:
     if not isinstance(given, list) or len(given) > MOST_JOINTS**2:
         raise InputError(f"{path}: 'limbs' must be a list of pairs of joint names")
     for limb in given:
-        if not isinstance(limb, list) or len(limb) != 2:
+        ends = [str(joint) for joint in limb] if isinstance(limb, list) else []
+        if len(ends) != 2:
             raise InputError(f"{path}: limb {limb!r:.60} must be a list of two joint names")
-        for joint in map(str, limb):
-            if joint not in facts:
+        for joint in ends:
+            if joint not in mirrors:
                 raise InputError(
                     f"{path}: limb {limb!r:.60} names {joint!r:.60}, which is not one of the joints"
                 )
-        limbs.append((joints.index(str(limb[0])), joints.index(str(limb[1]))))
+        limbs.append((joints.index(ends[0]), joints.index(ends[1])))
 
     try:
-        sigmas = tuple(float(fact["sigma"]) for fact in facts.values())
-        return Skeleton(str(entries.get("name", path.stem)), joints, tuple(limbs), tuple(pairs), sigmas)
+        name, numbers = str(entries.get("name", path.stem)), tuple(float(sigma) for sigma in sigmas)
+        return Skeleton(name, joints, tuple(limbs), tuple(pairs), numbers)
     except (InputError, OverflowError) as error:
         raise InputError(f"{path}: {error}") from error
 
@@ -249,13 +239,9 @@ def unpaired(skeleton: Skeleton) -> list[tuple[str, str]]:
 def _named(name: str, joints: str, limbs: Iterable[str], sigmas: Iterable[float]) -> Skeleton:
     """A skeleton from joint names and limbs written 'a-b'; left_x pairs with right_x."""
     names = tuple(joints.split())
-    pairs = tuple(
-        (i, names.index("right" + joint[len("left") :]))
-        for i, joint in enumerate(names)
-        if joint.startswith("left")
-    )
-    limb_indices = tuple((names.index(a), names.index(b)) for a, b in (limb.split("-") for limb in limbs))
-    return Skeleton(name, names, limb_indices, pairs, tuple(sigmas))
+    ends = (limb.split("-") for limb in limbs)
+    limb_indices = tuple((names.index(a), names.index(b)) for a, b in ends)
+    return Skeleton(name, names, limb_indices, pair_by_name(names), tuple(sigmas))
 
 
 _ARMS_AND_LEGS = [
@@ -299,8 +285,7 @@ def union(*skeletons: Skeleton) -> Skeleton:
     """The joints of several skeletons, matched by name; limbs and sigmas of a shared joint from the first.
 
     Models of a union train on data sets with different joints at once: a joint that a data set does not have
-        is
-    unlabelled in it.
+    is unlabelled in it.
 
     Raises:
         InputError: a joint has another mirror image in one of them than in another.
@@ -329,12 +314,7 @@ SKELETONS = {skeleton.name: skeleton for skeleton in (COCO, CROWDPOSE, AIC)}
 
 
 def get_skeleton(skeleton: str | Path | Skeleton) -> Skeleton:
-    """A skeleton by name ("coco", "crowdpose", "aic", a union "coco+crowdpose"), from a YAML file, or as it
-    is.
-
-    Raises:
-        InputError: neither a known name nor a YAML file.
-    """
+    """A skeleton by name ("coco", "crowdpose", "aic", "coco+crowdpose"), of a YAML file, or as it is."""
     if isinstance(skeleton, Skeleton):
         return skeleton
     if str(skeleton) in SKELETONS:

@@ -25,9 +25,9 @@ def offline(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFa
     """No network and empty caches, whatever this machine has."""
     from diffusionpose.runtime import detectors
 
-    nothing = tmp_path_factory.mktemp("cache") / "weights.pth"
-    monkeypatch.setattr(detectors, "cached_weights", lambda name: nothing)
-    monkeypatch.setattr(detectors, "in_hub_cache", lambda repository: None)
+    nothing = str(tmp_path_factory.mktemp("cache"))
+    monkeypatch.setenv("TORCH_HOME", nothing)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", nothing)
     monkeypatch.setattr(detectors, "out_of_reach", lambda url: "no network in tests")
 
 

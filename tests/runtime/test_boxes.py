@@ -126,9 +126,10 @@ def test_a_broken_file_is_named_with_its_fault(tmp_path: Path, content: object, 
         ({**BOX, "bbox": [0, 0, 4]}, "four numbers"),
         ({**BOX, "bbox": "0 0 4 4"}, "four numbers"),
         ({**BOX, "bbox": [0, 0, True, 4]}, "four numbers"),
-        ({**BOX, "bbox": [0, 0, 10**400, 4]}, "not finite or too large"),
-        ({**BOX, "score": "high"}, "has 'high' as 'score'; it must be a number"),
-        ({**BOX, "score": float("nan")}, "not finite"),
+        ({**BOX, "bbox": [0, 0, 10**400, 4]}, "four numbers"),
+        ({**BOX, "bbox": [0, 0, 1e9, 4]}, "not finite or too large"),
+        ({**BOX, "score": "high"}, "has 'high' as 'score'; it must be a finite number"),
+        ({**BOX, "score": float("nan")}, "must be a finite number"),
         ({**BOX, "keypoints": ["a"] * 9}, "give numbers"),
         ({**BOX, "keypoints": [1, 2]}, "give numbers"),
         ({**BOX, "keypoints": [float("nan"), 1, 1] * 3}, "a given joint that is not finite"),
@@ -197,7 +198,7 @@ def test_keypoints_bring_a_box_and_may_lack_joints_and_scores(tmp_path: Path) ->
         {**GOOD, "keypoints": [1, 1, 0, 2, 2, -0.1, 3, 3, 0], "box": [0, 0, 5, 6], "score": None},
     ]
     found = people_file(tmp_path, entries)
-    assert found.problems == found.notes == []
+    assert found.problems == []
     assert [person.score for person in found.people] == [1, 0.25, 1, 1]
     # without a box: the extent of the two given joints, 20 by 40, and a tenth on every side
     expected = [[8, 16, 32, 64], [1, 2, 31, 62], [0, 0, 50, 60], [0, 0, 5, 6]]
@@ -220,18 +221,13 @@ def test_the_number_of_joints_must_be_the_skeletons(tmp_path: Path) -> None:
 
 
 def test_alphapose_gives_sizes_and_names_as_image_ids(tmp_path: Path) -> None:
-    """Its "box" is x, y, width, height; without "idx" the joints tell."""
+    """Its "box" is x, y, width, height, told by its "idx"."""
     entry = {"image_id": "000001.jpg", "keypoints": [212, 153, 0.9, 250, 190, 0.9, 140, 97, 0.9],
              "score": 2.5, "box": [130, 88, 140, 139], "idx": [0.0]}  # fmt: skip
     found = people_file(tmp_path, [entry])
     assert found.of(Path("pictures/000001.jpg"))[0].tolist() == [[130, 88, 270, 227]]
-    assert found.notes == []
-    del entry["idx"]
     found = people_file(tmp_path, [{**entry, "image_id": "000001"}])
     assert found.of(Path("pictures/000001.jpg"))[0].tolist() == [[130, 88, 270, 227]]
-    assert "'box' is read as x, y, width, height" in found.notes[0]
-    found = people_file(tmp_path, [{**entry, "box": [0, 0, 10, 10]}])
-    assert "entry 0: most of its joints are outside its 'box'; is that x0, y0, x1, y1?" in found.notes[0]
 
 
 def test_poses_go_to_openpose_and_come_back(tmp_path: Path) -> None:

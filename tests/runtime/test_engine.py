@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from diffusionpose import InputError, PoseEstimator
-from diffusionpose.runtime.estimator import PictureTask, Request, in_order, pose_pictures
+from diffusionpose.runtime.estimator import LocalEngine, PictureTask, Request, in_order
 
 BOXES = np.array([[5, 5, 60, 80], [30, 10, 110, 85], [200, 0, 300, 80]], np.float32)
 
@@ -73,7 +73,7 @@ def test_an_unreadable_picture_and_a_bad_box_are_told(
         PictureTask(tmp_path / "bad.jpg", source="b"),
         PictureTask(files[1], source="c"),
     ]
-    first, bad, last = pose_pictures(estimator, tasks, finish)
+    first, bad, last = LocalEngine(estimator, finish).run([tasks])
     assert (len(first.poses), first.failure) == (2, None)
     assert "box 2 [200, 0, 300, 80] is outside the 120x90 picture" in first.problems[0]
     assert (bad.source, bad.poses, bad.problems) == ("b", [], [])
@@ -87,7 +87,8 @@ def test_what_ends_the_finishing_ends_the_work(estimator: PoseEstimator, files: 
         if request.source == 2:
             raise InputError("the disk is full")
 
-    answers = pose_pictures(estimator, [PictureTask(f, source=i) for i, f in enumerate(files)], full)
+    tasks = [PictureTask(file, source=index) for index, file in enumerate(files)]
+    answers = LocalEngine(estimator, full).run([tasks])
     assert [next(answers).source, next(answers).source] == [0, 1]
     with pytest.raises(InputError, match="full"):
         next(answers)

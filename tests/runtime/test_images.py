@@ -222,22 +222,12 @@ def test_real_pictures(data_dir: Path) -> None:
 
 
 @pytest.mark.parametrize("bits", [8, 10, 12, 14, 16])
-@pytest.mark.parametrize("colour", [False, True])
-def test_fewer_bits_than_sixteen_are_scaled(
-    grey: np.ndarray, picture: np.ndarray, tmp_path: Path, bits: int, colour: bool
-) -> None:
+def test_fewer_bits_than_sixteen_are_scaled(grey: np.ndarray, tmp_path: Path, bits: int) -> None:
     """Cameras write 12 bits into the lower ones of 16."""
-    import cv2
-
-    values = (picture if colour else grey).copy()
+    values = grey.copy()
     values.flat[0] = 255
-    cv2.imwrite(
-        str(tmp_path / "a.png"),
-        values[..., ::-1].astype(np.uint16) << (bits - 8)
-        if colour
-        else values.astype(np.uint16) << (bits - 8),
-    )
-    np.testing.assert_array_equal(read_image(tmp_path / "a.png"), values if colour else repeated(values))
+    Image.fromarray(values.astype(np.uint16) << (bits - 8)).save(tmp_path / "a.png")
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png"), repeated(values))
 
 
 def test_the_stored_pixels_are_taken_only_where_they_alone_fit(picture: np.ndarray, tmp_path: Path) -> None:

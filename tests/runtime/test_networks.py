@@ -66,10 +66,8 @@ def test_the_bundled_model_gives_the_same_poses_by_both_engines(steps):
 
 
 def test_it_is_made_as_its_model_was(tiny_weights, exported):
-    ours, theirs = load_model(tiny_weights), load_network(exported, "cpu", CROWDPOSE)
+    ours, theirs = load_model(tiny_weights), load_network(exported, "cpu")
     assert (theirs.codec, theirs.skeleton, theirs.steps) == (ours.codec, ours.skeleton, 1)
-    with pytest.raises(InputError, match="made for the 14 joints of 'crowdpose', not for the 17"):
-        load_network(exported, "cpu", COCO)
 
 
 def test_what_a_single_file_does_not_hold_is_refused(tiny_onnx, tiny_openvino):
@@ -131,7 +129,7 @@ def test_files_of_others(tiny_onnx, tmp_path, text):
         ({"stride": 2}, "its heatmaps are .*, its metadata say bx14x32x24"),
         ({"stride": 1e400}, "damaged"),
         ({"stride": 0}, "damaged"),
-        ({"input_size": [96, 128]}, "its images are .*, its metadata say bx3x128x96"),
+        ({"input_size": [96, 128]}, "onnxruntime cannot run it .*dimensions"),
         ({"input_size": [10**9, 64]}, "damaged"),
         ({"input_size": 5}, "damaged"),
         ({"steps": -3}, "damaged"),
@@ -147,7 +145,7 @@ def test_metadata_that_contradict_the_graph(tiny_onnx, tmp_path, changes, compla
     facts = json.loads(session.get_modelmeta().custom_metadata_map["diffusionpose"])
     other = with_metadata(tiny_onnx, tmp_path / "other.onnx", json.dumps({**facts, **changes}))
     with pytest.raises(InputError, match=rf"other\.onnx: .*{complaint}"):
-        load_network(other, "cpu")
+        PoseEstimator(load_network(other, "cpu"))(np.zeros((90, 120, 3), np.uint8), BOXES)
 
 
 def test_weights_that_are_not_finite_name_the_file(tiny_onnx, tmp_path, picture):

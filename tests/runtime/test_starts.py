@@ -113,8 +113,8 @@ def test_the_mirrored_half_starts_from_the_mirrored_poses(lively, picture):
     both = start.with_mirrored(CROWDPOSE.flip_order, 48)
     mirrored = Start(both.keypoints[2:], both.scores[2:])
     network, order = TorchNetwork(model, "cpu"), list(CROWDPOSE.flip_order)
-    straight = heatmap_steps(network, images, start=start)[-1]
-    back = heatmap_steps(network, images.flip(-1), start=mirrored)[-1][:, order].flip(-1)
-    other = heatmap_steps(network, images.flip(-1), start=start)[-1][:, order].flip(-1)
+    straight = heatmap_steps(network, images, flip=True, start=start)[-1]
+    back = heatmap_steps(network, images.flip(-1), flip=True, start=mirrored)[-1][:, order].flip(-1)
+    other = heatmap_steps(network, images.flip(-1), flip=True, start=start)[-1][:, order].flip(-1)
     assert torch.allclose(straight, back, atol=1e-4)
     assert not torch.allclose(straight, other, atol=1e-2)

@@ -121,8 +121,6 @@ def check_boxes(boxes: PeopleFile, pictures: list[Picture]) -> None:
     Raises:
         InputError: no picture has boxes, or two pictures have the same ones.
     """
-    from diffusionpose.runtime.boxes import told
-
     owners, without = boxes.match(picture.path for picture in pictures)
     for key, paths in owners.items():
         if len(paths) > 1:
@@ -139,8 +137,6 @@ def check_boxes(boxes: PeopleFile, pictures: list[Picture]) -> None:
     others = sum(person.picture not in owners for person in boxes.people)
     if others:
         say(f"{others} of the {len(boxes.people)} boxes of {boxes.path} are of no picture given")
-    for note in told(boxes.notes):
-        say(note)
 
 
 @dataclass(frozen=True)

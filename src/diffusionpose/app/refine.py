@@ -90,10 +90,6 @@ class _Job:
         self.people = file.keypoints_for(estimator.skeleton)
         self.rows: dict[int, dict[str, Any]] = {}  # by index of the entry
         self.problems = 0
-        from diffusionpose.runtime.boxes import told
-
-        for note in told(file.notes):
-            say(note)
         for problem in file.problems:
             self._report(problem)
         self.pictures = self._pictures(file)

@@ -63,12 +63,12 @@ class VideoCommand:
         """Find, follow, draw, write; 0 if all of every video could be used."""
         outputs = self._outputs()
         self._check(outputs)
-        from diffusionpose.runtime.boxes import PeopleFile, told
+        from diffusionpose.runtime.boxes import PeopleFile
         from diffusionpose.runtime.video.reading import check_extra, open_video
 
         check_extra()
         boxes = None if self.boxes is None else PeopleFile(self.boxes)
-        for message in [*told(boxes.notes), *boxes.problems] if boxes else ():
+        for message in boxes.problems if boxes else ():
             say(message)
         estimator: PoseEstimator | None = None
         failed = bool(boxes and boxes.problems)

@@ -15,30 +15,25 @@ form                                                                            
 
 from __future__ import annotations
 
-import math
 import os
 import re
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from diffusionpose.errors import InputError
-from diffusionpose.json_files import read_json
+from diffusionpose.json_files import LARGEST, as_id, as_number, as_numbers, read_json
 from diffusionpose.poses import BOX_COLUMNS, Pose, box_around, read_csv
 from diffusionpose.runtime.images import PICTURE_SUFFIXES
 from diffusionpose.skeletons import Skeleton
 
 Boxes = tuple[np.ndarray, np.ndarray]  # (n, 4) float32 xyxy in image pixels, and their (n,) float32 scores
 
-PERSON = 1  # COCO's category of persons
-ID_KEYS: tuple[str, ...] = ("image_id", "category_id", "id")
-LARGEST = 1e9  # pixels; no picture reaches so far
-MOST_TOLD = 3  # faults of one file that are told one by one
-JOINTS_INSIDE = 0.5  # share of a person's given joints that a box of theirs must hold
+PERSON = "1"  # COCO's category of persons
 FORMS = (
     "give COCO detections, results or annotations, AlphaPose or OpenPose results, keypoints.json or "
     'keypoints.csv of predict, or {"photo.jpg": [[x0, y0, x1, y1], ...]}'
@@ -57,22 +52,16 @@ OPENPOSE = {
 class ListedPerson:
     """A person that a file lists.
 
-    Attributes:
-        index: of the entry in the file.
-        picture: by what the file knows the picture: a name, or "image 785".
-        box: (4,) float32 xyxy, image pixels.
-        score: of the person; 1 where the file gives none.
-        keypoints: (J, 3) float32 x, y in image pixels and how sure; 0, 0, 0 for a joint that is not given.
-            None where the file gives no keypoints.
-        ids: the entry's own image_id, category_id and id.
+    ``keypoints`` (J, 3) float32 are x, y in image pixels and how sure; 0, 0, 0 for a joint that is not given.
+    None where the file gives no keypoints.
     """
 
-    index: int
-    picture: str
-    box: np.ndarray
-    score: float
+    index: int  # of the entry in the file
+    picture: str  # by what the file knows the picture: a name, or "image 785"
+    box: np.ndarray  # (4,) float32 xyxy, image pixels
+    score: float  # of the person; 1 where the file gives none
     keypoints: np.ndarray | None = None
-    ids: dict[str, Any] = field(default_factory=dict)
+    ids: dict[str, Any] = field(default_factory=dict)  # the entry's own image_id, category_id and id
 
 
 class PeopleFile:
@@ -85,36 +74,30 @@ class PeopleFile:
         path: of the file, or of a folder of OpenPose's files.
         names: file names of pictures by image_id, in the place of what the entries say themselves.
 
-    Attributes:
-        path: the file.
-        people: the persons, in the file's order.
-        pictures: what the file lists, by the names it has for pictures; some may have nobody.
-        joints: names of the keypoints, where the file tells them.
-        problems: a message for each entry that is left out.
-        notes: what was done with unusual contents.
-
     Raises:
         InputError: the file cannot be read, none of its entries can be used, or none is of a person.
     """
 
     def __init__(self, path: str | Path, names: Mapping[int | str, str] | None = None) -> None:
         self.path = Path(path)
-        self.people: list[ListedPerson] = []
-        self.pictures: dict[str, list[ListedPerson]] = {}
-        self.joints: tuple[str, ...] | None = None
-        self.problems: list[str] = []
-        self.notes: list[str] = []
+        self.people: list[ListedPerson] = []  # in the file's order
+        self.pictures: dict[str, list[ListedPerson]] = {}  # by the file's names for them; some have nobody
+        self.joints: tuple[str, ...] | None = None  # of the keypoints, where the file tells them
+        self.problems: list[str] = []  # a message for each entry that is left out
         self._names = names
         self._image_ids: dict[str, int] = {}  # picture -> the file's number for it
         self._by_number: dict[int, str] = {}  # a number in a name, or an image_id -> picture
         self._by_stem: dict[str, str] = {}  # names without a suffix, text ids -> picture
         self._foreign: dict[str, list[str]] = {}  # last part of another machine's absolute paths -> pictures
-        self._sized = False  # whether "box" is x, y, width, height
         self._read()
-        self._refuse_shares()
         if self.problems and not self.people:
             more = f" (and {len(self.problems) - 1} more)" if len(self.problems) > 1 else ""
             raise InputError(f"{self.problems[0]}{more}")
+        boxes, _ = _boxes(self.people)
+        if len(boxes) and np.abs(boxes).max() <= 1 and (boxes % 1 != 0).any():
+            raise InputError(
+                f"{self.path}: all its boxes lie between 0 and 1, as shares of the picture; give pixels"
+            )
 
     # --- which picture ---
 
@@ -125,14 +108,21 @@ class PeopleFile:
         ``000000000785.jpg`` as well as ``COCO_val2014_000000000785.jpg``; and of ``D:\data\photo.jpg``
         the last part counts, as far as that tells pictures apart.
         """
-        whole = Path(os.path.abspath(picture))  # a link keeps its own name
-        paths = [whole.as_posix(), *("/".join(whole.parts[start:]) for start in range(1, len(whole.parts)))]
+        parts = Path(os.path.abspath(picture)).parts  # not resolved: a link keeps its own name
+        for path in [Path(*parts).as_posix(), *("/".join(parts[start:]) for start in range(1, len(parts)))]:
+            if path in self.pictures:
+                return path
+        if picture.stem in self._by_stem:
+            return self._by_stem[picture.stem]
         number = _number_at_end(picture.stem)
-        return next((path for path in paths if path in self.pictures), None) or (
-            self._by_stem.get(picture.stem)
-            or (None if number is None else self._by_number.get(number))
-            or self._foreign_name(whole)
-        )
+        if number is not None and number in self._by_number:
+            return self._by_number[number]
+        found = self._foreign.get(picture.name, [])
+        for depth in range(1, len(parts)):
+            found = [name for name in found if name.endswith("/" + "/".join(parts[-depth:]))]
+            if len(found) == 1:
+                return found[0]
+        return None
 
     def people_of(self, picture: Path) -> list[ListedPerson]:
         """The persons of a picture; none where the file knows none."""
@@ -151,6 +141,12 @@ class PeopleFile:
         """The numbers of all frames that the file can mean."""
         return set(self._frames)
 
+    @cached_property
+    def _frames(self) -> dict[int, str]:
+        """The file's name for each frame of a video; of two, the first."""
+        named = ((self._image_ids.get(key, _number_at_end(Path(key).stem)), key) for key in self.pictures)
+        return {number: key for number, key in reversed(list(named)) if number is not None}
+
     def image_id(self, picture: Path) -> int | None:
         """The number that the file itself gives a picture, or None."""
         return self._image_ids.get(self.key(picture) or "")
@@ -160,20 +156,35 @@ class PeopleFile:
         owners: dict[str, list[Path]] = {}
         unknown = []
         for picture in pictures:
-            key = self.key(picture)
-            if key is None:
+            if (key := self.key(picture)) is None:
                 unknown.append(picture)
             else:
                 owners.setdefault(key, []).append(picture)
         return owners, unknown
 
     def keypoints_for(self, skeleton: Skeleton) -> list[ListedPerson]:
-        """The persons with the joints of a skeleton: matched by name where the file tells names.
-
-        Raises:
-            InputError: a person without keypoints, another number of joints, or no joint in common.
-        """
+        """The persons with the joints of a skeleton: by name where the file tells names; else InputError."""
         return [self._with_joints(person, skeleton) for person in self.people]
+
+    def _with_joints(self, person: ListedPerson, skeleton: Skeleton) -> ListedPerson:
+        if person.keypoints is None:
+            raise InputError(
+                f"{self.path}: entry {person.index} has no 'keypoints': a file of boxes, not of poses"
+            )
+        if self.joints is not None:
+            shared = [joint for joint in skeleton.joints if joint in self.joints]
+            if not shared:
+                raise InputError(f"{self.path}: none of its joints is one of the model's ({skeleton.name})")
+            keypoints = np.zeros((skeleton.num_joints, 3), np.float32)
+            for joint in shared:
+                keypoints[skeleton.index(joint)] = person.keypoints[self.joints.index(joint)]
+            return replace(person, keypoints=keypoints)
+        if len(person.keypoints) != skeleton.num_joints:
+            raise InputError(
+                f"{self.path}: entry {person.index} has {len(person.keypoints)} joints (x, y, score each), "
+                f"but the model has {skeleton.num_joints}; give weights of this skeleton"
+            )
+        return person
 
     # --- the forms ---
 
@@ -185,11 +196,11 @@ class PeopleFile:
             for file in files:
                 self._read_openpose(file, read_json(file))
         elif self.path.suffix.lower() == ".csv":
-            self._read_csv()
+            self._read_entries(self._csv_entries(), "person", None)
         else:
             content = read_json(self.path)
             if isinstance(content, list):
-                self._read_entries(content, "entry")
+                self._read_entries(content, "entry", {PERSON})
             elif isinstance(content, dict) and "annotations" in content:
                 self._read_annotations(content)
             elif isinstance(content, dict) and "people" in content:
@@ -199,30 +210,85 @@ class PeopleFile:
             else:
                 raise InputError(f"{self.path}: holds no boxes and no poses; {FORMS}")
 
-    def _read_entries(self, entries: list[Any], what: str, persons: set[str] | None = None) -> None:
-        """COCO's detections, results or annotations, AlphaPose's results, or keypoints.json."""
-        boxes = [entry for entry in entries if isinstance(entry, dict) and "keypoints" not in entry]
-        categories = Counter(str(entry["category_id"]) for entry in boxes if "category_id" in entry)
-        persons = persons or {str(PERSON)}
-        if categories and not categories.keys() & persons and categories.total() == len(entries):
-            found = ", ".join(sorted(categories))
-            raise InputError(
-                f"{self.path}: none of its {len(entries)} boxes is of a person: a person has category_id "
-                f"{' or '.join(sorted(persons))}, these have {found}; write that, or leave category_id out"
-            )
-        self._sized = _boxes_have_sizes(entries)
-        if self._sized and any(isinstance(e, dict) and "box" in e and "idx" not in e for e in entries):
-            self.notes.append(f"{self.path}: 'box' is read as x, y, width, height: so it holds the joints")
+    def _add(self, name: str, image_id: int | str | None = None, person: ListedPerson | None = None) -> None:
+        """Note a picture, and by what else it can be meant; and a person in it."""
+        if name not in self.pictures:
+            self.pictures[name] = []
+            if isinstance(image_id, int):
+                self._image_ids[name] = image_id
+                if name == f"image {image_id}":
+                    self._by_number.setdefault(image_id, name)
+            elif Path(name).suffix.lower() not in PICTURE_SUFFIXES:  # a text id, or a name of OpenPose's
+                self._by_stem.setdefault(name, name)
+                if (number := _number_at_end(name)) is not None:
+                    self._by_number.setdefault(number, name)
+            if name.startswith("/") or re.match(r"[A-Za-z]:/", name):
+                self._foreign.setdefault(name.rpartition("/")[2], []).append(name)
+        if person is not None:
+            self.people.append(person)
+            self.pictures[name].append(person)
+
+    def _read_entries(self, entries: list[Any], what: str, persons: set[str] | None) -> None:
+        """COCO's detections, results or annotations, AlphaPose's results, or keypoints.json.
+
+        ``persons`` are categories of persons; None for any. Poses count whatever their category: that of a
+        skeleton of one's own may have any number.
+        """
+        others: set[str] = set()
         for index, entry in enumerate(entries):
             try:
                 if not isinstance(entry, dict):
                     raise _Unusable(f"is {entry!r:.60}, not an object with keys")
-                # poses count whatever their category: that of a skeleton of one's own may have any number
-                person = "keypoints" in entry or str(entry.get("category_id", PERSON)) in persons
-                if person and not entry.get("iscrowd"):
-                    self._add(self._person(index, entry))
+                category = str(entry.get("category_id", PERSON))
+                if persons is not None and category not in persons and "keypoints" not in entry:
+                    others.add(category)
+                elif not entry.get("iscrowd"):
+                    self._read_entry(index, entry)
             except _Unusable as error:
-                self.problems.append(f"{self.path}: {what} {index} {error}")
+                of = f" of {entry['file_name']!r:.60}" if what == "box" else ""
+                self.problems.append(f"{self.path}: {what} {index}{of} {error}")
+        if others and persons is not None and not (self.people or self.problems):
+            raise InputError(
+                f"{self.path}: none of its {len(entries)} boxes is of a person: a person has category_id "
+                f"{' or '.join(sorted(persons))}, these have {', '.join(sorted(others))}; "
+                "write that, or leave category_id out"
+            )
+
+    def _read_entry(self, index: int, entry: dict[str, Any]) -> None:
+        picture, image_id = self._picture_of(entry)
+        keypoints = None if entry.get("keypoints") is None else _keypoints(entry["keypoints"])
+        corners, size = entry.get("box"), entry.get("bbox")
+        if corners is not None and "idx" not in entry:
+            box = _numbers(corners, "'box'")
+        elif corners is not None or size is not None:  # AlphaPose's "box" has a size, too
+            sized = _numbers(size if corners is None else corners, "'bbox'" if corners is None else "'box'")
+            box = np.concatenate([sized[:2], sized[:2] + sized[2:]])
+        elif keypoints is None:
+            raise _Unusable("has no 'bbox' and no 'keypoints'; add one of them")
+        elif not keypoints[:, 2].any():
+            raise _Unusable("has neither a given joint nor a box; give it one of the two")
+        else:
+            box = box_around(keypoints[keypoints[:, 2] > 0, :2])
+        score = 1.0 if entry.get("score") is None else as_number(entry["score"])
+        if score is None:
+            raise _Unusable(f"has {entry['score']!r:.60} as 'score'; it must be a finite number")
+        ids = {key: value for key, value in entry.items() if key in ("image_id", "category_id", "id")}
+        person = ListedPerson(index, picture, box.astype(np.float32), score, keypoints, ids)
+        self._add(picture, image_id, person)
+
+    def _picture_of(self, entry: dict[str, Any]) -> tuple[str, int | str | None]:
+        """The file's name for the picture of an entry, and its id."""
+        image_id, name = as_id(entry.get("image_id")), entry.get("file_name")
+        if self._names is not None:
+            name = self._names.get(image_id) if image_id is not None else None
+            if name is None:
+                raise _Unusable(f"is of image {entry.get('image_id')!r:.60}, which 'images' does not list")
+        if name is not None:
+            return _slashes(str(name)), image_id
+        if image_id is None:
+            what = f"has {entry['image_id']!r:.60} as" if "image_id" in entry else "has no"
+            raise _Unusable(f"{what} 'image_id'; give it the number or the name of its picture")
+        return (_slashes(image_id), None) if isinstance(image_id, str) else (f"image {image_id}", image_id)
 
     def _read_annotations(self, content: dict[str, Any]) -> None:
         if not isinstance(content["annotations"], list):
@@ -230,205 +296,66 @@ class PeopleFile:
         listed = {image_id: name for image_id, (name, _, _) in _listed(self.path, content).items()}
         self._names = {**listed, **(self._names or {})}
         for image_id in listed:
-            self.pictures.setdefault(self._register(_slashes(self._names[image_id]), image_id), [])
+            self._add(_slashes(self._names[image_id]), image_id)
         categories = content.get("categories")
-        persons = {
-            str(category.get("id"))
-            for category in (categories if isinstance(categories, list) else [])
-            if isinstance(category, dict) and category.get("name") == "person"
-        }
-        every = {
-            str(e["category_id"])
-            for e in content["annotations"]
-            if isinstance(e, dict) and "category_id" in e
-        }
-        self._read_entries(content["annotations"], "annotation", persons or every | {str(PERSON)})
+        named = [c for c in categories if isinstance(c, dict)] if isinstance(categories, list) else []
+        persons = {str(category.get("id")) for category in named if category.get("name") == "person"}
+        self._read_entries(content["annotations"], "annotation", persons or None)
 
     def _read_mapping(self, content: dict[str, Any]) -> None:
-        index = 0
+        entries: list[Any] = []
         for name, boxes in content.items():
-            self.pictures.setdefault(self._register(_slashes(name)), [])
+            self._add(_slashes(name))
             if not isinstance(boxes, list):
                 self.problems.append(f"{self.path}: {name!r} needs a list of boxes [[x0, y0, x1, y1], ...]")
                 continue
             for box in boxes:
-                try:
-                    numbers = _numbers(box, f"a box of {name!r}", (4, 5))
-                    score = float(numbers[4]) if len(numbers) == 5 else 1.0
-                    self._add(ListedPerson(index, _slashes(name), numbers[:4].astype(np.float32), score))
-                except _Unusable as error:
-                    self.problems.append(f"{self.path}: {error}")
-                index += 1
+                score = box[4] if isinstance(box, list) and len(box) == 5 else None
+                corners = box if score is None else box[:4]
+                entries.append({"file_name": name, "box": corners, "score": score})
+        self._read_entries(entries, "box", None)
 
     def _read_openpose(self, file: Path, content: Any) -> None:
         people = content.get("people") if isinstance(content, dict) else None
         if not isinstance(people, list):
             raise InputError(f"{file}: no file of OpenPose, which lists 'people'; {FORMS}")
         name = file.stem.removesuffix("_keypoints")
-        self.pictures.setdefault(self._register(name), [])
+        self._add(name)
         for index, person in enumerate(people):
             try:
-                flat = person.get("pose_keypoints_2d") if isinstance(person, dict) else None
-                keypoints = _keypoints({"keypoints": flat})
+                keypoints = _keypoints(person.get("pose_keypoints_2d") if isinstance(person, dict) else None)
                 joints = OPENPOSE.get(len(keypoints), "").split()
                 if not joints or (self.joints and len(joints) != len(self.joints)):
                     raise _Unusable(
                         f"has {len(keypoints)} joints; OpenPose's bodies have 25, or all of them 18"
                     )
-                self.joints = tuple(joints)
-                given = keypoints[:, 2] > 0
-                if given.any():
-                    box = box_around(keypoints[given, :2])
-                    self._add(ListedPerson(index, name, box, 1.0, keypoints, {"image_id": name}))
             except _Unusable as error:
                 self.problems.append(f"{file}: person {index} {error}")
+                continue
+            self.joints = tuple(joints)
+            given = keypoints[:, 2] > 0
+            if given.any():
+                box, ids = box_around(keypoints[given, :2]), {"image_id": name}
+                self._add(name, None, ListedPerson(index, name, box, 1.0, keypoints, ids))
 
-    def _read_csv(self) -> None:
+    def _csv_entries(self) -> list[Any]:
+        """The persons of keypoints.csv as keypoints.json has them."""
         persons: dict[tuple[str, int], list[dict[str, Any]]] = {}
         for row in read_csv(self.path):
             persons.setdefault((row["file_name"], row["person"]), []).append(row)
         self.joints = tuple(dict.fromkeys(row["joint"] for rows in persons.values() for row in rows))
-        for index, ((name, number), rows) in enumerate(persons.items()):
-            keypoints = np.zeros((len(self.joints), 3), np.float32)
-            for row in rows:
-                keypoints[self.joints.index(row["joint"])] = row["x"], row["y"], row["score"]
-            try:
-                numbers = [rows[0][corner] for corner in BOX_COLUMNS]
-                box = _numbers(numbers, "its box", (4,)).astype(np.float32)
-                keypoints = _keypoints({"keypoints": keypoints.ravel().tolist()})
-                ids = {"image_id": rows[0]["image_id"]}
-                self._register(_slashes(name), rows[0]["image_id"])
-                self._add(ListedPerson(index, _slashes(name), box, rows[0]["person_score"], keypoints, ids))
-            except _Unusable as error:
-                self.problems.append(f"{self.path}: {name}, person {number}: {error}")
-
-    def _person(self, index: int, entry: dict[str, Any]) -> ListedPerson:
-        """The person of an entry in COCO's or AlphaPose's form, or of keypoints.json."""
-        picture = self._picture_of(entry)
-        keypoints = None if entry.get("keypoints") is None else _keypoints(entry)
-        given = np.zeros((0, 2), np.float32) if keypoints is None else keypoints[keypoints[:, 2] > 0, :2]
-        key = next((key for key in ("box", "bbox") if entry.get(key) is not None), None)
-        if key is not None:
-            numbers = _numbers(entry[key], repr(key), (4,))
-            if key == "bbox" or self._sized:
-                numbers = np.concatenate([numbers[:2], numbers[:2] + numbers[2:]])
-            box = numbers.astype(np.float32)
-            if len(given) and _share_inside(given, box) < JOINTS_INSIDE:
-                self.notes.append(
-                    f"{self.path}: entry {index}: most of its joints are outside its {key!r}; is that "
-                    f"{'x0, y0, x1, y1' if key == 'box' and not self._sized else 'x, y, width, height'}?"
-                )
-        elif keypoints is None:
-            raise _Unusable("has no 'bbox' and no 'keypoints'; add one of them")
-        elif not len(given):
-            raise _Unusable("has neither a given joint nor a box; give it one of the two")
-        else:
-            box = box_around(given)
-        score = entry.get("score")
-        score = 1.0 if score is None else float(_numbers([score], "'score'", (1,))[0])
-        ids = {name: entry[name] for name in ID_KEYS if name in entry}
-        return ListedPerson(index, picture, box, score, keypoints, ids)
-
-    def _picture_of(self, entry: dict[str, Any]) -> str:
-        """The file's name for the picture of an entry."""
-        image_id, name = _usable_id(entry.get("image_id")), entry.get("file_name")
-        if self._names is not None:
-            name = self._names.get(image_id) if image_id is not None else None
-            if name is None:
-                raise _Unusable(f"is of image {entry.get('image_id')!r:.60}, which 'images' does not list")
-        if name is not None:
-            return self._register(_slashes(str(name)), image_id)
-        if image_id is None:
-            what = f"has {entry['image_id']!r:.60} as" if "image_id" in entry else "has no"
-            raise _Unusable(f"{what} 'image_id'; give it the number or the name of its picture")
-        if isinstance(image_id, str):
-            return self._register(_slashes(image_id))
-        return self._register(f"image {image_id}", image_id)
-
-    def _register(self, name: str, image_id: int | str | None = None) -> str:
-        """Note by what else a picture can be meant; its name."""
-        if name in self._image_ids or name in self.pictures:
-            return name
-        if isinstance(image_id, int):
-            self._image_ids[name] = image_id
-            if name == f"image {image_id}":
-                self._by_number.setdefault(image_id, name)
-        elif Path(name).suffix.lower() not in PICTURE_SUFFIXES:  # a text id, or a name of OpenPose's
-            self._by_stem.setdefault(name, name)
-            number = _number_at_end(name)
-            if number is not None:
-                self._by_number.setdefault(number, name)
-        if name.startswith("/") or re.match(r"[A-Za-z]:/", name):
-            self._foreign.setdefault(name.rpartition("/")[2], []).append(name)
-        return name
-
-    def _add(self, person: ListedPerson) -> None:
-        self.people.append(person)
-        self.pictures.setdefault(person.picture, []).append(person)
-
-    # --- the rest ---
-
-    @property
-    def _frames(self) -> dict[int, str]:
-        """The file's name for each frame of a video."""
-        if self._numbered is None:
-            numbered = (
-                (self._image_ids.get(key), _number_at_end(Path(key).stem), key) for key in self.pictures
-            )
-            self._numbered = {}
-            for image_id, number, key in numbered:
-                frame = image_id if image_id is not None else number
-                if frame is not None:
-                    self._numbered.setdefault(frame, key)
-        return self._numbered
-
-    _numbered: dict[int, str] | None = None
-
-    def _foreign_name(self, picture: Path) -> str | None:
-        """The one of another machine's paths that ends as this one does, as far as they tell apart."""
-        found = self._foreign.get(picture.name, [])
-        for depth in range(2, len(picture.parts)):
-            if len(found) < 2:
-                break
-            end = "/".join(picture.parts[-depth:])
-            found = [name for name in found if name.endswith(f"/{end}")]
-        return found[0] if len(found) == 1 else None
-
-    def _with_joints(self, person: ListedPerson, skeleton: Skeleton) -> ListedPerson:
-        if person.keypoints is None:
-            raise InputError(
-                f"{self.path}: entry {person.index} has no 'keypoints': a file of boxes, not of poses"
-            )
-        keypoints = person.keypoints
-        if self.joints is not None and self.joints != skeleton.joints:
-            shared = [joint for joint in skeleton.joints if joint in self.joints]
-            if not shared:
-                raise InputError(f"{self.path}: none of its joints is one of the model's ({skeleton.name})")
-            keypoints = np.zeros((skeleton.num_joints, 3), np.float32)
-            for joint in shared:
-                keypoints[skeleton.index(joint)] = person.keypoints[self.joints.index(joint)]
-        elif len(keypoints) != skeleton.num_joints:
-            raise InputError(
-                f"{self.path}: entry {person.index} has {len(keypoints)} joints (x, y, score each), but the "
-                f"model has {skeleton.num_joints}; give weights of this skeleton"
-            )
-        return ListedPerson(person.index, person.picture, person.box, person.score, keypoints, person.ids)
-
-    def _refuse_shares(self) -> None:
-        """InputError where coordinates are shares of the picture's size: no person is so small."""
-        boxes = np.array([person.box for person in self.people]).reshape(-1, 4)
-        if len(boxes) and np.abs(boxes).max() <= 1 and (boxes % 1 != 0).any():
-            raise InputError(
-                f"{self.path}: all its boxes lie between 0 and 1, as shares of the picture; give pixels"
-            )
+        entries = []
+        for (name, _), rows in persons.items():
+            triplets = dict.fromkeys(self.joints, (0.0, 0.0, 0.0))
+            triplets.update({row["joint"]: (row["x"], row["y"], row["score"]) for row in rows})
+            entry = {"file_name": name, "image_id": rows[0]["image_id"], "score": rows[0]["person_score"]}
+            entry["box"] = [rows[0][corner] for corner in BOX_COLUMNS]
+            entries.append({**entry, "keypoints": [number for each in triplets.values() for number in each]})
+        return entries
 
 
 def listed_pictures(path: str | Path) -> dict[int | str, tuple[str, int, int]]:
-    """File name, width and height of each picture of a COCO annotation file, by image id; 0, 0 where unknown.
-
-    Raises:
-        InputError: not JSON, no list of images, or one without id or name.
-    """
+    """File name, width and height of each picture of a COCO annotation file, by id; 0, 0 where unknown."""
     return _listed(Path(path), read_json(path))
 
 
@@ -438,7 +365,7 @@ def _listed(path: Path, content: Any) -> dict[int | str, tuple[str, int, int]]:
         raise InputError(f"{path}: lists no 'images'; give an annotation file in COCO's format")
     listed: dict[int | str, tuple[str, int, int]] = {}
     for index, image in enumerate(images):
-        image_id = _usable_id(image.get("id")) if isinstance(image, dict) else None
+        image_id = as_id(image.get("id")) if isinstance(image, dict) else None
         if image_id is None or not isinstance(image.get("file_name"), str):
             raise InputError(f"{path}: image {index} has no 'id' and 'file_name'; add them")
         size = image.get("width"), image.get("height")
@@ -448,32 +375,28 @@ def _listed(path: Path, content: Any) -> dict[int | str, tuple[str, int, int]]:
 
 
 def usable_boxes(boxes: np.ndarray, width: int, height: int) -> tuple[np.ndarray, list[int], list[str]]:
-    """Boxes that a crop can be cut around.
+    """Those of (n, 4) xyxy boxes that hold a part of the picture, so that a crop can be cut around them.
 
     A box may reach over the edge: that of a person whom the picture cuts off does, and the crop then
     has the size of the person's body.
 
-    Args:
-        boxes: (n, 4) xyxy, image pixels.
-        width, height: of the picture.
-
     Returns:
-        the boxes (m, 4) float32 that hold a part of the picture; which of the n they are; and for
-        each of the others a message that says why not.
+        the boxes (m, 4) float32; which of the n they are; and why not, of each of the others.
     """
     kept, problems = [], []
     boxes = np.asarray(boxes, np.float32).reshape(-1, 4)
     for index, box in enumerate(boxes):
         inside = box.clip(0, [width, height, width, height])
-        shown = "[" + ", ".join(f"{number:g}" for number in box) + "]"
         if not np.isfinite(box).all():
-            problems.append(f"box {index} {shown} is not four finite numbers; mend or remove it")
+            problem = "is not four finite numbers; mend or remove it"
         elif not (box[2:] > box[:2]).all():
-            problems.append(f"box {index} {shown} has no area; mend or remove it (xyxy, x1 > x0, y1 > y0)")
+            problem = "has no area; mend or remove it (xyxy, x1 > x0, y1 > y0)"
         elif not (inside[2:] > inside[:2]).all():
-            problems.append(f"box {index} {shown} is outside the {width}x{height} picture; mend or remove it")
+            problem = f"is outside the {width}x{height} picture; mend or remove it"
         else:
             kept.append(index)
+            continue
+        problems.append(f"box {index} [{', '.join(f'{number:g}' for number in box)}] {problem}")
     return boxes[kept], kept, problems
 
 
@@ -484,9 +407,8 @@ def to_openpose(poses: Sequence[Pose]) -> dict[str, Any]:
     """
     people = []
     for pose in poses:
-        triplets = dict(
-            zip(pose.skeleton.joints, np.column_stack([pose.keypoints, pose.scores]), strict=True)
-        )
+        numbers = np.column_stack([pose.keypoints, pose.scores])
+        triplets = dict(zip(pose.skeleton.joints, numbers, strict=True))
         for joint, side in (("neck", "shoulder"), ("middle_hip", "hip")):
             left, right = triplets.get(f"left_{side}"), triplets.get(f"right_{side}")
             if joint not in triplets and left is not None and right is not None:
@@ -505,69 +427,26 @@ def _boxes(people: Sequence[ListedPerson]) -> Boxes:
     return boxes, np.array([person.score for person in people], np.float32)
 
 
-def _boxes_have_sizes(entries: Sequence[Any]) -> bool:
-    """Whether "box" is x, y, width, height (AlphaPose's), not corners: so it holds the entries' joints."""
-    boxed = [
-        e
-        for e in entries
-        if isinstance(e, dict) and e.get("box") is not None and e.get("keypoints") is not None
-    ]
-    if boxed and all("idx" in entry for entry in boxed):
-        return True
-    shares = []
-    for entry in boxed:
-        try:
-            box, keypoints = _numbers(entry["box"], "box", (4,)), _keypoints(entry)
-        except _Unusable:
-            continue
-        given = keypoints[keypoints[:, 2] > 0, :2]
-        if len(given):
-            sized = np.concatenate([box[:2], box[:2] + box[2:]])
-            shares.append((_share_inside(given, box), _share_inside(given, sized)))
-    corners, sizes = np.mean(shares, axis=0) if shares else (1.0, 0.0)
-    return bool(corners < JOINTS_INSIDE < sizes)
-
-
-def _share_inside(points: np.ndarray, box: np.ndarray) -> float:
-    """Share of (n, 2) points in a box."""
-    return float(((points >= box[:2]) & (points <= box[2:])).all(axis=1).mean())
-
-
-def _keypoints(entry: dict[str, Any]) -> np.ndarray:
-    """(J, 3) float32 x, y, score of an entry's flat triplets; 0, 0, 0 for a joint that is not given."""
-    values = entry["keypoints"]
-    if not isinstance(values, list) or not all(map(_is_number, values)) or len(values) % 3 or not values:
+def _keypoints(values: Any) -> np.ndarray:
+    """(J, 3) float32 x, y, score of flat triplets; 0, 0, 0 for a joint that is not given."""
+    numbers = as_numbers(values)
+    if numbers is None or not len(numbers) or len(numbers) % 3:
         raise _Unusable(f"has {values!r:.60} as 'keypoints'; give numbers: x, y, score of each joint")
-    triplets = np.array([min(max(value, -1e38), 1e38) for value in values], np.float64).reshape(-1, 3)
-    triplets[:, 2] = triplets[:, 2].clip(0)
-    given = ~(triplets[:, 2] <= 0)
-    if not (np.abs(triplets[given]) < LARGEST).all():
+    triplets = numbers.reshape(-1, 3)
+    triplets[triplets[:, 2] <= 0] = 0
+    if not (np.abs(triplets) < LARGEST).all():
         raise _Unusable("has a given joint that is not finite; mend it, or give it the score 0")
-    triplets[~given] = 0
     return triplets.astype(np.float32)
 
 
-def _numbers(values: Any, name: str, counts: tuple[int, ...]) -> np.ndarray:
-    """Finite float64 numbers of a list."""
-    if not isinstance(values, list) or len(values) not in counts or not all(map(_is_number, values)):
-        wanted = "four numbers" if 4 in counts else "a number"
-        shown = values[0] if counts == (1,) else values
-        raise _Unusable(f"has {shown!r:.60} as {name}; it must be {wanted}")
-    numbers = np.array([min(max(value, -1e38), 1e38) for value in values], np.float64)
+def _numbers(values: Any, name: str) -> np.ndarray:
+    """Four finite float64 numbers of a list."""
+    numbers = as_numbers(values, 4)
+    if numbers is None:
+        raise _Unusable(f"has {values!r:.60} as {name}; it must be four numbers")
     if not (np.abs(numbers) < LARGEST).all():
         raise _Unusable(f"has {values!r:.60} as {name}, which is not finite or too large; mend it")
     return numbers
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def _usable_id(value: Any) -> int | str | None:
-    """An id as number or text; None where it is neither."""
-    if isinstance(value, float) and math.isfinite(value) and value == int(value):
-        return int(value)
-    return value if isinstance(value, (int, str)) and not isinstance(value, bool) and value != "" else None
 
 
 def _slashes(name: str) -> str:
@@ -578,10 +457,3 @@ def _number_at_end(stem: str) -> int | None:
     """The number that a name ends in."""
     digits = re.search(r"\d{1,18}$", stem)
     return int(digits.group()) if digits else None
-
-
-def told(messages: Sequence[str]) -> Iterator[str]:
-    """The first few of many messages, and how many more there are."""
-    yield from messages[:MOST_TOLD]
-    if len(messages) > MOST_TOLD:
-        yield f"and {len(messages) - MOST_TOLD} more like these"

@@ -13,8 +13,8 @@ import pickle
 import socket
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 from diffusionpose.errors import InputError, needs_extra
 from diffusionpose.runtime.estimator import Answer, Finish, Group, LocalEngine, PoseEstimator
@@ -27,8 +27,7 @@ QUIET = {
 }
 
 
-@dataclass(frozen=True)
-class Cluster:
+class Cluster(NamedTuple):
     """What a Ray cluster has to offer in all: cores, as Ray counts them, and GPUs."""
 
     cpus: int
@@ -37,31 +36,27 @@ class Cluster:
 
 @contextmanager
 def connected(address: str | None = None, cpus: int | None = None) -> Iterator[Cluster]:
-    """A Ray cluster for as long as the block lasts.
+    """A Ray cluster for as long as the block lasts; InputError where there is none.
 
     Args:
         address: of a cluster, as ``ray.init`` takes it; None starts a Ray of this machine alone.
         cpus: for a Ray of this machine: how many processes may work at once; None for one on each core.
-
-    Raises:
-        InputError: the extra ``ray`` is not installed, there is no cluster at the address, or this machine
-            has fewer cores.
     """
     ray = import_ray()
     cores = os.cpu_count() or 1
-    if not address and cpus is not None and cpus > cores:
-        raise InputError(f"--workers {cpus}: this machine has {cores} cores; ask for 1 to {cores}")
+    options: dict[str, Any] = {"address": address, "log_to_driver": False}
     if address:
         check_listening(address)
-    options: dict[str, Any] = {"address": address or "local", "log_to_driver": False}
-    if not address:
-        options |= {"num_cpus": cpus, "object_store_memory": OBJECT_STORE, "include_dashboard": False}
+    else:
+        if cpus is not None and cpus > cores:
+            raise InputError(f"--workers {cpus}: this machine has {cores} cores; ask for 1 to {cores}")
+        options |= {"address": "local", "num_cpus": cpus, "include_dashboard": False}
+        options["object_store_memory"] = OBJECT_STORE
     try:
         ray.init(logging_level=logging.ERROR, **options)
     except (ConnectionError, ValueError, RuntimeError) as error:
-        raise InputError(
-            _no_cluster(address, error) if address else f"Ray does not start ({error})"
-        ) from error
+        reason = _no_cluster(address, error) if address else f"Ray does not start ({error})"
+        raise InputError(reason) from error
     ray.data.DataContext.get_current().enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     try:
@@ -75,14 +70,11 @@ class RayEngine:
     """Works in the processes of the cluster that is :func:`connected`.
 
     Args:
-        cluster: what it has.
+        cluster: what it has; InputError where it has not enough cores or GPUs.
         make: makes a worker's estimator; it must pickle, as Ray does it.
         finish: as of ``LocalEngine``; it runs in the worker, and must pickle.
         workers: how many; each takes a core and, with ``gpu``, a GPU. None for as many as there can be.
         gpu: give every worker a GPU of its own; without, it sees none.
-
-    Raises:
-        InputError: the cluster has not enough cores or GPUs.
     """
 
     def __init__(
@@ -106,8 +98,7 @@ class RayEngine:
     def run(self, groups: Iterable[Group]) -> Generator[Answer]:
         """The answers of a group together, groups in the order in which they are finished.
 
-        Raises:
-            InputError: what the estimator's making or ``finish`` raises in a worker, or Ray fails.
+        InputError where the estimator's making or ``finish`` raises it in a worker, or Ray fails.
         """
         ray = import_ray()
         absolute = ([replace(task, path=task.path.absolute()) for task in group] for group in groups)
@@ -129,9 +120,8 @@ class RayEngine:
                     raise answers
                 yield from answers
         except ray.exceptions.RayError as error:
-            raise InputError(
-                f"Ray has ended in the middle of the work ({str(error).splitlines()[-1]})"
-            ) from error
+            reason = str(error).splitlines()[-1]
+            raise InputError(f"Ray has ended in the middle of the work ({reason})") from error
 
 
 class _Worker:
@@ -143,16 +133,16 @@ class _Worker:
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[bytes]]:
         """The answers of each group, or the InputError that ends the work."""
-        return {"answers": [pickle.dumps(self._answers(pickle.loads(group))) for group in batch["group"]]}
-
-    def _answers(self, group: Group) -> list[Answer] | InputError:
-        try:
-            if self.engine is None:  # not before: what fails as the process starts makes Ray start it again
-                make, finish = pickle.loads(self.made_of)
-                self.engine = LocalEngine(make(), finish)
-            return list(self.engine.run([group]))
-        except InputError as error:
-            return error
+        answers: list[list[Answer] | InputError] = []
+        for group in batch["group"]:
+            try:
+                if self.engine is None:  # not before: Ray would start a process again that fails
+                    make, finish = pickle.loads(self.made_of)
+                    self.engine = LocalEngine(make(), finish)
+                answers.append(list(self.engine.run([pickle.loads(group)])))
+            except InputError as error:
+                answers.append(error)
+        return {"answers": [pickle.dumps(answer) for answer in answers]}
 
 
 def check_listening(address: str) -> None:
@@ -170,11 +160,7 @@ def _no_cluster(address: str, why: Exception) -> str:
 
 
 def import_ray() -> Any:
-    """The package ``ray`` with Ray Data; Ray is not started.
-
-    Raises:
-        InputError: it is not installed.
-    """
+    """The package ``ray`` with Ray Data, not started; InputError where it is not installed."""
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     with needs_extra("ray", "the engine 'ray' needs Ray Data"):

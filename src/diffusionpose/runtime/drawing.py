@@ -1,115 +1,20 @@
-"""What is written at persons in a picture: boxes, numbers, scores and names of joints."""
+"""Poses drawn on a picture: limbs, joints, boxes, numbers, scores and names of joints."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
 from diffusionpose.errors import InputError
 from diffusionpose.poses import VISIBLE_SCORE, Pose
-from diffusionpose.skeletons import Skeleton
 
+WHITE, DARK = "#FFFFFF", "#101018"
 # Of persons with a number, in turn; legible below black text. From Okabe and Ito's colour-blind-safe set.
 PERSON_COLORS = ("#56B4E9", "#E69F00", "#F0E442", "#CC79A7", "#00C795", "#FF8A5C", "#A9C7FF", "#D9D9D9")
-PLAIN = "#FFFFFF"  # of persons without a number
-INK = "#101018"
 FONT = cv2.FONT_HERSHEY_SIMPLEX
 FONT_HEIGHT = 22.0  # pixels of a capital letter at scale 1
-
-
-def draw_boxes(image: np.ndarray, poses: Sequence[Pose], ids: Sequence[int | None]) -> None:
-    """Draw the person boxes into a picture (H, W, 3) uint8 RGB, in place."""
-    thickness = max(1, round(max(image.shape[:2]) / 400))
-    height, width = image.shape[:2]
-    limits = np.array([width, height, width, height], np.float32)
-    for pose, number in zip(poses, ids, strict=True):
-        x0, y0, x1, y1 = np.clip(pose.box, -limits, 2 * limits).astype(int).tolist()
-        cv2.rectangle(image, (x0, y0), (x1, y1), _rgb(_person_color(number)), thickness)
-
-
-def draw_labels(
-    image: np.ndarray,
-    poses: Sequence[Pose],
-    ids: Sequence[int | None],
-    *,
-    at_boxes: bool,
-    scores: bool,
-    min_score: float,
-) -> None:
-    """Write number and score of each person into a picture (H, W, 3) uint8 RGB, in place.
-
-    Args:
-        image: the picture.
-        poses: of the persons.
-        ids: their numbers, None for a person without.
-        at_boxes: at the corners of the boxes; else above the joints that are shown.
-        scores: write the scores of the poses.
-        min_score: joints with a score below are not shown.
-    """
-    for pose, number in zip(poses, ids, strict=True):
-        shown = pose.keypoints[pose.scores >= min_score]
-        parts = ([] if number is None else [str(number)]) + ([f"{pose.score:.2f}"] if scores else [])
-        if not parts or not (at_boxes or len(shown)):
-            continue
-        place = pose.box if at_boxes else np.concatenate([shown.min(axis=0), shown.max(axis=0)])
-        _draw_label(image, "  ".join(parts), place, _person_color(number), at_boxes)
-
-
-def _draw_label(image: np.ndarray, words: str, place: np.ndarray, color: str, at_box: bool) -> None:
-    """Words on coloured ground, on the box's left upper corner or over its middle, inside the picture."""
-    height, width = image.shape[:2]
-    scale = max(0.35, max(height, width) / 1600)
-    padding, thickness = max(2, round(7 * scale)), max(1, round(1.6 * scale))
-    (w, h), _ = cv2.getTextSize(words, FONT, scale, thickness)
-    w, h = w + 2 * padding, h + 2 * padding
-    x0, y0, x1, _ = place
-    left = x0 if at_box else (x0 + x1 - w) / 2
-    bottom = y0 if at_box else y0 - FONT_HEIGHT * scale
-    x = int(np.clip(left, 0, max(0, width - w)))
-    y = int(np.clip(bottom - h, 0, max(0, height - h)))
-    cv2.rectangle(image, (x, y), (x + w, y + h), _rgb(color), cv2.FILLED)
-    cv2.putText(image, words, (x + padding, y + h - padding), FONT, scale, _rgb(INK), thickness, cv2.LINE_AA)
-
-
-def draw_names(image: np.ndarray, pose: Pose, min_score: float, width: float) -> None:
-    """Write the names of the joints shown beside them, in place.
-
-    Args:
-        image: (H, W, 3) uint8 RGB.
-        pose: whose joints.
-        min_score: joints with a score below are not shown.
-        width: of the pose's limbs, in pixels; letters are in proportion.
-    """
-    scale = max(0.3, 1.7 * width / FONT_HEIGHT)
-    thickness, rim = max(1, round(1.6 * scale)), max(1, round(1.2 * scale))
-    looks = [(INK, x, y) for x in (-rim, rim) for y in (-rim, rim)] + [(PLAIN, 0, 0)]
-    for name, point, score in zip(pose.skeleton.joints, pose.keypoints, pose.scores, strict=True):
-        if score < min_score:
-            continue
-        place = np.round(point + (1.6 * width, FONT_HEIGHT * scale / 2)).astype(int)
-        if (np.abs(place) > 2**15).any():  # OpenCV's text has 16 bits for a place; this one is far outside
-            continue
-        for color, x, y in looks:
-            at = (int(place[0]) + x, int(place[1]) + y)
-            ink = _rgb(color)
-            cv2.putText(image, name.replace("_", " "), at, FONT, scale, ink, thickness, cv2.LINE_AA)
-
-
-def _person_color(number: int | None) -> str:
-    """The colour of a person, by its number."""
-    return PLAIN if number is None else PERSON_COLORS[number % len(PERSON_COLORS)]
-
-
-def _rgb(color: str) -> tuple[int, int, int]:
-    """``#RRGGBB`` as OpenCV takes it for pictures that are RGB."""
-    return int(color[1:3], 16), int(color[3:5], 16), int(color[5:7], 16)
-
-
-# Drawing poses on a picture: what one pose looks like, and in which order persons come
-
 SURE_SCORE = 0.5  # joints above are drawn at full strength
 FAINTEST = 0.55  # opacity of a joint at VISIBLE_SCORE
 SHADOW = 0.6  # opacity of the dark rim that keeps limbs legible on any ground
@@ -129,8 +34,6 @@ COLORS = {
     "middle": "#FFFFFF",
     "head": "#B8F2A8",
 }
-WHITE = "#FFFFFF"
-DARK = "#101018"
 FACE = {"nose", "eye", "ear"}
 HEAD = {"head", *FACE}
 LEG = {"hip", "knee", "ankle", "foot", "heel", "toe"}
@@ -167,13 +70,19 @@ def draw_poses(
     drawn = np.array(image, order="C")
     numbers = [None] * len(poses) if ids is None else list(ids)
     if boxes:
-        draw_boxes(drawn, poses, numbers)
+        _draw_boxes(drawn, poses, numbers)
     for pose in sorted(poses, key=lambda pose: float(pose.box[3])):
         _draw_pose(drawn, pose, min_score)
     for pose in poses if names else ():
-        draw_names(drawn, pose, min_score, limb_width(drawn, pose))
-    if ids is not None or scores:
-        draw_labels(drawn, poses, numbers, at_boxes=boxes, scores=scores, min_score=min_score)
+        _draw_names(drawn, pose, min_score)
+    for pose, number in zip(poses, numbers, strict=True):
+        shown = pose.keypoints[pose.scores >= min_score]
+        words = ([] if number is None else [str(number)]) + ([f"{pose.score:.2f}"] if scores else [])
+        if words and boxes:
+            _draw_label(drawn, "  ".join(words), pose.box, _person_color(number), at_box=True)
+        elif words and len(shown):
+            place = np.concatenate([shown.min(axis=0), shown.max(axis=0)])
+            _draw_label(drawn, "  ".join(words), place, _person_color(number), at_box=False)
     return drawn
 
 
@@ -196,35 +105,8 @@ def limb_width(image: np.ndarray, pose: Pose) -> float:
     return max(1.5, float(np.clip(person / 75, picture / 700, picture / 100)))
 
 
-@dataclass(frozen=True)
-class _Stroke:
-    """A limb (two joints) or a joint (one), in the colour of its part of the body.
-
-    ``points`` are (n, 2) x and y in pixels of the picture, ``ink`` red, green, blue and opacity, 0 to 255,
-    the colour times the opacity.
-    """
-
-    points: np.ndarray
-    ink: tuple[int, int, int, int]
-    radius: float
-
-    def rows(self) -> tuple[float, float]:
-        """First and last row that it may touch."""
-        reach = self.radius + 2 * EDGE
-        return float(self.points[:, 1].min() - reach), float(self.points[:, 1].max() + reach)
-
-    def paint(self, layer: np.ndarray, corner: tuple[int, int]) -> None:
-        """Paint it on a layer (h, w, 4) uint8 whose first pixel is ``corner``, x and y, of the picture."""
-        points = self.points - corner
-        radius = max(self.radius - EDGE, 0.25)
-        if len(points) == 1:
-            outline = points + radius * CIRCLE
-        else:
-            along = points[1] - points[0]
-            across = along[::-1] * (-radius, radius) / max(float(np.hypot(*along)), 1e-6)
-            outline = np.concatenate([points + across, points[::-1] - across])
-        fixed = np.round(outline * 2**SHIFT).astype(np.int32)
-        cv2.fillConvexPoly(layer, fixed, self.ink, cv2.LINE_AA, SHIFT)
+# A limb (two joints) or a joint (one): (n, 2) points, red, green, blue times opacity and opacity, radius
+_Stroke = tuple[np.ndarray, tuple[int, int, int, int], float]
 
 
 def _draw_pose(image: np.ndarray, pose: Pose, min_score: float) -> None:
@@ -237,63 +119,105 @@ def _draw_pose(image: np.ndarray, pose: Pose, min_score: float) -> None:
     low = np.floor(pose.keypoints[shown].min(axis=0) - 2 * width).astype(int)
     high = np.ceil(pose.keypoints[shown].max(axis=0) + 2 * width).astype(int) + 1
     (x0, y0), (x1, y1) = np.maximum(low, 0).tolist(), np.minimum(high, image.shape[1::-1]).tolist()
-    if x1 <= x0 or y1 <= y0:
+    if x1 <= x0:
         return
-    rows = [stroke.rows() for stroke in strokes]
-    sheet = np.empty((STRIP, x1 - x0, 4), np.uint8)
     for top in range(y0, y1, STRIP):
         region = image[top : min(top + STRIP, y1), x0:x1]
-        inside = [
-            s for s, (first, last) in zip(strokes, rows, strict=True) if first < top + STRIP and last > top
-        ]
-        layer = sheet[: len(region)]
-        layer[:] = 0
-        for stroke in inside:
-            stroke.paint(layer, (x0, top))
-        _lay_over(region, layer)
+        layer = np.zeros((*region.shape[:2], 4), np.uint8)
+        for points, ink, radius in strokes:
+            outline = np.round(_outline(points - (x0, top), max(radius - EDGE, 0.25)) * 2**SHIFT)
+            cv2.fillConvexPoly(layer, outline.astype(np.int32), ink, cv2.LINE_AA, SHIFT)
+        clear = cv2.bitwise_not(layer[:, :, 3])
+        rest = cv2.multiply(region, cv2.merge([clear, clear, clear]), scale=1 / 255)
+        region[:] = cv2.add(rest, layer[:, :, :3])
+
+
+def _outline(points: np.ndarray, radius: float) -> np.ndarray:
+    """(n, 2) outline of a limb or joint."""
+    if len(points) == 1:
+        return points + radius * CIRCLE
+    along = points[1] - points[0]
+    across = along[::-1] * (-radius, radius) / max(float(np.hypot(*along)), 1e-6)
+    return np.concatenate([points + across, points[::-1] - across])
 
 
 def _strokes(pose: Pose, shown: np.ndarray, width: float) -> list[_Stroke]:
     """What a pose is painted of, in order: dark rims, limbs (the least sure first), joints, their cores."""
     skeleton = pose.skeleton
-    opacity = _opacity(pose.scores)
+    # FAINTEST at VISIBLE_SCORE, 1 from SURE_SCORE on
+    sure = (pose.scores - VISIBLE_SCORE) / (SURE_SCORE - VISIBLE_SCORE)
+    opacity = np.clip(FAINTEST + (1 - FAINTEST) * sure, FAINTEST, 1.0)
     parts = [*skeleton.limbs, *((joint,) for joint in range(skeleton.num_joints))]
     parts = [joints for joints in parts if shown[list(joints)].all()]
     parts.sort(key=lambda joints: (-len(joints), opacity[list(joints)].min()))
     rims, limbs, cores = [], [], []
     for joints in parts:
         points, strength = pose.keypoints[list(joints)], float(opacity[list(joints)].min())
-        color, fine = _look(skeleton, joints)
-        limb = len(joints) == 2
-        rims.append(_Stroke(points, _ink(DARK, strength * SHADOW), fine * width * (0.85 if limb else 1.25)))
-        limbs.append(_Stroke(points, _ink(color, strength), fine * width * (0.5 if limb else 0.9)))
+        names = [skeleton.joints[joint] for joint in joints]
+        color, limb = COLORS[part_of(*names)], len(joints) == 2
+        reach = width * (FACE_WEIGHT if all(FACE & set(name.split("_")) for name in names) else 1.0)
+        rims.append((points, _ink(DARK, strength * SHADOW), reach * (0.85 if limb else 1.25)))
+        limbs.append((points, _ink(color, strength), reach * (0.5 if limb else 0.9)))
         if not limb:
             core = DARK if color == WHITE else WHITE
-            cores.append(_Stroke(points, _ink(core, strength), fine * width * 0.45))
+            cores.append((points, _ink(core, strength), reach * 0.45))
     return [*rims, *limbs, *cores]
 
 
-def _look(skeleton: Skeleton, joints: tuple[int, ...]) -> tuple[str, float]:
-    """Colour and weight of a limb or joint."""
-    names = [skeleton.joints[joint] for joint in joints]
-    face = all(FACE & set(name.split("_")) for name in names)
-    return COLORS[part_of(*names)], FACE_WEIGHT if face else 1.0
-
-
-def _opacity(scores: np.ndarray) -> np.ndarray:
-    """How strong joints of such scores are drawn: FAINTEST at VISIBLE_SCORE, 1 from SURE_SCORE on."""
-    strength = FAINTEST + (1 - FAINTEST) * (scores - VISIBLE_SCORE) / (SURE_SCORE - VISIBLE_SCORE)
-    return np.clip(strength, FAINTEST, 1.0)
-
-
 def _ink(color: str, opacity: float) -> tuple[int, int, int, int]:
-    red, green, blue = (round(int(color[i : i + 2], 16) * opacity) for i in (1, 3, 5))
+    red, green, blue = (round(part * opacity) for part in _rgb(color))
     return red, green, blue, round(255 * opacity)
 
 
-def _lay_over(region: np.ndarray, layer: np.ndarray) -> None:
-    """Blend a layer (h, w, 4) into a region (h, w, 3) RGB of the picture, in place."""
-    clear = cv2.bitwise_not(layer[:, :, 3])
-    rest = cv2.multiply(region, cv2.merge([clear, clear, clear]), scale=1 / 255)
-    cv2.add(rest, layer[:, :, :3], dst=rest)
-    region[:] = rest
+def _draw_boxes(image: np.ndarray, poses: Sequence[Pose], ids: Sequence[int | None]) -> None:
+    """Draw the person boxes, in place."""
+    height, width = image.shape[:2]
+    limits = np.array([width, height, width, height], np.float32)
+    for pose, number in zip(poses, ids, strict=True):
+        x0, y0, x1, y1 = np.clip(pose.box, -limits, 2 * limits).astype(int).tolist()
+        thickness = max(1, round(max(height, width) / 400))
+        cv2.rectangle(image, (x0, y0), (x1, y1), _rgb(_person_color(number)), thickness)
+
+
+def _draw_label(image: np.ndarray, words: str, place: np.ndarray, color: str, at_box: bool) -> None:
+    """Words on coloured ground, on the box's left upper corner or over its middle, inside the picture."""
+    height, width = image.shape[:2]
+    scale = max(0.35, max(height, width) / 1600)
+    padding, thickness = max(2, round(7 * scale)), max(1, round(1.6 * scale))
+    (w, h), _ = cv2.getTextSize(words, FONT, scale, thickness)
+    w, h = w + 2 * padding, h + 2 * padding
+    x0, y0, x1, _ = place
+    left = x0 if at_box else (x0 + x1 - w) / 2
+    bottom = y0 if at_box else y0 - FONT_HEIGHT * scale
+    x = int(np.clip(left, 0, max(0, width - w)))
+    y = int(np.clip(bottom - h, 0, max(0, height - h)))
+    cv2.rectangle(image, (x, y), (x + w, y + h), _rgb(color), cv2.FILLED)
+    cv2.putText(image, words, (x + padding, y + h - padding), FONT, scale, _rgb(DARK), thickness, cv2.LINE_AA)
+
+
+def _draw_names(image: np.ndarray, pose: Pose, min_score: float) -> None:
+    """Write the names of the joints shown beside them, in place."""
+    width = limb_width(image, pose)
+    scale = max(0.3, 1.7 * width / FONT_HEIGHT)
+    thickness, rim = max(1, round(1.6 * scale)), max(1, round(1.2 * scale))
+    looks = [(DARK, x, y) for x in (-rim, rim) for y in (-rim, rim)] + [(WHITE, 0, 0)]
+    for name, point, score in zip(pose.skeleton.joints, pose.keypoints, pose.scores, strict=True):
+        if score < min_score:
+            continue
+        place = np.round(point + (1.6 * width, FONT_HEIGHT * scale / 2)).astype(int)
+        if (np.abs(place) > 2**15).any():  # OpenCV's text has 16 bits for a place
+            continue
+        for color, x, y in looks:
+            at = (int(place[0]) + x, int(place[1]) + y)
+            ink = _rgb(color)
+            cv2.putText(image, name.replace("_", " "), at, FONT, scale, ink, thickness, cv2.LINE_AA)
+
+
+def _person_color(number: int | None) -> str:
+    """The colour of a person, by its number."""
+    return WHITE if number is None else PERSON_COLORS[number % len(PERSON_COLORS)]
+
+
+def _rgb(color: str) -> tuple[int, int, int]:
+    """``#RRGGBB`` as OpenCV takes it for pictures that are RGB."""
+    return int(color[1:3], 16), int(color[3:5], 16), int(color[5:7], 16)

@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload
 
 import numpy as np
 
-from diffusionpose.errors import InputError, needs_extra
+from diffusionpose.errors import InputError
 from diffusionpose.geometry import DECODE_METHODS, Array, Crop, Start, flip_images, namespace, to_numpy
 from diffusionpose.poses import Pose, box_around, pose_score
 from diffusionpose.runtime.boxes import Boxes, usable_boxes
 from diffusionpose.runtime.images import ImageLike, as_image, read_image
-from diffusionpose.runtime.networks import Network, TorchNetwork, cpu_threads, load_network
+from diffusionpose.runtime.networks import Network, TorchNetwork, load_network
 from diffusionpose.runtime.people import (
     AUTO,
     MAX_PERSONS,
@@ -60,17 +60,8 @@ def heatmap_steps(
 ) -> list[Array]:
     """Heatmaps of crops, of every diffusion step; with ``flip`` the mean with the mirror image's.
 
-    Args:
-        network: any.
-        images: (b, 3, H, W) RGB uint8, NumPy's or PyTorch's.
-        flip: average with the mirror image, which goes through the network in the same batch.
-        steps, start: as of :meth:`~diffusionpose.runtime.networks.Network.heatmaps`.
-
-    Returns:
-        (b, j, h, w) float32 each, the answer last.
-
-    Raises:
-        InputError: the network cannot run so.
+    The mirror image goes through the network in the same batch. Arguments, answer and errors as of
+    :meth:`~diffusionpose.runtime.networks.Network.heatmaps`.
     """
     network.check(flip, steps, start is not None)
     order, mirror = network.skeleton.flip_order, flip and not network.flip_inside
@@ -91,18 +82,14 @@ def keypoints_in_crops(
     steps: int | None = None,
     start: Start | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Keypoints of the persons in crops.
+    """Keypoints (b, j, 2) in image pixels and scores (b, j) of the persons in crops.
 
     Args:
-        network: any.
+        network, flip, steps: as of :func:`heatmap_steps`.
         images: (b, 3, H, W) RGB uint8 crops.
         crops: where they were cut.
         decode: one of ``DECODE_METHODS``.
-        flip, steps: as of :func:`heatmap_steps`.
         start: keypoints to start from, in image pixels.
-
-    Returns:
-        keypoints (b, j, 2) in image pixels, scores (b, j).
 
     Raises:
         InputError: the network cannot run so, or its heatmaps are not finite.
@@ -122,26 +109,21 @@ def _decoded(network: Network, heatmaps: Array, crops: Crop, decode: str) -> tup
     return crops.heatmap_to_image(to_numpy(y), network.codec.size), to_numpy(scores)
 
 
-# --- what is asked for ---
+# --- pictures -> poses ---
 
 
 @dataclass(frozen=True, eq=False)
 class Request:
     """A picture and the persons in it whose poses are wanted.
 
-    Attributes:
-        image: (H, W, 3) uint8 RGB.
-        boxes: (n, 4) float32 xyxy, image pixels, each with an area inside the picture.
-        scores: (n,) of the boxes.
-        source: whatever the caller needs to know the picture by.
-        start: (n, J, 3) x and y in image pixels and confidence, 0 for a joint that is not given: the
-            keypoints to start from; None starts from the model's own coarse heatmaps.
+    ``start`` (n, J, 3), the keypoints to start from, are x and y in image pixels and confidence, 0 for a
+    joint that is not given; None starts from the model's own coarse heatmaps.
     """
 
-    image: np.ndarray
-    boxes: np.ndarray
-    scores: np.ndarray
-    source: Any = None
+    image: np.ndarray  # (H, W, 3) uint8 RGB
+    boxes: np.ndarray  # (n, 4) float32 xyxy, image pixels, each with an area inside the picture
+    scores: np.ndarray  # (n,) of the boxes
+    source: Any = None  # whatever the caller needs to know the picture by
     start: np.ndarray | None = None
 
 
@@ -165,14 +147,9 @@ class PoseEstimator:
         skeleton: the joints that poses shall have, all of them joints of the network: "coco" of a network
             with COCO's and CrowdPose's; None for all.
 
-    Attributes:
-        network, batch_size: as given or chosen.
-        skeleton: of the poses.
-
     Raises:
         InputError: a device that is not there, an unknown decoder, a number below 1, joints that the network
-            does not have, options that it cannot take (:meth:`Network.check`), or a detector that cannot be
-            had.
+            does not have, options that it cannot take, or a detector that cannot be had.
     """
 
     def __init__(
@@ -194,10 +171,18 @@ class PoseEstimator:
         self.network = network if isinstance(network, Network) else TorchNetwork(network, device)
         self.network.check(flip, steps)
         self.skeleton = self.network.skeleton if skeleton is None else get_skeleton(skeleton)
-        self._joints = _joints(self.network, self.skeleton)
+        own = self.network.skeleton.joints
+        if missing := [joint for joint in self.skeleton.joints if joint not in own]:
+            raise InputError(
+                f"{self.network.name}: has no {', '.join(missing)} of skeleton {self.skeleton.name!r}, "
+                f"but {', '.join(own)}"
+            )
+        self._joints = [own.index(joint) for joint in self.skeleton.joints]
         self._detector: PersonDetector | None = None
-        if not isinstance(detector, str):
-            self._detector = _as_detector(detector)
+        if isinstance(detector, PersonDetector):
+            self._detector = detector
+        elif not isinstance(detector, str):
+            self._detector = FunctionDetector(detector)
         elif detector not in (AUTO, PEOPLE):
             self._detector = make_detector(detector, device)
         self.batch_size = batch_size or self.network.batch_size
@@ -218,12 +203,9 @@ class PoseEstimator:
 
         Args:
             weights: as of :func:`~diffusionpose.runtime.networks.load_network`: None for the bundled model,
-                else the name of a bundled model, a file or folder, or a hub id.
+                else the name of a bundled model, a file or folder, or a hub id; InputError where they are
+                missing, damaged or of a kind that is refused.
             device, options: as of the class.
-
-        Raises:
-            InputError: weights that are missing, damaged or of a kind that is refused, or options as of the
-            class.
         """
         return cls(load_network(weights, device), device=device, **options)
 
@@ -265,27 +247,22 @@ class PoseEstimator:
         if isinstance(images, ImageLike) or hasattr(images, "detach"):
             return self([images], *(None if given is None else [given] for given in (boxes, start)))[0]
         images = list(images)
+        if start is not None:
+            self.network.check(start=True)
+        each: dict[str, Any] = {}
         for name, given in (("boxes", boxes), ("start", start)):
-            if given is not None and len(given) != len(images):
+            each[name] = [None] * len(images) if given is None else given
+            if len(each[name]) != len(images):
                 raise InputError(
                     f"{len(images)} pictures but {name} for {len(given)}; give one entry a picture"
                 )
-        if start is not None:
-            self.network.check(start=True)
-        nothing = [None] * len(images)
-        requests = self._requests(
-            images, nothing if boxes is None else boxes, nothing if start is None else start
-        )
+        requests = self._requests(images, each["boxes"], each["start"])
         return [poses for _, poses in self.stream(requests)]
 
     def stream(self, requests: Iterable[Request]) -> Iterator[tuple[Request, list[Pose]]]:
-        """The poses of any number of pictures, in order, in full batches and bounded memory.
+        """Each request with its poses, one for each box, in order, in full batches and bounded memory.
 
-        Args:
-            requests: may be a generator; it is asked for the next picture only when there is room.
-
-        Yields:
-            each request with its poses, one for each box.
+        ``requests`` may be a generator; it is asked for the next picture only when there is room.
         """
         waiting: deque[tuple[Request, list[Pose]]] = deque()
         persons: deque[tuple[Request, int, list[Pose]]] = deque()
@@ -307,13 +284,15 @@ class PoseEstimator:
         batch = [persons.popleft() for _ in range(min(self.batch_size, len(persons)))]
         boxes = np.stack([request.boxes[index] for request, index, _ in batch])
         crops, images = self._crops(boxes, [request.image for request, _, _ in batch])
-        keypoints, scores = keypoints_in_crops(
-            self.network,
-            images,
-            crops,
-            start=self._start([(request.start, index) for request, index, _ in batch]),
-            **self._options,
-        )
+        start = None
+        if any(request.start is not None for request, _, _ in batch):
+            # a joint that is not given, and so all of a person without a start, starts from coarse heatmaps
+            triplets = np.zeros((len(batch), self.network.skeleton.num_joints, 3), np.float32)
+            for row, (request, index, _) in zip(triplets, batch, strict=True):
+                if request.start is not None:
+                    row[self._joints] = request.start[index]
+            start = Start(triplets[..., :2], triplets[..., 2])
+        keypoints, scores = keypoints_in_crops(self.network, images, crops, start=start, **self._options)
         for (request, index, poses), points, sure in zip(batch, keypoints, scores, strict=True):
             poses.append(self._pose(points, sure, request.boxes[index], request.scores[index]))
 
@@ -346,39 +325,23 @@ class PoseEstimator:
         keypoints, scores = keypoints[self._joints], scores[self._joints]
         return Pose(self.skeleton, keypoints, scores, box, pose_score(box_score, scores))
 
-    def _start(self, persons: Sequence[tuple[np.ndarray | None, int]]) -> Start | None:
-        """The start of a batch, with all joints of the network; None where nobody has one.
-
-        Args:
-            persons: of each its picture's starts (n, J, 3), or None, and its index among them. One without a
-                start has no joint given, and so starts from its coarse heatmaps.
-        """
-        if all(start is None for start, _ in persons):
-            return None
-        triplets = np.zeros((len(persons), self.network.skeleton.num_joints, 3), np.float32)
-        for row, (start, index) in zip(triplets, persons, strict=True):
-            if start is not None:
-                row[self._joints] = start[index]
-        return Start(triplets[..., :2], triplets[..., 2])
-
     def _requests(
         self, images: Sequence[ImageLike], boxes: Sequence[Any], starts: Sequence[Any]
     ) -> Iterator[Request]:
-        """The pictures of a call, read, with their persons; the detector gets full batches."""
-        size = self.detector.batch_size
-        for first in range(0, len(images), size):
-            batch = []
-            for index in range(first, min(first + size, len(images))):
-                image, own, start = images[index], boxes[index], starts[index]
-                name = str(image) if isinstance(image, (str, Path)) else f"picture {index}"
-                triplets = None if start is None else read_start(start, self.skeleton, name)
-                if own is None and triplets is not None:
-                    own = boxes_of_start(start, triplets, name)
-                persons = None if own is None else _as_boxes(name, own)
-                batch.append((name, as_image(image, name), persons, triplets))
-            found = iter(self.detector.detect([image for _, image, persons, _ in batch if persons is None]))
-            for name, image, persons, triplets in batch:
-                yield _request(name, image, next(found) if persons is None else persons, triplets)
+        """The pictures of a call, read one after the other, with their persons."""
+        for index, (source, own, given) in enumerate(zip(images, boxes, starts, strict=True)):
+            name = str(source) if isinstance(source, (str, Path)) else f"picture {index}"
+            start = None if given is None else _read_start(given, self.skeleton, name)
+            if own is None and start is not None:
+                own = _boxes_of_start(given, start, name)
+            image = as_image(source, name)
+            found, scores = self.detector(image) if own is None else _as_boxes(name, own)
+            usable, _, problems = usable_boxes(found, *image.shape[1::-1])
+            if problems:
+                raise InputError(f"{name}: {'; '.join(problems)}")
+            if start is not None and len(start) != len(usable):
+                raise InputError(f"{name}: {len(usable)} boxes, but a start for {len(start)}; give each one")
+            yield Request(image, usable, scores, start=start)
 
 
 def make_detector(
@@ -409,36 +372,11 @@ def make_detector(
     if name == WHOLE:
         return WholeImage()
     if name in (AUTO, PEOPLE):
-        return BundledPeopleFinder(min_score=min_score, max_persons=max_persons, threads=cpu_threads())
-    with needs_extra("detect", f"detector {name}: needs PyTorch"):
-        from diffusionpose.runtime.detectors import load_detector
+        return BundledPeopleFinder(min_score=min_score, max_persons=max_persons)
+    from diffusionpose.runtime.detectors import load_detector
+
     tell = tell or logging.getLogger(__name__).warning
-    return load_detector(name, device, min_score=min_score, max_persons=max_persons, tell=tell)
-
-
-def _as_detector(detector: Detector) -> PersonDetector:
-    return detector if isinstance(detector, PersonDetector) else FunctionDetector(detector)
-
-
-def _joints(network: Network, skeleton: Skeleton) -> list[int]:
-    """Which joints of a network a skeleton has; InputError where it has others as well."""
-    own = network.skeleton.joints
-    missing = [joint for joint in skeleton.joints if joint not in own]
-    if missing:
-        raise InputError(
-            f"{network.name}: has no {', '.join(missing)} of skeleton {skeleton.name!r}, but {', '.join(own)}"
-        )
-    return [own.index(joint) for joint in skeleton.joints]
-
-
-def _request(name: str, image: np.ndarray, persons: Boxes, start: np.ndarray | None) -> Request:
-    """InputError where a box cannot be used, or the start is of another number of persons."""
-    usable, _, problems = usable_boxes(persons[0], *image.shape[1::-1])
-    if problems:
-        raise InputError(f"{name}: {'; '.join(problems)}")
-    if start is not None and len(start) != len(usable):
-        raise InputError(f"{name}: {len(usable)} boxes, but a start for {len(start)}; give each one")
-    return Request(image, usable, persons[1], start=start)
+    return load_detector(name, device, tell=tell, min_score=min_score, max_persons=max_persons)
 
 
 def _as_boxes(name: str, boxes: Any) -> Boxes:
@@ -452,17 +390,8 @@ def _as_boxes(name: str, boxes: Any) -> Boxes:
     return boxes.reshape(-1, 4), np.ones(len(boxes), np.float32)
 
 
-def read_start(start: Any, skeleton: Skeleton, name: str) -> np.ndarray:
-    """The persons of one picture to start from, (n, J, 3) float32 x, y in image pixels and score.
-
-    Args:
-        start: a sequence of :class:`Pose`, or an array (n, J, 3).
-        skeleton: of the poses.
-        name: of the picture, for messages.
-
-    Raises:
-        InputError: another number of joints, numbers that are not finite, or negative scores.
-    """
+def _read_start(start: Any, skeleton: Skeleton, name: str) -> np.ndarray:
+    """The persons of one picture to start from, (n, J, 3) float32 x, y in image pixels and score."""
     joints = skeleton.num_joints
     try:
         persons = [
@@ -470,33 +399,26 @@ def read_start(start: Any, skeleton: Skeleton, name: str) -> np.ndarray:
             for person in start
         ]
         triplets = np.asarray(persons, np.float32).reshape(len(persons), -1 if persons else joints, 3)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{name}: start: no list of poses or of x, y, score triplets ({error})") from error
-    if triplets.shape[1] != joints:
-        raise InputError(
-            f"{name}: start: {triplets.shape[1]} joints a person, but the model has {joints} "
-            f"({skeleton.name}); give these"
-        )
-    try:
+        if (count := triplets.shape[1]) != joints:
+            what = f"{count} joints a person, but the model has {joints} ({skeleton.name}); give these"
+            raise InputError(f"start: {what}")
         Start(triplets[..., :2], triplets[..., 2])
     except InputError as error:
         raise InputError(f"{name}: {error}") from error
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{name}: start: no list of poses or of x, y, score triplets ({error})") from error
     return triplets
 
 
-def boxes_of_start(start: Any, triplets: np.ndarray, name: str) -> np.ndarray:
-    """The boxes (n, 4) float32 xyxy of persons to start from: a pose's own, else round its given joints.
-
-    Raises:
-        InputError: a person of whom no joint is given, and who has no box either.
-    """
+def _boxes_of_start(start: Any, triplets: np.ndarray, name: str) -> np.ndarray:
+    """The boxes (n, 4) of persons to start from: a pose's own, else round its given joints."""
     boxes = []
     for index, (person, triplet) in enumerate(zip(start, triplets, strict=True)):
         given = triplet[:, 2] > 0
         if not isinstance(person, Pose) and not given.any():
             raise InputError(f"{name}: start: no joint of person {index} is given, and no box; give one")
         boxes.append(person.box if isinstance(person, Pose) else box_around(triplet[given, :2]))
-    return np.reshape(boxes, (-1, 4)).astype(np.float32)
+    return np.reshape(boxes, (-1, 4))
 
 
 # --- many pictures of files ---
@@ -504,36 +426,22 @@ def boxes_of_start(start: Any, triplets: np.ndarray, name: str) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class PictureTask:
-    """A picture file to find poses in.
+    """A picture file to find poses in."""
 
-    Attributes:
-        path: of the file.
-        boxes: (n, 4) xyxy, image pixels, and
-        scores: (n,), of the persons; both None where the detector shall look for them.
-        source: whatever the caller needs to know the picture by; it must pickle.
-    """
-
-    path: Path
-    boxes: np.ndarray | None = None
-    scores: np.ndarray | None = None
-    source: Any = None
+    path: Path  # of the file
+    boxes: np.ndarray | None = None  # (n, 4) xyxy of the persons; None for the detector to look
+    scores: np.ndarray | None = None  # (n,) of the boxes
+    source: Any = None  # whatever the caller needs to know the picture by; it must pickle
 
 
 @dataclass(frozen=True, eq=False)
 class Answer:
-    """What became of a picture file.
+    """What became of a picture file."""
 
-    Attributes:
-        source: of its task.
-        poses: one for each usable box.
-        problems: a message for each box that could not be used.
-        failure: why the picture could not be read; None where it could.
-    """
-
-    source: Any
-    poses: list[Pose]
-    problems: list[str]
-    failure: str | None = None
+    source: Any  # of its task
+    poses: list[Pose]  # one for each usable box
+    problems: list[str]  # a message for each box that could not be used
+    failure: str | None = None  # why the picture could not be read; None where it could
 
 
 Finish = Callable[[Request, list[Pose]], object]
@@ -548,38 +456,27 @@ class Engine(Protocol):
 
 
 class LocalEngine:
-    """:func:`pose_pictures` of groups of pictures."""
+    """The poses of picture files: reading ahead, the network, and finishing behind it, each in its thread.
+
+    ``finish`` is called with every picture that could be read and its poses, before its answer comes; the
+    place to draw it, for one. ``source`` of its request is that of the task. What it raises ends the work; a
+    picture that cannot be read does not.
+    """
 
     def __init__(self, estimator: PoseEstimator, finish: Finish | None = None) -> None:
         self.estimator = estimator
         self.finish = finish
 
     def run(self, groups: Iterable[Group]) -> Generator[Answer]:
-        """The answers in the order of the tasks."""
+        """The answers in the order of the tasks, which are asked for one by one."""
         tasks = (task for group in groups for task in group)
-        return pose_pictures(self.estimator, tasks, self.finish)
+        with (
+            closing(in_order(self._read, tasks)) as requests,
+            closing(in_order(self._answer, self.estimator.stream(requests))) as answers,
+        ):
+            yield from answers
 
-
-def pose_pictures(
-    estimator: PoseEstimator, tasks: Iterable[PictureTask], finish: Finish | None = None
-) -> Generator[Answer]:
-    """The poses of picture files: reading ahead, the network, and finishing behind it, each in its thread.
-
-    Args:
-        estimator: finds the poses.
-        tasks: asked for one by one.
-        finish: called with every picture that could be read and its poses, before its answer comes; the place
-            to draw it, for one. ``source`` of the request is that of the task.
-
-    Yields:
-        an answer for each task, in their order.
-
-    Raises:
-        InputError: the work cannot go on, as when ``finish`` finds the disk full. A picture that cannot be
-            read does not end the work: its answer says so.
-    """
-
-    def read(task: PictureTask) -> Request:
+    def _read(self, task: PictureTask) -> Request:
         """The picture and its persons; nobody in a picture that cannot be read."""
         try:
             image = read_image(task.path)
@@ -587,24 +484,18 @@ def pose_pictures(
             nobody = np.zeros((0, 4), np.float32), np.zeros(0, np.float32)
             return Request(np.zeros((0, 0, 3), np.uint8), *nobody, source=(task, [], str(error)))
         if task.boxes is None or task.scores is None:
-            boxes, scores = estimator.detector(image)
+            boxes, scores = self.estimator.detector(image)
         else:
             boxes, scores = task.boxes, task.scores
         boxes, kept, problems = usable_boxes(boxes, image.shape[1], image.shape[0])
         return Request(image, boxes, scores[kept], source=(task, problems, None))
 
-    def answer(estimated: tuple[Request, list[Pose]]) -> Answer:
+    def _answer(self, estimated: tuple[Request, list[Pose]]) -> Answer:
         request, poses = estimated
         task, problems, failure = request.source
-        if finish is not None and failure is None:
-            finish(replace(request, source=task.source), poses)
+        if self.finish is not None and failure is None:
+            self.finish(replace(request, source=task.source), poses)
         return Answer(task.source, poses, problems, failure)
-
-    with (
-        closing(in_order(read, tasks)) as requests,
-        closing(in_order(answer, estimator.stream(requests))) as answers,
-    ):
-        yield from answers
 
 
 def in_order(work: Callable[[In], Out], items: Iterable[In], ahead: int = AHEAD) -> Generator[Out]:

@@ -72,26 +72,18 @@ def as_image(image: Any, name: str = "picture") -> np.ndarray:
 def read_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """A picture as (H, W, 3) uint8 RGB, turned as its EXIF orientation says.
 
-    Grey, palette and CMYK pictures are converted, alpha is dropped. Values of 16 bits keep the upper eight of
-    the bits that are in use: a camera's 12 bits fill the lower ones.
-
-    Args:
-        path: the file.
-        max_pixels: a picture that has more by its header is not decoded.
+    Grey, palette and CMYK pictures are converted, alpha is dropped. Grey values of 16 bits keep the upper
+    eight of the bits that are in use: a camera's 12 bits fill the lower ones.
 
     Raises:
-        InputError: the file is missing, empty, cut short, no picture, has more pixels than that or a side of
-            more than ``MAX_SIDE``; the message names it.
+        InputError: the file is missing, empty, cut short, no picture, has more than ``max_pixels`` by its
+            header or a side of more than ``MAX_SIDE``; the message names it.
     """
     return to_rgb(_decode(Path(path), path, max_pixels), path)
 
 
 def to_rgb(image: Image.Image, name: str | Path = "picture") -> np.ndarray:
-    """An opened picture of any mode as (H, W, 3) uint8 RGB, as :func:`read_image` does it.
-
-    Raises:
-        InputError: its data is cut short or has no RGB form; the message begins with ``name``.
-    """
+    """An opened picture of any mode as (H, W, 3) uint8 RGB; InputError begins with ``name``."""
     try:
         image.load()
     except (OSError, SyntaxError) as error:
@@ -135,7 +127,12 @@ def exif_orientation(path: str | Path) -> tuple[int, tuple[int, int]]:
 def _decode(source: Path | BinaryIO, name: str | Path, max_pixels: int = MAX_PIXELS) -> Image.Image:
     try:
         if isinstance(source, Path):
-            _require_file(source)
+            status = source.stat()
+            if not stat.S_ISREG(status.st_mode):  # reading a pipe or a device may never end
+                what = "a folder" if stat.S_ISDIR(status.st_mode) else "not a file"
+                raise InputError(f"{name}: cannot be read, it is {what}; give a picture")
+            if status.st_size == 0:
+                raise InputError(f"{name}: the file is empty; copy or download it again")
         with warnings.catch_warnings():
             # Pillow warns from half its own limit on; ours is below
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
@@ -145,16 +142,16 @@ def _decode(source: Path | BinaryIO, name: str | Path, max_pixels: int = MAX_PIX
                 raise Image.DecompressionBombError
             if max(image.size) > MAX_SIDE:
                 raise InputError(f"{name}: a side of more than {MAX_SIDE} pixels; scale the picture down")
-            return _colours_of_16_bits(source, image) or _loaded(image)
+            image.load()
+            return image
     except InputError:
         raise
     except FileNotFoundError as error:
         raise InputError(f"{name}: no such file; check the path") from error
-    except (IsADirectoryError, PermissionError) as error:
+    except PermissionError as error:
         raise InputError(f"{name}: cannot be read ({error.strerror})") from error
     except UnidentifiedImageError as error:
-        known = ", ".join(FORMATS)
-        raise InputError(f"{name}: not a picture that can be read ({known})") from error
+        raise InputError(f"{name}: not a picture that can be read ({', '.join(FORMATS)})") from error
     except Image.DecompressionBombError as error:
         raise InputError(
             f"{name}: more than {max_pixels / 1_000_000:g} million pixels; scale the picture down"
@@ -162,49 +159,6 @@ def _decode(source: Path | BinaryIO, name: str | Path, max_pixels: int = MAX_PIX
     except Exception as error:  # decoders of damaged bytes raise anything, struct.error to MemoryError
         reason = str(error) or type(error).__name__
         raise InputError(f"{name}: damaged or cut short ({reason}); copy or download it again") from error
-
-
-def _require_file(path: Path) -> None:
-    status = path.stat()
-    if stat.S_ISDIR(status.st_mode):
-        raise IsADirectoryError(21, "Is a directory")
-    if not stat.S_ISREG(status.st_mode):  # reading a pipe or a device may never end
-        raise InputError(f"{path}: not a file; give a picture")
-    if status.st_size == 0:
-        raise InputError(f"{path}: the file is empty; copy or download it again")
-
-
-def _loaded(image: Image.Image) -> Image.Image:
-    image.load()
-    return image
-
-
-def _colours_of_16_bits(source: Path | BinaryIO, image: Image.Image) -> Image.Image | None:
-    """A colour picture of 16 bits, of which Pillow keeps the upper eight alone; None for any other."""
-    tiles = getattr(image, "tile", ())  # how the file's plug-in reads it: ("zip", box, offset, "RGB;16B")
-    if image.mode not in ("RGB", "RGBA") or not any(";16" in str(tile[3]) for tile in tiles):
-        return None
-    import cv2
-
-    if isinstance(source, Path):
-        content = source.read_bytes()
-    else:
-        source.seek(0)
-        content = source.read()
-    data = np.frombuffer(content, np.uint8)
-    values = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION)
-    if values is None or values.dtype != np.uint16:
-        return None
-    decoded = Image.fromarray(np.ascontiguousarray(_upper_bits(values)[:, :, ::-1]))
-    decoded.info["exif"] = image.getexif().tobytes()
-    return decoded
-
-
-def _upper_bits(values: np.ndarray) -> np.ndarray:
-    """uint8 of values of 16 bits: the upper eight of the bits in use (8, 10, 12, 14 or 16)."""
-    most = int(values.max(initial=0))
-    used = next(bits for bits in (8, 10, 12, 14, 16) if most < 2**bits)
-    return (values >> (used - 8)).astype(np.uint8)
 
 
 def _oriented(image: Image.Image) -> Image.Image:
@@ -217,8 +171,9 @@ def _oriented(image: Image.Image) -> Image.Image:
 def _rgb(image: Image.Image, path: str | Path) -> np.ndarray:
     """uint8 RGB of a decoded picture of any mode."""
     if image.mode.startswith("I"):  # 16 bits a pixel, in 16- or 32-bit integers
-        grey = _upper_bits(np.clip(np.asarray(image), 0, 65535).astype(np.uint16))
-        return np.repeat(grey[:, :, None], 3, axis=2)
+        values = np.clip(np.asarray(image), 0, 65535).astype(np.uint16)
+        used = next(bits for bits in (8, 10, 12, 14, 16) if values.max(initial=0) < 2**bits)
+        return np.repeat((values >> (used - 8)).astype(np.uint8)[:, :, None], 3, axis=2)
     try:
         if image.mode == "F":
             raise ValueError("pixels are floating-point numbers without a known range")
@@ -257,28 +212,21 @@ def _of_folder(folder: Path, recursive: bool, problems: list[str], remarks: list
     every = [
         path
         for path in sorted(folder.rglob("*") if recursive else folder.iterdir())
-        if _is_shown(path, folder)
+        if not any(part.startswith(".") for part in path.relative_to(folder).parts)
     ]
     pictures = [path for path in every if path.suffix.lower() in PICTURE_SUFFIXES and path.is_file()]
     others = [path for path in every if path.suffix.lower() in OTHER_SUFFIXES and path.is_file()]
     problems += [
         f"{path}: left out, this kind of picture cannot be read; save it as JPEG or PNG" for path in others
     ]
-    if not recursive:
-        below = [path for path in every if path.is_dir() and _has_picture(path)]
-        if below:
-            names = ", ".join(str(path) for path in below[:3]) + (", ..." if len(below) > 3 else "")
-            remarks.append(
-                f"{folder}: its sub-folders ({names}) hold pictures as well; --recursive takes them"
-            )
+    below = [] if recursive else [str(path) for path in every if path.is_dir() and _has_picture(path)]
+    if below:
+        names = ", ".join(below[:3]) + (", ..." if len(below) > 3 else "")
+        remarks.append(f"{folder}: its sub-folders ({names}) hold pictures as well; --recursive takes them")
     if not pictures and not others:
         kinds = " ".join(sorted(PICTURE_SUFFIXES))
         problems.append(f"{folder}: no pictures in this folder (looked for {kinds}); name another")
     return pictures
-
-
-def _is_shown(path: Path, folder: Path) -> bool:
-    return not any(part.startswith(".") for part in path.relative_to(folder).parts)
 
 
 def _has_picture(folder: Path) -> bool:

@@ -1,28 +1,25 @@
 """Pose networks as the estimator sees them: crops in, heatmaps out, whatever runs them.
 
-=================== ===================================================================== ==============
-class               what it runs                                                          needs
-=================== ===================================================================== ==============
-TwoGraphNetwork     FOLDER/encoder.onnx and step.onnx: any number of diffusion steps      onnxruntime
-OnnxNetwork         one .onnx file, its steps fixed                                       onnxruntime
-OpenVinoNetwork     one .xml file, its steps fixed                                        openvino
-TorchNetwork        a PoseModel                                                           PyTorch
-=================== ===================================================================== ==============
+=================== =============================================================== ========================
+class               what it runs                                                    needs
+=================== =============================================================== ========================
+TwoGraphNetwork     FOLDER/encoder.onnx and step.onnx: any number of steps          onnxruntime
+OneGraphNetwork     one .onnx file, or one .xml file of OpenVINO, its steps fixed   onnxruntime, or openvino
+TorchNetwork        a PoseModel                                                     PyTorch
+=================== =============================================================== ========================
 
-``diffusionpose export`` writes the files. What a file cannot show by itself, such as its joints, is in its
-metadata: JSON under the key ``diffusionpose`` (docs/export.md). They come from anywhere, so they are checked
-here.
+``diffusionpose export`` writes the files. What a graph cannot show, such as its joints, is in its metadata:
+JSON under the key ``diffusionpose`` (docs/export.md). Files come from anywhere, so both are checked.
 """
 
 from __future__ import annotations
 
 import ctypes
 import json
-import math
 import os
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -31,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from diffusionpose.bundled import DEFAULT_MODEL, FOLDER, bundled_models
-from diffusionpose.errors import InputError, needs_extra
+from diffusionpose.errors import InputError, first_line, needs_extra
 from diffusionpose.geometry import Array, HeatmapCodec, Start, to_numpy
 from diffusionpose.skeletons import Skeleton
 
@@ -41,47 +38,27 @@ if TYPE_CHECKING:
 METADATA_KEY = "diffusionpose"
 ENCODER, STEP = "encoder.onnx", "step.onnx"  # the files of a two-graph export
 EXPORTED = (".onnx", ".xml")
-LARGEST_SIDE, MOST_JOINTS, MOST_STEPS = 4096, 1000, 1000  # beyond, metadata are damaged rather than unusual
+LARGEST_SIDE, MOST_STEPS = 4096, 1000  # beyond, metadata are damaged rather than unusual
 ERRORS_ONLY = 3  # onnxruntime's severity; below it tells of every optimisation it leaves out
 CUDA = "CUDAExecutionProvider"
 
 
 class Network(ABC):
-    """A pose network.
+    """A pose network."""
 
-    Attributes:
-        name: what to call it in messages: its file, or the name of the model.
-        skeleton: names the heatmaps.
-        codec: size of the crops and the heatmaps, and their geometry.
-        steps: diffusion steps it takes unless told otherwise; None for a network without diffusion.
-        any_steps: whether it can take another number of steps.
-        takes_start: whether the reverse process can begin at keypoints from elsewhere.
-        flip_inside: whether it averages with the mirror image by itself, always.
-        device: "cpu", "cuda", "cuda:1", ...
-        batch_size: persons per pass that suit the device.
-    """
+    name: str  # what to call it in messages: its file, or the name of the model
+    skeleton: Skeleton  # names the heatmaps
+    codec: HeatmapCodec  # size of the crops and the heatmaps, and their geometry
+    steps: int | None  # diffusion steps it takes unless told otherwise; None for a network without diffusion
+    any_steps = False  # whether it can take another number of steps
+    takes_start = False  # whether the reverse process can begin at keypoints from elsewhere
+    flip_inside = False  # whether it averages with the mirror image by itself, always
+    device = "cpu"  # or "cuda", "cuda:1", ...
 
-    def __init__(
-        self,
-        name: str,
-        skeleton: Skeleton,
-        codec: HeatmapCodec,
-        *,
-        steps: int | None,
-        any_steps: bool = False,
-        takes_start: bool = False,
-        flip_inside: bool = False,
-        device: str = "cpu",
-    ) -> None:
-        self.name = name
-        self.skeleton = skeleton
-        self.codec = codec
-        self.steps = steps
-        self.any_steps = any_steps
-        self.takes_start = takes_start
-        self.flip_inside = flip_inside
-        self.device = device
-        self.batch_size = batch_size_on(device)
+    @property
+    def batch_size(self) -> int:
+        """Persons per pass that suit the device."""
+        return batch_size_on(self.device)
 
     @abstractmethod
     def heatmaps(self, images: Array, steps: int | None = None, start: Start | None = None) -> list[Array]:
@@ -93,62 +70,35 @@ class Network(ABC):
             start: keypoints in input pixels, drawn in the place of the coarse heatmaps.
 
         Returns:
-            (b, j, h, w) float32 each: hm_T (coarse), .., hm_0, the answer last. One entry where the network
-            shows nothing but the answer. PyTorch's tensors on their device from a TorchNetwork, else NumPy's
-            arrays.
+            (b, j, h, w) float32 each: hm_T (coarse), .., hm_0, the answer last; only the answer where the
+            network shows no other. PyTorch's tensors from a TorchNetwork, else NumPy's arrays.
 
         Raises:
             InputError: an answer of another shape than the network's metadata say.
         """
 
     def check(self, flip: bool = True, steps: int | None = None, start: bool = False) -> None:
-        """See before any work whether the network can run so.
-
-        Args:
-            flip: average with the mirror image.
-            steps: as of :meth:`heatmaps`.
-            start: whether there will be keypoints to start from.
-
-        Raises:
-            InputError: it cannot; the message says what to do.
-        """
-        if start and self.steps is None:
-            raise InputError(
-                f"start: {self.name} is no diffusion model and cannot start from keypoints; "
-                "take a diffusion model"
-            )
+        """See before any work whether the network can run so; if not, InputError says what to do."""
+        name, kept = self.name, self.steps
+        exported = f"{name} was exported"
+        if start and kept is None:
+            raise InputError(f"start: {name} is no diffusion model and cannot start from keypoints")
         if start and not self.takes_start:
-            raise InputError(
-                f"start: {self.name} was exported to start from its own coarse heatmaps; "
-                "give the .safetensors file it was made from, or its export into a folder"
-            )
+            cure = "give the .safetensors file it was made from, or its export into a folder"
+            raise InputError(f"start: {exported} to start from its own coarse heatmaps; {cure}")
         if not flip and self.flip_inside:
+            cure = "leave the flip test on, or export again without --flip"
             raise InputError(
-                f"flip: {self.name} was exported with --flip and always averages with the mirror image; "
-                "leave the flip test on, or export again without --flip"
+                f"flip: {exported} with --flip and always averages with the mirror image; {cure}"
             )
-        if steps is None or steps == self.steps:
+        if steps is None or steps == kept:
             return
-        if self.steps is None:
-            raise InputError(f"steps: {self.name} is no diffusion model and takes none; leave it out")
+        if kept is None:
+            raise InputError(f"steps: {name} is no diffusion model and takes none; leave it out")
         if not self.any_steps:
-            raise InputError(
-                f"steps: {self.name} was exported with --steps {self.steps}, and {steps} cannot be had of "
-                "it; "
-                "leave the option out"
-            )
+            raise InputError(f"steps: {exported} with --steps {kept}, and {steps} cannot be had of it")
         if steps < 0:
             raise InputError(f"steps: {steps} must be 0 (the coarse heatmaps) or more")
-
-    @property
-    def input_size(self) -> tuple[int, int]:
-        """(width, height) of the crops, pixels."""
-        return self.codec.input_size
-
-    @property
-    def unbiased(self) -> bool:
-        """Whether crops must be cut in UDP geometry."""
-        return self.codec.unbiased
 
 
 def batch_size_on(device: str) -> int:
@@ -161,14 +111,7 @@ def batch_size_on(device: str) -> int:
 
 @dataclass(frozen=True)
 class GraphFacts:
-    """What an exported file says of itself.
-
-    Attributes:
-        model: the name of the model that was exported.
-        skeleton, codec: as of :class:`Network`.
-        steps: diffusion steps inside, or, of two graphs, the default; None without diffusion.
-        flip: whether the flip test is inside.
-    """
+    """What an exported file says of itself; ``steps`` of two graphs is the default."""
 
     model: str
     skeleton: Skeleton
@@ -176,17 +119,19 @@ class GraphFacts:
     steps: int | None
     flip: bool
 
+    def check(self, path: Path, heatmaps: np.ndarray) -> np.ndarray:
+        """The heatmaps themselves; InputError where their shape contradicts the metadata."""
+        expected = (self.skeleton.num_joints, *self.codec.size[::-1])
+        if heatmaps.shape[1:] != expected:
+            found, stated = "x".join(map(str, heatmaps.shape)), "x".join(map(str, expected))
+            raise InputError(
+                f"{path}: its heatmaps are {found}, its metadata say bx{stated}; export it again"
+            )
+        return heatmaps
+
 
 def read_facts(path: Path, text: str | None) -> GraphFacts:
-    """Read and check a file's metadata.
-
-    Args:
-        path: of the file, for messages.
-        text: JSON, as the runtime gives it; None where there is none.
-
-    Raises:
-        InputError: they are not this package's, or damaged.
-    """
+    """Read and check a file's metadata, JSON as the runtime gives it; None where there is none."""
     if text is None:
         raise InputError(
             f"{path}: {path.suffix[1:].upper()} without this package's metadata, so its joints and sizes are "
@@ -195,60 +140,29 @@ def read_facts(path: Path, text: str | None) -> GraphFacts:
     try:
         facts = json.loads(text)
         skeleton = Skeleton.from_dict(facts["skeleton"])
-        if skeleton.num_joints > MOST_JOINTS or not all(map(math.isfinite, skeleton.sigmas)):
-            raise ValueError("skeleton: too many joints, or a sigma that is not finite")
-        width, height = (_whole(side, "input_size", LARGEST_SIDE, 1) for side in facts["input_size"])
-        stride = _whole(facts["stride"], "stride", min(width, height), 1)
-        steps = None if facts["steps"] is None else _whole(facts["steps"], "steps", MOST_STEPS)
-        codec = HeatmapCodec((width, height), stride, _flag(facts["unbiased"], "unbiased"))
-        return GraphFacts(str(facts["model"]), skeleton, codec, steps, _flag(facts["flip"], "flip"))
-    except (
-        KeyError,
-        IndexError,
-        TypeError,
-        ValueError,
-        AttributeError,
-        OverflowError,
-        RecursionError,
-    ) as error:
-        reason = f"no {error}" if isinstance(error, KeyError) else str(error)
+        width, height = (_whole(side, 1, LARGEST_SIDE) for side in facts["input_size"])
+        stride = _whole(facts["stride"], 1, min(width, height))
+        steps = None if facts["steps"] is None else _whole(facts["steps"], 0, MOST_STEPS)
+        unbiased, flip = facts["unbiased"], facts["flip"]
+        if not (isinstance(unbiased, bool) and isinstance(flip, bool)):
+            raise ValueError("unbiased and flip must be true or false")
+        codec = HeatmapCodec((width, height), stride, unbiased)
+        return GraphFacts(str(facts["model"]), skeleton, codec, steps, flip)
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
         raise InputError(
-            f"{path}: its metadata are damaged, or not this package's ({reason:.200}); "
+            f"{path}: its metadata are damaged, or not this package's ({error!r:.200}); "
             "copy the file again, or give one that `diffusionpose export` wrote"
         ) from error
 
 
-def _whole(value: Any, name: str, most: int, least: int = 0) -> int:
+def _whole(value: Any, least: int, most: int) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
-        raise ValueError(f"{name}: {value!r:.40} is no whole number from {least} to {most}")
+        raise ValueError(f"{value!r:.40} is no whole number from {least} to {most}")
     return value
-
-
-def _flag(value: Any, name: str) -> bool:
-    if not isinstance(value, bool):
-        raise ValueError(f"{name}: {value!r:.40} is neither true nor false")
-    return value
-
-
-def _check_shape(path: Path, what: str, shape: Sequence[Any], expected: Sequence[int | None]) -> None:
-    """InputError where a graph's shape contradicts its metadata; names and None stand for any size."""
-    fits = len(shape) == len(expected) and all(
-        want is None or not isinstance(size, int) or size == want
-        for size, want in zip(shape, expected, strict=True)
-    )
-    if not fits:
-        shown = "x".join("b" if want is None else str(want) for want in expected)
-        raise InputError(
-            f"{path}: its {what} are {'x'.join(map(str, shape))}, its metadata say {shown}; export it again"
-        )
 
 
 def open_session(file: Path | bytes, device: str = "cpu") -> Any:
-    """onnxruntime's session of a file or of its bytes.
-
-    Args:
-        file: the file, or its content.
-        device: "cpu", or "cuda" (where onnxruntime has no CUDA provider: a warning, and the CPU).
+    """onnxruntime's session of a file or of its bytes, on "cpu" or "cuda" (a warning where it has no CUDA).
 
     Raises:
         InputError: no onnxruntime, or a file that it cannot read.
@@ -262,7 +176,7 @@ def open_session(file: Path | bytes, device: str = "cpu") -> Any:
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     providers: list[Any] = ["CPUExecutionProvider"]
     kind, _, index = device.partition(":")
-    if kind == "cuda" and CUDA in onnxruntime.get_available_providers():
+    if kind == "cuda" and cuda_provider():
         providers.insert(0, (CUDA, {"device_id": int(index or 0)}))
     elif kind != "cpu":
         warnings.warn(
@@ -273,112 +187,74 @@ def open_session(file: Path | bytes, device: str = "cpu") -> Any:
         return onnxruntime.InferenceSession(content, options, providers=providers)
     except Exception as error:  # onnxruntime's own errors share no base class
         name = file if isinstance(file, Path) else "the exported graph"
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(
-            f"{name}: onnxruntime cannot read it, perhaps cut short ({reason}); copy it again"
+            f"{name}: onnxruntime cannot read it, perhaps cut short ({first_line(error)}); copy it again"
         ) from error
 
 
-def session_device(session: Any, device: str) -> str:
-    """Where a session runs that was to run on ``device``."""
-    return device if CUDA in session.get_providers() else "cpu"
+def _open_graph(path: Path, device: str) -> tuple[Any, GraphFacts, str]:
+    """The session of an exported file, what the file says of itself, and where the session runs."""
+    session = open_session(path, device)
+    facts = read_facts(path, session.get_modelmeta().custom_metadata_map.get(METADATA_KEY))
+    return session, facts, device if CUDA in session.get_providers() else "cpu"
 
 
-def session_facts(path: Path, session: Any) -> GraphFacts:
-    """The metadata of an open .onnx file; errors as of :func:`read_facts`."""
-    return read_facts(path, session.get_modelmeta().custom_metadata_map.get(METADATA_KEY))
-
-
-def _check_graph(path: Path, session: Any, inputs: Sequence[str], outputs: Sequence[str]) -> None:
-    """InputError where a graph's inputs or outputs have other names."""
-    names = [entry.name for entry in session.get_inputs()], [entry.name for entry in session.get_outputs()]
-    if names != (list(inputs), list(outputs)):
+def _run(path: Path, session: Any, values: dict[str, np.ndarray]) -> list[np.ndarray]:
+    """The outputs of a graph; InputError where it is another than its metadata say, or memory is short."""
+    try:
+        return session.run(None, values)
+    except Exception as error:  # onnxruntime's own errors share no base class
         raise InputError(
-            f"{path}: a graph from {names[0]} to {names[1]}, not from {list(inputs)} to {list(outputs)}; "
-            "give a file that `diffusionpose export` wrote"
-        )
+            f"{path}: onnxruntime cannot run it ({first_line(error)}); export it again, or take a smaller "
+            "batch if memory is short"
+        ) from error
 
 
-class OnnxNetwork(Network):
-    """One exported graph, by onnxruntime: ``images`` -> ``heatmaps``.
+class OneGraphNetwork(Network):
+    """One exported graph, ``images`` -> ``heatmaps``, of :func:`onnx_network` or :func:`openvino_network`."""
 
-    Args:
-        path: of the .onnx file.
-        device: as of :func:`open_session`.
-
-    Raises:
-        InputError: no onnxruntime, or a file that is damaged, not this package's, or contradicts itself.
-    """
-
-    def __init__(self, path: Path, device: str = "cpu") -> None:
-        self._session = open_session(path, device)
-        facts = session_facts(path, self._session)
-        _check_graph(path, self._session, ["images"], ["heatmaps"])
-        (images,), (heatmaps,) = self._session.get_inputs(), self._session.get_outputs()
-        (width, height), (w, h) = facts.codec.input_size, facts.codec.size
-        _check_shape(path, "images", images.shape, (None, 3, height, width))
-        _check_shape(path, "heatmaps", heatmaps.shape, (None, facts.skeleton.num_joints, h, w))
-        super().__init__(
-            str(path),
-            facts.skeleton,
-            facts.codec,
-            steps=facts.steps,
-            flip_inside=facts.flip,
-            device=session_device(self._session, device),
-        )
-        self._path = path
+    def __init__(
+        self, path: Path, facts: GraphFacts, run: Callable[[np.ndarray], np.ndarray], device: str = "cpu"
+    ) -> None:
+        self.name, self.skeleton, self.codec = str(path), facts.skeleton, facts.codec
+        self.steps, self.flip_inside, self.device = facts.steps, facts.flip, device
+        self._path, self._facts, self._run = path, facts, run
 
     def heatmaps(self, images: Array, steps: int | None = None, start: Start | None = None) -> list[Array]:
         """As of :class:`Network`: the answer alone."""
         self.check(steps=steps, start=start is not None)
-        images = np.ascontiguousarray(to_numpy(images))
-        (heatmaps,) = self._session.run(None, {"images": images})
-        return [_answer(self._path, heatmaps, len(images), self)]
+        return [self._facts.check(self._path, self._run(np.ascontiguousarray(to_numpy(images))))]
 
 
-class OpenVinoNetwork(Network):
-    """One exported graph, by OpenVINO on the CPU in float32.
+def onnx_network(path: Path, device: str = "cpu") -> OneGraphNetwork:
+    """The network of one .onnx file; InputError where it is damaged, or contradicts its metadata."""
+    session, facts, place = _open_graph(path, device)
+    return OneGraphNetwork(path, facts, lambda images: _run(path, session, {"images": images})[0], place)
 
-    Args:
-        path: of the .xml file; its weights are in the .bin beside it.
-        device: "cpu"; anything else gives a warning.
 
-    Raises:
-        InputError: no openvino, or a file that is damaged, not this package's, or without its .bin.
-    """
-
-    def __init__(self, path: Path, device: str = "cpu") -> None:
-        with needs_extra("openvino", "OpenVINO files need openvino"):
-            import openvino
-        if device != "cpu":
-            warnings.warn(f"OpenVINO files run on the CPU here, not on {device}", stacklevel=2)
-        weights = path.with_suffix(".bin")
-        if not weights.is_file():
-            raise InputError(f"{path}: its weights, {weights.name}, are not beside it; copy both files")
-        try:
-            graph = openvino.Core().read_model(path)
-            text = (
-                graph.get_rt_info([METADATA_KEY]).astype(str) if graph.has_rt_info([METADATA_KEY]) else None
-            )
-            # f32: on CPUs that have bfloat16, OpenVINO takes that by itself
-            settings = {"INFERENCE_NUM_THREADS": cpu_threads(), "INFERENCE_PRECISION_HINT": "f32"}
-            self._compiled = openvino.Core().compile_model(graph, "CPU", settings)
-        except Exception as error:  # openvino's own errors share no base class
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
-            raise InputError(
-                f"{path}: OpenVINO cannot read it, perhaps cut short ({reason}); copy it and {weights.name} "
-                "again"
-            ) from error
-        facts = read_facts(path, text)
-        super().__init__(str(path), facts.skeleton, facts.codec, steps=facts.steps, flip_inside=facts.flip)
-        self._path = path
-
-    def heatmaps(self, images: Array, steps: int | None = None, start: Start | None = None) -> list[Array]:
-        """As of :class:`Network`: the answer alone."""
-        self.check(steps=steps, start=start is not None)
-        images = np.ascontiguousarray(to_numpy(images))
-        heatmaps = next(iter(self._compiled(images).values()))
-        return [_answer(self._path, np.asarray(heatmaps), len(images), self)]
+def openvino_network(path: Path, device: str = "cpu") -> OneGraphNetwork:
+    """The network of an .xml file and the .bin beside it, by OpenVINO on the CPU; else InputError."""
+    with needs_extra("openvino", "OpenVINO files need openvino"):
+        import openvino
+    if device != "cpu":
+        warnings.warn(f"OpenVINO files run on the CPU here, not on {device}", stacklevel=2)
+    weights = path.with_suffix(".bin")
+    if not weights.is_file():
+        raise InputError(f"{path}: its weights, {weights.name}, are not beside it; copy both files")
+    try:
+        core = openvino.Core()
+        graph = core.read_model(path)
+        text = graph.get_rt_info([METADATA_KEY]).astype(str) if graph.has_rt_info([METADATA_KEY]) else None
+        # f32: on CPUs that have bfloat16, OpenVINO takes that by itself
+        settings = {"INFERENCE_NUM_THREADS": cpu_threads(), "INFERENCE_PRECISION_HINT": "f32"}
+        compiled = core.compile_model(graph, "CPU", settings)
+    except Exception as error:  # openvino's own errors share no base class; their last line is the reason
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
+        raise InputError(
+            f"{path}: OpenVINO cannot read it, perhaps cut short ({reason}); copy it and {weights.name} again"
+        ) from error
+    facts = read_facts(path, text)
+    return OneGraphNetwork(path, facts, lambda images: np.asarray(next(iter(compiled(images).values()))))
 
 
 class TwoGraphNetwork(Network):
@@ -388,98 +264,57 @@ class TwoGraphNetwork(Network):
     diffusion only hm_T, its answer. ``step.onnx``: x_fea, hm_t and y_t (b, j, 2) in heatmap pixels, for a
     decoder that sees it t / T (b,) as well -> the heatmaps of the next step (lines 5 to 8).
 
-    Args:
-        folder: with both files.
-        device: as of :func:`open_session`.
-
     Raises:
         InputError: no onnxruntime, or a file that is missing, damaged, not this package's, or contradicts the
             other.
     """
 
     def __init__(self, folder: Path, device: str = "cpu", name: str | None = None) -> None:
-        path = folder / ENCODER
-        self._encoder = open_session(path, device)
-        facts = session_facts(path, self._encoder)
-        diffusion = facts.steps is not None
-        _check_graph(path, self._encoder, ["images"], ["x_fea", "hm_T"] if diffusion else ["hm_T"])
-        (width, height), (w, h) = facts.codec.input_size, facts.codec.size
-        _check_shape(path, "images", self._encoder.get_inputs()[0].shape, (None, 3, height, width))
-        maps = (None, facts.skeleton.num_joints, h, w)
-        _check_shape(path, "heatmaps", self._encoder.get_outputs()[-1].shape, maps)
-        super().__init__(
-            name or str(folder),
-            facts.skeleton,
-            facts.codec,
-            steps=facts.steps,
-            any_steps=diffusion,
-            takes_start=diffusion,
-            device=session_device(self._encoder, device),
-        )
-        self._folder = folder
-        if diffusion:
-            self._open_step(folder / STEP, device, facts)
-
-    def _open_step(self, path: Path, device: str, facts: GraphFacts) -> None:
+        self._encoder, facts, self.device = _open_graph(folder / ENCODER, device)
+        self.name, self.skeleton, self.codec = name or str(folder), facts.skeleton, facts.codec
+        self.steps = facts.steps
+        self.any_steps = self.takes_start = facts.steps is not None
+        self._folder, self._facts, path = folder, facts, folder / STEP
+        if not self.any_steps:
+            return
         if not path.is_file():
             raise InputError(f"{path}: no such file, but {ENCODER} beside it needs it; copy both")
-        self._step = open_session(path, device)
-        if session_facts(path, self._step) != facts:
+        self._step, others, _ = _open_graph(path, device)
+        if others != facts:
             raise InputError(f"{path}: belongs to another model than {ENCODER} beside it; copy both again")
-        inputs = {entry.name: entry.shape for entry in self._step.get_inputs()}
-        self._sees_t = "t" in inputs
-        names = ["x_fea", "hm_t", "y_t", *(["t"] if self._sees_t else [])]
-        _check_graph(path, self._step, names, ["heatmaps"])
-        feature = self._encoder.get_outputs()[0].shape
-        _check_shape(path, "features", inputs["x_fea"], [None, *feature[1:]])
-        w, h = facts.codec.size
-        maps = (None, facts.skeleton.num_joints, h, w)
-        _check_shape(path, "heatmaps", inputs["hm_t"], maps)
-        _check_shape(path, "heatmaps", self._step.get_outputs()[0].shape, maps)
+        self._sees_t = "t" in [entry.name for entry in self._step.get_inputs()]
 
     def heatmaps(self, images: Array, steps: int | None = None, start: Start | None = None) -> list[Array]:
         """As of :class:`Network`: those of all steps."""
         self.check(steps=steps, start=start is not None)
-        images = np.ascontiguousarray(to_numpy(images))
-        *feature, coarse = self._encoder.run(None, {"images": images})
-        hm = [_answer(self._folder / ENCODER, coarse, len(images), self)]
+        path, crops = self._folder / ENCODER, np.ascontiguousarray(to_numpy(images))
+        *feature, coarse = _run(path, self._encoder, {"images": crops})
+        self._facts.check(path, coarse)
         if self.steps is None:
-            return hm
-        y_t, steps = None, self.steps if steps is None else steps
+            return [coarse]
+        hm, y_t, steps = [coarse], None, self.steps if steps is None else steps
         if start is not None:
-            hm[0], y_t = self.codec.begin(hm[0], start)
+            hm[0], y_t = self.codec.begin(coarse, start)
         for step in range(steps):
             if y_t is None:
                 y_t, _ = self.codec.decode(hm[-1], "argmax")
             values = {"x_fea": feature[0], "hm_t": hm[-1], "y_t": y_t}
             if self._sees_t:
                 values["t"] = np.full(len(images), 1 - step / steps, np.float32)
-            (heatmaps,) = self._step.run(None, values)
-            hm.append(_answer(self._folder / STEP, heatmaps, len(images), self))
+            (heatmaps,) = _run(self._folder / STEP, self._step, values)
+            hm.append(self._facts.check(self._folder / STEP, heatmaps))
             y_t = None
         return hm
-
-
-def _answer(path: Path, heatmaps: np.ndarray, count: int, network: Network) -> np.ndarray:
-    """Heatmaps as they came out of a graph; InputError where they have another shape than metadata say."""
-    w, h = network.codec.size
-    _check_shape(path, "heatmaps", heatmaps.shape, (count, network.skeleton.num_joints, h, w))
-    return heatmaps
 
 
 # --- PyTorch ---
 
 
 class TorchNetwork(Network):
-    """A PoseModel, put on a device and into evaluation mode.
+    """A PoseModel, put on a device (None: where it is) and into evaluation mode.
 
-    Args:
-        model: any model of the zoo.
-        device: "auto" (a GPU where there is one), or as PyTorch names it; None leaves the model where it is.
-        name: what to call it in messages; None for the name of the model.
-
-    Raises:
-        InputError: a device that is not there.
+    ``name`` is what messages call it; None for the name of the model. InputError where the device is not
+    there.
     """
 
     def __init__(self, model: PoseModel, device: str | None = "auto", name: str | None = None) -> None:
@@ -490,16 +325,11 @@ class TorchNetwork(Network):
             # measured: convolutions on a CPU are 15 to 30 % faster with channels last
             layout = torch.channels_last if place.type == "cpu" else torch.preserve_format
             model = model.to(device=place, memory_format=layout).eval()  # type: ignore[call-overload]
-        self.model = model
-        super().__init__(
-            name or str(model.config.get("name", "the model")),
-            model.skeleton,
-            model.codec,
-            steps=model.default_steps,
-            any_steps=model.default_steps is not None,
-            takes_start=model.takes_start,
-            device=str(place),
-        )
+        self.model, self.device = model, str(place)
+        self.name = name or str(model.config.get("name", "the model"))
+        self.skeleton, self.codec = model.skeleton, model.codec
+        self.steps, self.any_steps = model.default_steps, model.default_steps is not None
+        self.takes_start = model.takes_start
 
     def heatmaps(self, images: Array, steps: int | None = None, start: Start | None = None) -> list[Array]:
         """As of :class:`Network`, as tensors on the device: those of all steps."""
@@ -522,11 +352,7 @@ class TorchNetwork(Network):
 
 
 def find_device(name: str) -> Any:
-    """The torch.device of a name; "auto" is a GPU where there is one.
-
-    Raises:
-        InputError: it is not there.
-    """
+    """The torch.device of a name, "auto" a GPU where there is one; InputError where it is not there."""
     import torch
 
     if name == "auto":
@@ -534,16 +360,13 @@ def find_device(name: str) -> Any:
     try:
         return torch.empty(0, device=name).device
     except (RuntimeError, AssertionError) as error:  # PyTorch without that backend raises either
-        reason = str(error).splitlines()[0]
-        raise InputError(f"device {name!r}: {reason}; use 'auto' or 'cpu'") from error
+        raise InputError(f"device {name!r}: {first_line(error)}; use 'auto' or 'cpu'") from error
 
 
 # --- which one ---
 
 
-def load_network(
-    weights: str | Path | None = None, device: str = "auto", skeleton: Skeleton | None = None
-) -> Network:
+def load_network(weights: str | Path | None = None, device: str = "auto") -> Network:
     """A trained network.
 
     Bundled models and exported files run without PyTorch. On a machine with a GPU, a bundled model runs by
@@ -554,38 +377,25 @@ def load_network(
             folder of `diffusionpose export`; or what needs PyTorch: a .safetensors file, a run folder (its
             best checkpoint, else its newest), the id of a hub repository.
         device: "auto" (a GPU where there is one), "cpu", "cuda", "cuda:1", "mps", ...
-        skeleton: when given, the joints it must have.
 
     Raises:
-        InputError: no such weights, a damaged file, another skeleton, a device that is not there, or a
-        package
-            that is not installed; the message names the file and the cure.
+        InputError: no such weights, a damaged file, a device that is not there, or a package that is not
+            installed.
     """
-    network = _load(DEFAULT_MODEL if weights is None else str(weights), device)
-    if skeleton is not None and network.skeleton.joints != skeleton.joints:
-        raise InputError(
-            f"{network.name}: made for the {network.skeleton.num_joints} joints of "
-            f"{network.skeleton.name!r}, "
-            f"not for the {skeleton.num_joints} of {skeleton.name!r}; give weights of this skeleton"
-        )
-    return network
-
-
-def _load(weights: str, device: str) -> Network:
+    weights = DEFAULT_MODEL if weights is None else str(weights)
     path = Path(weights)
     if weights in bundled_models():
         return _bundled(weights, device)
-    if (path / ENCODER).is_file():
-        return TwoGraphNetwork(path, exported_device(device))
-    if path.name in (ENCODER, STEP) and (path.parent / ENCODER).is_file():
-        return TwoGraphNetwork(path.parent, exported_device(device))
-    if path.suffix in EXPORTED:
-        if not path.is_file():
-            raise InputError(f"{path}: no such file; check the path")
-        if path.suffix == ".xml":
-            return OpenVinoNetwork(path, "cpu" if device == "auto" else device)
-        return OnnxNetwork(path, exported_device(device))
-    return _torch_network(weights, device)
+    folder = path.parent if path.name in (ENCODER, STEP) else path
+    if (folder / ENCODER).is_file():
+        return TwoGraphNetwork(folder, exported_device(device))
+    if path.suffix not in EXPORTED:
+        return _torch_network(weights, device)
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; check the path")
+    if path.suffix == ".xml":
+        return openvino_network(path, "cpu" if device == "auto" else device)
+    return onnx_network(path, exported_device(device))
 
 
 def _bundled(name: str, device: str) -> Network:
@@ -609,11 +419,7 @@ def _torch_network(weights: str, device: str) -> Network:
 
 
 def exported_device(device: str) -> str:
-    """Where an exported file is to run: "auto" is the GPU where onnxruntime can use one.
-
-    Raises:
-        InputError: no device is called so.
-    """
+    """Where an exported file is to run: "auto" is the GPU where onnxruntime can use one."""
     kind, _, index = device.partition(":")
     if kind not in ("auto", "cpu", "cuda", "mps", "xpu") or (index and not index.isdigit()):
         raise InputError(f"device {device!r}: no such device; use 'auto' or 'cpu'")

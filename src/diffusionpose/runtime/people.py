@@ -11,6 +11,7 @@ import numpy as np
 
 from diffusionpose.errors import InputError, file_digest
 from diffusionpose.runtime.boxes import Boxes
+from diffusionpose.runtime.networks import open_session
 
 AUTO, PEOPLE, WHOLE = SIMPLE = ("auto", "people", "whole")  # names of detectors that need no other package
 MIN_SCORE = 0.3  # of a person's box
@@ -21,29 +22,19 @@ FinderNetwork = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 BUNDLED = Path(__file__).parents[1] / "bundled" / "people-finder.onnx"
 SIDE_MULTIPLE = 32  # the network halves its input five times
-# chosen on training pictures, see docs/people-finder.md
-LONGER_SIDES = (448, 224)
-MAX_OVERLAP = 0.6
+# chosen on training pictures, see docs/people-finder.md; the second look sees who is too large for the first
+LONGER_SIDES = (448, 224)  # pixels
+MAX_OVERLAP = 0.6  # IoU above which the less sure of two boxes goes
 
 
 class PersonDetector(ABC):
-    """Finds the persons in pictures.
+    """Finds the persons in a picture."""
 
-    Attributes:
-        batch_size: as many pictures at once suit :meth:`detect` best.
-        detect_every: in a video it looks at every n-th frame, unless it is told otherwise.
-    """
-
-    batch_size: int = 1
-    detect_every: int = 1
+    detect_every: int = 1  # in a video it looks at every n-th frame, unless it is told otherwise
 
     @abstractmethod
-    def detect(self, images: Sequence[np.ndarray]) -> list[Boxes]:
-        """Persons of each picture (H, W, 3) uint8 RGB: (n, 4) float32 xyxy, scores (n,), highest first."""
-
     def __call__(self, image: np.ndarray) -> Boxes:
-        """Persons of one picture (H, W, 3) uint8 RGB: boxes (n, 4) float32 xyxy, scores (n,)."""
-        return self.detect([image])[0]
+        """Persons of a picture (H, W, 3) uint8 RGB: boxes (n, 4) float32 xyxy, scores (n,), highest first."""
 
     def identity(self) -> str:
         """Which detector it is, its weights included: a job that goes on must find the same again."""
@@ -51,25 +42,22 @@ class PersonDetector(ABC):
 
 
 class FunctionDetector(PersonDetector):
-    """A detector made of a function of your own that takes one picture and returns boxes and scores."""
+    """A detector made of a function of your own."""
 
     def __init__(self, function: Callable[[np.ndarray], Boxes]) -> None:
         self._function = function
 
-    def detect(self, images: Sequence[np.ndarray]) -> list[Boxes]:
-        """What the function returns for each picture."""
-        return [self._function(image) for image in images]
+    def __call__(self, image: np.ndarray) -> Boxes:
+        """What the function returns."""
+        return self._function(image)
 
 
 class WholeImage(PersonDetector):
     """Takes the whole picture as one person: for pictures that show one, and fill with it."""
 
-    def detect(self, images: Sequence[np.ndarray]) -> list[Boxes]:
-        """One box for each picture, the picture, with score 1."""
-        return [
-            (np.array([[0, 0, image.shape[1], image.shape[0]]], np.float32), np.ones(1, np.float32))
-            for image in images
-        ]
+    def __call__(self, image: np.ndarray) -> Boxes:
+        """One box, the picture, with score 1."""
+        return np.array([[0, 0, image.shape[1], image.shape[0]]], np.float32), np.ones(1, np.float32)
 
 
 class BundledPeopleFinder(PersonDetector):
@@ -77,12 +65,8 @@ class BundledPeopleFinder(PersonDetector):
 
     Args:
         weights: an ONNX file of ``diffusionpose train-people``; by default the bundled one.
-        longer_sides: to which pictures are scaled, pixels, one look each: the second sees persons who are too
-            large for the first.
         min_score: of a box to be kept; lower finds more people and more that are none.
-        max_overlap: IoU above which the less sure of two boxes goes.
         max_persons: so many at most in a picture, the surest.
-        threads: of onnxruntime; 0 for one per core.
 
     Raises:
         InputError: the file is not a people finder.
@@ -92,73 +76,40 @@ class BundledPeopleFinder(PersonDetector):
         self,
         weights: str | Path | None = None,
         *,
-        longer_sides: Sequence[int] = LONGER_SIDES,
         min_score: float = MIN_SCORE,
-        max_overlap: float = MAX_OVERLAP,
         max_persons: int = MAX_PERSONS,
-        threads: int = 0,
     ) -> None:
-        self.longer_sides = tuple(longer_sides)
         self.min_score = min_score
-        self.max_overlap = max_overlap
         self.max_persons = max_persons
         self._file = Path(weights or BUNDLED)
-        self._network = load_finder_network(self._file, threads)
+        self._network = load_finder_network(self._file)
 
-    def detect(self, images: Sequence[np.ndarray]) -> list[Boxes]:
-        """Persons of each picture (H, W, 3) uint8 RGB: boxes (n, 4) float32 xyxy, scores (n,) float32.
-
-        The surest comes first; boxes lie inside the picture. Nobody found gives n = 0.
-        """
-        found = []
-        for image in images:
-            boxes, scores = find_people(
-                self._network, image, self.longer_sides, self.min_score, self.max_overlap
-            )
-            found.append((boxes[: self.max_persons], scores[: self.max_persons]))
-        return found
+    def __call__(self, image: np.ndarray) -> Boxes:
+        """As of :class:`PersonDetector`; boxes lie inside the picture."""
+        boxes, scores = find_people(self._network, image, min_score=self.min_score)
+        return boxes[: self.max_persons], scores[: self.max_persons]
 
     def identity(self) -> str:
         """Its file and its numbers."""
-        numbers = f"{self.longer_sides} {self.min_score} {self.max_overlap} {self.max_persons}"
+        numbers = f"{LONGER_SIDES} {self.min_score} {MAX_OVERLAP} {self.max_persons}"
         return f"{type(self).__name__} {file_digest(self._file)} {numbers}"
 
 
-def load_finder_network(path: str | Path, threads: int = 0) -> FinderNetwork:
-    """The network of an ONNX file.
-
-    Raises:
-        InputError: the file is missing, not ONNX, or another network's.
-    """
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.log_severity_level = 3
-    try:
-        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime's own classes share no base
-        raise InputError(
-            f"{path}: not a readable ONNX file ({error}); install diffusionpose again"
-        ) from error
+def load_finder_network(path: Path) -> FinderNetwork:
+    """The network of an ONNX file; InputError where it is missing, not ONNX, or another network's."""
+    session = open_session(path)
     if [output.name for output in session.get_outputs()] != ["scores", "boxes"]:
         raise InputError(f"{path}: not a people finder; `diffusionpose train-people` writes one")
-
-    def network(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        scores, boxes = session.run(None, {"images": images})
-        return scores, boxes
-
-    return network
+    return lambda images: session.run(None, {"images": images})
 
 
 def find_people(
     network: FinderNetwork,
     image: np.ndarray,
-    longer_sides: Sequence[int],
-    min_score: float,
-    max_overlap: float,
+    longer_sides: Sequence[int] = LONGER_SIDES,
+    min_score: float = MIN_SCORE,
 ) -> Boxes:
-    """Persons of a picture (H, W, 3) uint8 RGB; arguments and answer as :class:`BundledPeopleFinder`'s."""
+    """Persons of a picture (H, W, 3) uint8 RGB, scaled to ``longer_sides`` pixels, one look each."""
     height, width = image.shape[:2]
     limits = np.array([width, height, width, height], np.float32)
     boxes, scores = [], []
@@ -169,16 +120,12 @@ def find_people(
         boxes.append((box_map[0][:, found].T / scale).clip(0, limits).astype(np.float32))
         scores.append(score_map[0][found].astype(np.float32))
     all_boxes, all_scores = np.concatenate(boxes), np.concatenate(scores)
-    kept = suppress_overlaps(all_boxes, all_scores, max_overlap)
+    kept = suppress_overlaps(all_boxes, all_scores, MAX_OVERLAP)
     return all_boxes[kept], all_scores[kept]
 
 
 def network_input(image: np.ndarray, longer_side: int) -> tuple[np.ndarray, np.ndarray]:
-    """A picture as the network takes it.
-
-    Args:
-        image: (H, W, 3) uint8 RGB.
-        longer_side: to which it is scaled, pixels.
+    """A picture (H, W, 3) uint8 RGB as the network takes it.
 
     Returns:
         (1, 3, H', W') float32 in [-1, 1], padded with 0 on the right and at the bottom to multiples of 32;
@@ -204,15 +151,9 @@ def box_overlaps(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
 
 
 def suppress_overlaps(boxes: np.ndarray, scores: np.ndarray, max_overlap: float) -> np.ndarray:
-    """Greedy non-maximum suppression.
+    """Greedy non-maximum suppression: which of (n, 4) xyxy boxes stay, surest first.
 
-    Args:
-        boxes: (n, 4) xyxy.
-        scores: (n,).
-        max_overlap: a box whose IoU with a surer one is above it goes.
-
-    Returns:
-        which boxes stay, surest first; boxes without area never do.
+    A box whose IoU with a surer one is above ``max_overlap`` goes, and so does one without area.
     """
     order = np.argsort(-scores, kind="stable")
     order = order[(boxes[order, 2:] > boxes[order, :2]).all(1)]

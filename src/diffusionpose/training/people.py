@@ -33,7 +33,7 @@ from diffusionpose.models.people_finder import (
 )
 from diffusionpose.runtime.boxes import Boxes
 from diffusionpose.runtime.images import read_image
-from diffusionpose.runtime.people import MAX_OVERLAP, box_overlaps, find_people
+from diffusionpose.runtime.people import box_overlaps, find_people
 from diffusionpose.training.folder import RunFolder, read_checkpoint, write
 from diffusionpose.training.settings import ImageSet
 
@@ -222,7 +222,7 @@ def _found(finder: nn.Module, scene: Scene, settings: FinderSettings, least_scor
     """What the network, as it is, finds in a picture."""
     image, peaks = read_image(scene.file), partial(find_peaks, finder)
     with torch.autocast("cpu", torch.bfloat16, enabled=settings.bf16):
-        return find_people(peaks, image, (settings.input_size,), least_score, MAX_OVERLAP)
+        return find_people(peaks, image, (settings.input_size,), least_score)
 
 
 def _held_out_metrics(

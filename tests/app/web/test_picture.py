@@ -217,7 +217,8 @@ def test_a_step_is_its_heat_and_its_skeleton(person):
     view = step_view(person, 2, threshold=-1)
     assert view.shape == (height, 2 * width + GAP, 3)
     left, right = view[:, :width], view[:, width + GAP :]
-    (there,) = person.crop.heatmap_to_input(np.array([[[3.0, 8.0]]]), (12, 16))[0]
+    there = person.crop.heatmap_to_image(np.array([[[3.0, 8.0]]]), (12, 16))
+    (there,) = person.crop.image_to_input(there)[0]
     heat = (left.astype(int) - lay_heat(person.view, np.zeros((height, width)))).sum(2)
     glow = np.unravel_index(heat.argmax(), heat.shape)
     assert np.abs(np.array(glow[::-1]) - there).max() <= 1

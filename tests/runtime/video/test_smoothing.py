@@ -3,6 +3,7 @@ import math
 import numpy as np
 import pytest
 
+from diffusionpose.runtime.video import smoothing
 from diffusionpose.runtime.video.smoothing import SPEED_CUTOFF, OneEuroFilter
 
 TIMES = [0.0, 0.03, 0.07, 0.1, 0.16, 0.2, 0.25, 0.31]
@@ -39,8 +40,12 @@ def along_x(follow: OneEuroFilter, size: float = 1.0, scores: np.ndarray = SURE)
 
 
 @pytest.mark.parametrize(("min_cutoff", "beta"), [(1.0, 0.0), (1.0, 0.05), (3.0, 0.5)])
-def test_a_sure_joint_moves_by_the_published_algorithm(min_cutoff: float, beta: float) -> None:
-    ours = along_x(OneEuroFilter(min_cutoff, beta, gap=1.0))
+def test_a_sure_joint_moves_by_the_published_algorithm(
+    min_cutoff: float, beta: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(smoothing, "MIN_CUTOFF", min_cutoff)
+    monkeypatch.setattr(smoothing, "BETA", beta)
+    ours = along_x(OneEuroFilter())
     assert ours == pytest.approx(published(TIMES, VALUES, min_cutoff, beta), abs=1e-12)
 
 
@@ -59,7 +64,7 @@ def test_an_unsure_joint_moves_less() -> None:
 
 
 def test_a_joint_that_was_out_of_sight_starts_afresh() -> None:
-    follow = OneEuroFilter(gap=0.5)
+    follow = OneEuroFilter()
     follow(0.0, np.array([[0.0, 0.0], [0.0, 0.0]]), np.array([1.0, 1.0]), 100.0)
     for step in range(1, 8):
         follow(step / 10, np.array([[0.0, 0.0], [0.0, 0.0]]), np.array([1.0, 0.1]), 100.0)

@@ -99,13 +99,10 @@ def test_the_same_pictures_give_the_same_bytes_on_a_busy_machine(
         assert stated == {b"threads": b"4", b"sliced_threads": b"0", b"mbtree": b"0"}, "on any machine"
 
 
-@pytest.mark.parametrize("matrix", [1, 2, 5, 6, 9])
-def test_colours_stay_under_every_matrix(matrix: int, tmp_path: Path) -> None:
+def test_colours_stay(tmp_path: Path) -> None:
     image = np.empty((64, 96, 3), np.uint8)
     image[:, :32], image[:, 32:64], image[:, 64:] = (200, 40, 40), (40, 200, 40), (40, 40, 200)
-    colors = dict.fromkeys(("colorspace", "color_primaries", "color_trc"), matrix)
-    facts = Facts(Fraction(1, 25), Fraction(25), colors=colors)
-    first = written(tmp_path / "out.mp4", [image] * 3, facts)[0]
+    first = written(tmp_path / "out.mp4", [image] * 3, Facts(Fraction(1, 25), Fraction(25)))[0]
     for x in (16, 48, 80):
         assert np.abs(first[32, x].astype(int) - image[32, x]).max() < 8
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator
 from contextlib import ExitStack, closing
 from html import escape
 from pathlib import Path
@@ -39,15 +39,15 @@ class BestPersons(PersonDetector):
 
     def __init__(self, detector: PersonDetector) -> None:
         self.detector = detector
-        self.batch_size, self.detect_every = detector.batch_size, detector.detect_every
+        self.detect_every = detector.detect_every
         self.left_out = False
 
-    def detect(self, images: Sequence[np.ndarray]) -> list[Boxes]:
-        """Those with the highest scores, in the detector's order."""
-        found = self.detector.detect(images)
-        self.left_out |= any(len(boxes) > MOST_IN_FRAME for boxes, _ in found)
-        best = [best_of(scores, MOST_IN_FRAME) for _, scores in found]
-        return [(boxes[kept], scores[kept]) for (boxes, scores), kept in zip(found, best, strict=True)]
+    def __call__(self, image: np.ndarray) -> Boxes:
+        """Boxes (n, 4) and scores (n,), in the detector's order."""
+        boxes, scores = self.detector(image)
+        self.left_out |= len(boxes) > MOST_IN_FRAME
+        kept = best_of(scores, MOST_IN_FRAME)
+        return boxes[kept], scores[kept]
 
 
 def load_clip(path: str | None) -> Parts:

@@ -19,7 +19,7 @@ from diffusionpose.poses import VISIBLE_SCORE, Pose, pose_score
 from diffusionpose.runtime.boxes import Boxes, PeopleFile, usable_boxes
 from diffusionpose.runtime.estimator import PoseEstimator, Request
 from diffusionpose.runtime.video.reading import Frame, import_extra
-from diffusionpose.runtime.video.smoothing import OneEuroFilter
+from diffusionpose.runtime.video.smoothing import GAP, OneEuroFilter
 
 NEW_SCORE = 0.5  # a box with a lower score only goes on with a person who is known
 LEAST_SCORE = 0.1  # boxes with a lower score are not even used for that (ByteTrack)
@@ -34,15 +34,10 @@ HELD_BYTES = 200_000_000  # frames that go through the network together take at 
 
 @dataclass(frozen=True, eq=False)
 class Person:
-    """A person in one frame.
+    """A person in one frame."""
 
-    Attributes:
-        id: the same in all frames; 1 for the first person of the video.
-        pose: in pixels of the frame; its box is the one the network looked at.
-    """
-
-    id: int
-    pose: Pose
+    id: int  # the same in all frames; 1 for the first person of the video
+    pose: Pose  # in pixels of the frame; its box is the one the network looked at
 
 
 FrameResult = tuple[Frame, list[Person]]
@@ -55,7 +50,7 @@ class VideoPoses:
         estimator: finds the poses; its detector finds the persons.
         rate: frames per second, about.
         detect_every: the detector looks at every n-th frame; in those between, persons are followed by
-            their poses. None for the detector's own ``detect_every``, where it has one, else 1.
+            their poses. None for the detector's own ``detect_every``.
         boxes: the persons of some frames, by the number of the frame as its name ("17", or image_id 17);
             they take the place of the detector, and all other frames are those between.
         smooth: smooth the keypoints over time.
@@ -93,48 +88,45 @@ class VideoPoses:
     def __call__(self, frames: Iterable[Frame], journal: Journal | None = None) -> Iterator[FrameResult]:
         """Each frame with its persons, in order, in constant memory.
 
-        Args:
-            frames: asked for one after the other.
-            journal: of an interrupted run over the same frames with the same settings; what it holds is
-                taken from there, and what is found from then on is added.
-
-        Raises:
-            InputError: the journal is of other frames, or cannot be written.
+        What the journal of an interrupted run over the same frames with the same settings holds is taken from
+        there, and what is found from then on is added; InputError where it is of other frames.
         """
         frames = iter(frames)
         first = next(frames, None)
         if first is None:
             return
-        count = self._frames_together(first.image.nbytes)
-        frames = chain([first], frames)
-        known = iter(journal) if journal else iter(())
+        # frames share a pass through the network, but where each needs the one before
+        alone = self.detect_every > 1 or self.boxes or self.from_last
+        count = 1 if alone else max(1, min(self.estimator.batch_size, HELD_BYTES // first.image.nbytes))
+        frames, known = chain([first], frames), iter(journal or ())
         while together := list(islice(frames, count)):
             rows = next(known, None)
-            if rows is not None and len(rows) != len(together):
-                raise InputError(f"{journal.path if journal else ''}: is of another video; remove it")
+            if journal and rows is not None and len(rows) != len(together):
+                raise InputError(f"{journal.path}: is of another video; remove it")
             yield from self._persons(together, rows, journal)
-
-    def _frames_together(self, size: int) -> int:
-        """How many frames, each of ``size`` bytes, share a pass; one where each needs the one before."""
-        if self.detect_every > 1 or self.boxes or self.from_last:
-            return 1
-        return max(1, min(self.estimator.batch_size, HELD_BYTES // size))
 
     def _persons(
         self, frames: Sequence[Frame], known: list[dict[str, Any]] | None, journal: Journal | None
     ) -> Iterator[FrameResult]:
-        """Frames with their persons: from what the journal knows, or newly found."""
+        """Frames with their persons: from what the journal knows, or newly found.
+
+        A row of the journal has a frame's "boxes" (x0, y0, x1, y1, score each; None where the detector does
+        not look) and "poses" (flat x, y, score triplets), to 1e-4: what goes on is what the journal holds.
+        """
         rows: list[dict[str, Any]] = known or [{"boxes": self._detected(frame)} for frame in frames]
+        places = []
         for frame, row in zip(frames, rows, strict=True):
+            found = None
             if row["boxes"] is not None:
                 self._next_look = frame.index + self.detect_every
-        places = [
-            self._following.place(frame.time, _boxes(row["boxes"]), frame.image.shape[1::-1])
-            for frame, row in zip(frames, rows, strict=True)
-        ]
+                numbers = np.array(row["boxes"], np.float32).reshape(-1, 5)
+                found = numbers[:, :4], numbers[:, 4]
+            places.append(self._following.place(frame.time, found, frame.image.shape[1::-1]))
         if known is None:
-            for row, poses in zip(rows, self._posed(frames, places), strict=True):
-                row["poses"] = [_numbers(pose) for pose in poses]
+            requests = (self._request(*pair) for pair in zip(frames, places, strict=True))
+            for row, (_, poses) in zip(rows, self.estimator.stream(requests), strict=True):
+                triplets = (np.column_stack([pose.keypoints, pose.scores]).astype(float) for pose in poses)
+                row["poses"] = [each.round(4).ravel().tolist() for each in triplets]
             if journal:
                 journal.append(rows)
         for frame, row, placed in zip(frames, rows, places, strict=True):
@@ -142,7 +134,7 @@ class VideoPoses:
             yield frame, self._following.settle(frame.time, placed, poses)
 
     def _detected(self, frame: Frame) -> list[list[float]] | None:
-        """x0, y0, x1, y1, score of each person detected; None where the detector does not look."""
+        """The "boxes" of a row of the journal."""
         if self.boxes is not None:
             found = self.boxes.frame(frame.index)
             if found is None:
@@ -151,33 +143,20 @@ class VideoPoses:
             return None
         else:
             found = self.estimator.detector(frame.image)
-        boxes, scores = found
-        rows = np.column_stack([np.reshape(boxes, (-1, 4)), scores]).astype(np.float64).round(4)
+        rows = np.column_stack([np.reshape(found[0], (-1, 4)), found[1]]).astype(float).round(4)
         return [row for row in rows.tolist() if row[4] >= LEAST_SCORE]
 
-    def _posed(self, frames: Sequence[Frame], places: Sequence[Sequence[Place]]) -> Iterator[list[Pose]]:
-        """What the network finds in the places of each frame."""
-        requests = (
-            Request(
-                frame.image,
-                np.array([place.box for place in placed], np.float32).reshape(-1, 4),
-                np.array([place.score for place in placed], np.float32),
-                start=self._start(placed),
-            )
-            for frame, placed in zip(frames, places, strict=True)
-        )
-        return (poses for _, poses in self.estimator.stream(requests))
-
-    def _start(self, places: Sequence[Place]) -> np.ndarray | None:
-        """(n, J, 3) x, y, score of the last poses; 0 for a joint not seen there. None to start from none."""
-        if not self.from_last or not places:
-            return None
-        start = np.zeros((len(places), self.skeleton.num_joints, 3), np.float32)
-        for row, place in zip(start, places, strict=True):
-            if place.last is not None:
-                seen = place.last.scores >= VISIBLE_SCORE
-                row[seen] = np.column_stack([place.last.keypoints, place.last.scores])[seen]
-        return start
+    def _request(self, frame: Frame, places: Sequence[Place]) -> Request:
+        """What the network shall look at; a joint that was not seen in the last pose has no start there."""
+        boxes = np.array([place.box for place in places], np.float32).reshape(-1, 4)
+        scores, start = np.array([place.score for place in places], np.float32), None
+        if self.from_last and places:
+            start = np.zeros((len(places), self.skeleton.num_joints, 3), np.float32)
+            for row, place in zip(start, places, strict=True):
+                if place.last is not None:
+                    seen = place.last.scores >= VISIBLE_SCORE
+                    row[seen] = np.column_stack([place.last.keypoints, place.last.scores])[seen]
+        return Request(frame.image, boxes, scores, start=start)
 
     def _pose(self, place: Place, numbers: list[float]) -> Pose:
         """The pose of a row of the journal."""
@@ -186,35 +165,14 @@ class VideoPoses:
         return Pose(self.skeleton, triplets[:, :2], triplets[:, 2], place.box, score)
 
 
-def _boxes(rows: list[list[float]] | None) -> Boxes | None:
-    """Boxes and scores of a row of the journal."""
-    if rows is None:
-        return None
-    numbers = np.array(rows, np.float32).reshape(-1, 5)
-    return numbers[:, :4], numbers[:, 4]
-
-
-def _numbers(pose: Pose) -> list[float]:
-    """Flat x, y, score triplets, to 1e-4 pixels: what goes on is what the journal holds."""
-    triplets = np.column_stack([pose.keypoints, pose.scores]).astype(np.float64).round(4)
-    return [float(number) for number in triplets.ravel()]
-
-
 @dataclass(frozen=True, eq=False)
 class Place:
-    """Where the network shall look for a person.
+    """Where the network shall look for a person."""
 
-    Attributes:
-        id: of the person.
-        box: (4,) xyxy, pixels.
-        score: of the box.
-        last: the person's pose in the frame before; None for a person not seen there.
-    """
-
-    id: int
-    box: np.ndarray
-    score: float
-    last: Pose | None = None
+    id: int  # of the person
+    box: np.ndarray  # (4,) xyxy, pixels
+    score: float  # of the box
+    last: Pose | None = None  # the person's pose in the frame before; None for a person not seen there
 
 
 class Following:
@@ -223,9 +181,6 @@ class Following:
     Args:
         patience: seconds between two detections, which a person out of sight must outlast.
         smooth: smooth the keypoints.
-
-    Raises:
-        InputError: the package ``trackers`` is not installed.
     """
 
     def __init__(self, patience: float = 0.0, smooth: bool = True) -> None:
@@ -235,12 +190,9 @@ class Following:
         self._last: dict[int, tuple[Pose, float]] = {}  # the frame before: pose and box score by id
 
     def place(self, time: float, detected: Boxes | None, size: tuple[int, int]) -> list[Place]:
-        """Where to look for whom.
+        """Where to look for whom in a frame of a time, seconds, and a (width, height).
 
-        Args:
-            time: of the frame, seconds.
-            detected: boxes (n, 4) and scores (n,); None where the persons of the last frame are followed.
-            size: (width, height) of the frame.
+        ``detected`` is None where the persons of the last frame are followed.
         """
         boxes, scores = self._expected() if detected is None else detected
         boxes, kept, _ = usable_boxes(boxes, *size)
@@ -253,13 +205,7 @@ class Following:
         ]
 
     def settle(self, time: float, places: Sequence[Place], poses: Sequence[Pose]) -> list[Person]:
-        """The persons of a frame.
-
-        Args:
-            time: as of :meth:`place`.
-            places: its answer.
-            poses: what the network found there, one for each.
-        """
+        """The persons of a frame, with one pose for each of the places of :meth:`place`."""
         persons = []
         for place, pose in zip(places, poses, strict=True):
             if self._smooth:
@@ -267,12 +213,9 @@ class Following:
                 size = float((place.box[2:] - place.box[:2]).max())
                 pose = replace(pose, keypoints=follow(time, pose.keypoints, pose.scores, size))
             persons.append(Person(place.id, pose))
-        self._last = {
-            person.id: (person.pose, place.score) for person, place in zip(persons, places, strict=True)
-        }
-        self._filters = {
-            number: follow for number, follow in self._filters.items() if time - follow.time <= follow.gap
-        }
+        placed = zip(places, persons, strict=True)
+        self._last = {place.id: (person.pose, place.score) for place, person in placed}
+        self._filters = {n: follow for n, follow in self._filters.items() if time - follow.time <= GAP}
         return persons
 
     def _expected(self) -> Boxes:
@@ -289,26 +232,20 @@ def box_of(pose: Pose) -> np.ndarray | None:
     if seen.sum() < SEEN_SHARE * len(seen):
         return None
     low, high = pose.keypoints[seen].min(axis=0), pose.keypoints[seen].max(axis=0)
-    if (high - low).max() < LEAST_SIZE:
+    extent = (high - low).max()  # a person seen from the side has joints in a narrow column
+    if extent < LEAST_SIZE:
         return None
-    # a person seen from the side has joints in a narrow column: the margin goes by the longer side
-    margin = MARGIN * (high - low).max()
-    return np.concatenate([low - margin, high + margin]).astype(np.float32)
+    return np.concatenate([low - MARGIN * extent, high + MARGIN * extent]).astype(np.float32)
 
 
 class Tracks:
-    """Identities of persons, from boxes in frame after frame.
-
-    A person is numbered in the frame in which they appear, 1, 2, .. in this order.
+    """Identities of persons, from boxes in frame after frame: 1, 2, .. in the order in which they appear.
 
     In a time lapse seconds say little: where frames are mostly further apart than a third of ``forget``, a
     person is someone new after three frames out of sight.
 
     Args:
         forget: seconds out of sight after which a person who comes back is someone new.
-
-    Raises:
-        InputError: the package ``trackers`` is not installed.
     """
 
     def __init__(self, forget: float = FORGET) -> None:
@@ -327,15 +264,9 @@ class Tracks:
         self._clock = 0.0
 
     def update(self, boxes: np.ndarray, scores: np.ndarray, time: float) -> list[int | None]:
-        """The persons' numbers.
+        """The numbers of (n, 4) xyxy boxes with (n,) scores, at a time in seconds, later than the last one.
 
-        Args:
-            boxes: (n, 4) xyxy, pixels.
-            scores: (n,).
-            time: seconds, later than in the call before.
-
-        Returns:
-            one for each box; None where it is nobody: a low score and no person known there.
+        None where it is nobody: a low score and no person known there.
         """
         found = self._supervision.Detections(
             xyxy=np.asarray(boxes, np.float32).reshape(-1, 4),
@@ -348,33 +279,22 @@ class Tracks:
             self._clock += (time - self._time) * min(1.0, self._longest_period / usual)
         self._time = time
         tracked = self._tracker.update(found, timestamp=self._clock)
-        alive = list(self._tracker.tracks)
-        self._number(alive)
+        alive, before = list(self._tracker.tracks), self._numbers
+        self._numbers = {}
+        for track in alive:
+            if id(track) not in before:
+                before[id(track)] = track, self._next
+                self._next += 1
+            self._numbers[id(track)] = before[id(track)]
         by_id = {track.tracker_id: track for track in alive if track.tracker_id != -1}
         unnamed = [track for track in alive if track.tracker_id == -1]
         answer: list[int | None] = [None] * len(boxes)
-        for box, tracker_id, row in zip(
-            tracked.xyxy, tracked.tracker_id, tracked.data.get("row", ()), strict=True
-        ):
-            # trackers names a person at the second sight only; its newest tracklets begin at their boxes
-            track = by_id.get(tracker_id) if tracker_id != -1 else _take_nearest(unnamed, box)
+        rows = tracked.data.get("row", ())
+        for box, tracker_id, row in zip(tracked.xyxy, tracked.tracker_id, rows, strict=True):
+            track = by_id.get(tracker_id)
+            if tracker_id == -1:
+                # trackers names a person at the second sight only; its newest tracklets begin at their boxes
+                track = next((t for t in unnamed if np.allclose(t.get_state_bbox(), box, atol=0.5)), None)
+                unnamed = [other for other in unnamed if other is not track]
             answer[int(row)] = self._numbers[id(track)][1] if track is not None else None
         return answer
-
-    def _number(self, alive: list[Any]) -> None:
-        """Number who is new, forget who is gone."""
-        numbers = {}
-        for track in alive:
-            if id(track) not in self._numbers:
-                self._numbers[id(track)] = (track, self._next)
-                self._next += 1
-            numbers[id(track)] = self._numbers[id(track)]
-        self._numbers = numbers
-
-
-def _take_nearest(tracks: list[Any], box: np.ndarray) -> Any:
-    """The tracklet that begins at a box, taken out of the list; None where there is none."""
-    for index, track in enumerate(tracks):
-        if np.allclose(track.get_state_bbox(), box, atol=0.5):
-            return tracks.pop(index)
-    return None

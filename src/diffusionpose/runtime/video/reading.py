@@ -7,12 +7,11 @@ import re
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from fractions import Fraction
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from types import ModuleType
 from typing import Any, Protocol, Self
 
 import numpy as np
@@ -20,107 +19,79 @@ import numpy as np
 from diffusionpose.errors import InputError, install, needs_extra
 
 PACKAGES = ("av", "trackers")  # of the extra "video"
+USUAL_RATE = Fraction(30)  # frames/s where a file says nothing, or nonsense
+HIGHEST_RATE = 1000
+STATED_LENGTHS = ("mp4", "matroska", "avi", "flv")  # formats whose header states the length; others guess it
+RESTART = 1  # seconds back, from which on time stamps begin anew
+TOLERANCE = 0.5  # seconds that a header may be wrong by
+# Formats that hold all their pictures; playlists and the like name further files, which FFmpeg would open
+CLOSED = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,ogg,asf"
+LIVE_TICK = Fraction(1, 10_000)  # seconds
+PATIENCE = 15.0  # seconds for a network's first answer, and without any further
+# How FFmpeg calls the system's cameras, and what it calls camera number {}
+SYSTEMS = {"linux": ("v4l2", "/dev/video{}"), "darwin": ("avfoundation", "{}"), "win32": ("dshow", None)}
+LIVE = re.compile(r"\d+|/dev/video\d+|video=.+|(rtsps?|rtmps?|https?|udp|srt|rtp)://.+")
 
 
-def import_extra(name: str) -> ModuleType:
-    """A package of the extra: "av" or "trackers".
-
-    Raises:
-        InputError: it is not installed; the message says how to.
-    """
+def import_extra(name: str) -> Any:
+    """A package of the extra, "av" or "trackers"; InputError says how to install it where it is missing."""
     with needs_extra("video", f"video needs {name}"):
-        module = import_module(name)
-    return module
+        return import_module(name)
 
 
 def check_extra() -> None:
-    """See whether the extra is installed, without the seconds that importing it takes.
-
-    Raises:
-        InputError: it is not, or not all of it; the message says how to.
-    """
+    """See whether the extra is installed, without the seconds that importing it takes; else InputError."""
     missing = [name for name in PACKAGES if find_spec(name) is None]
     if missing:
         raise InputError(f"video needs {' and '.join(missing)}; install it: {install('video')}")
 
 
-# What a video is to the rest: frames with times, and the facts that a copy of it keeps
-
-
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """One picture of a video.
+    """One picture of a video."""
 
-    Attributes:
-        index: its place in the video, 0 for the first; a frame that cannot be decoded leaves a gap.
-        time: seconds since the first frame.
-        pts: time stamp in the ticks of the source, larger than that of the frame before.
-        image: (H, W, 3) uint8 RGB, upright.
-        packets: PyAV packets of sound that lie before this frame in the file.
-    """
-
-    index: int
-    time: float
-    pts: int
-    image: np.ndarray
-    packets: tuple[Any, ...] = ()
+    index: int  # its place in the video, 0 for the first; a frame that cannot be decoded leaves a gap
+    time: float  # seconds since the first frame
+    pts: int  # time stamp in the ticks of the source, larger than that of the frame before
+    image: np.ndarray  # (H, W, 3) uint8 RGB, upright
+    packets: tuple[Any, ...] = ()  # PyAV packets of sound that lie before this frame in the file
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What a copy of a video keeps beside the pictures.
+    """What a copy of a video keeps beside the pictures."""
 
-    Attributes:
-        tick: seconds of one tick of ``Frame.pts``.
-        rate: frames per second, the average.
-        frames: how many there are by the header; None where it does not say.
-        sound: PyAV streams whose packets the frames carry.
-        pixel_aspect: width of a pixel as a share of its height, upright.
-        colors: FFmpeg's numbers for colorspace, color_primaries and color_trc.
-    """
-
-    tick: Fraction
-    rate: Fraction
-    frames: int | None = None
-    sound: tuple[Any, ...] = ()
-    pixel_aspect: Fraction = Fraction(1)
-    colors: dict[str, int] = field(default_factory=dict)
+    tick: Fraction  # seconds of one tick of ``Frame.pts``
+    rate: Fraction  # frames per second, the average
+    frames: int | None = None  # how many there are by the header; None where it does not say
+    sound: tuple[Any, ...] = ()  # PyAV streams whose packets the frames carry
+    pixel_aspect: Fraction = Fraction(1)  # width of a pixel as a share of its height, upright
 
 
 class VideoSource(Protocol):
-    """What can be copied with its poses drawn.
+    """What can be copied with its poses drawn."""
 
-    Attributes:
-        name: for messages.
-        facts: known before the first frame.
-        rest: packets of sound behind the last frame, once the frames are through.
-        problems: what was wrong with the source, once the frames are through.
-    """
-
-    name: str
-    facts: Facts
-    rest: list[Any]
-    problems: list[str]
+    name: str  # for messages
+    facts: Facts  # known before the first frame
+    rest: list[Any]  # packets of sound behind the last frame, once the frames are through
+    problems: list[str]  # what was wrong with the source, once the frames are through
 
     def __iter__(self) -> Iterator[Frame]:
         """The frames, one at a time; nothing is kept of those before."""
 
 
 class OpenedVideo(ABC):
-    """A file, a camera or a stream, closed at the end of a ``with`` block.
+    """A file, a camera or a stream, a :class:`VideoSource` that is closed at the end of a ``with`` block."""
 
-    Attributes:
-        live: it cannot be read again, and ends when :meth:`stop` tells it to.
-        name, facts, rest, problems: as of :class:`VideoSource`.
-    """
+    live = False  # it cannot be read again, and ends when :meth:`stop` tells it to
+    facts: Facts
 
-    live = False
-
-    def __init__(self, name: str, container: Any) -> None:
+    def __init__(self, name: str, container: Any, max_frames: int | None) -> None:
         self.name = name
-        self.facts: Facts
+        self.max_frames = max_frames
         self.rest: list[Any] = []
         self.problems: list[str] = []
+        self._av = import_extra("av")
         self._container = container
         self._stopped = False
 
@@ -144,26 +115,15 @@ class OpenedVideo(ABC):
 
 
 def open_video(name: str, max_frames: int | None = None) -> OpenedVideo:
-    """The file, camera or stream that a name means.
-
-    Raises:
-        InputError: it cannot be opened.
-    """
+    """The file, camera or stream that a name means; InputError where it cannot be opened."""
     if is_live(name) and not Path(name).is_file():
         return LiveVideo(name, max_frames)
     return VideoFile(Path(name), max_frames)
 
 
-# Reading video files with PyAV, one frame after the other
-
-USUAL_RATE = Fraction(30)  # frames/s where a file says nothing, or nonsense
-HIGHEST_RATE = 1000
-STATED_LENGTHS = ("mp4", "matroska", "avi", "flv")  # formats whose header states the length; others guess it
-RESTART = 1  # seconds back, from which on time stamps begin anew
-TOLERANCE = 0.5  # seconds that a header may be wrong by
-# Formats that hold all their pictures; playlists and the like name further files, which FFmpeg would open
-CLOSED = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,ogg,asf"
-COLORS = ("colorspace", "color_primaries", "color_trc")
+def is_live(name: str) -> bool:
+    """Whether a name means a camera (a number, /dev/video0, Windows' video=NAME) or a stream (rtsp://...)."""
+    return LIVE.fullmatch(name) is not None
 
 
 class VideoFile(OpenedVideo):
@@ -184,133 +144,106 @@ class VideoFile(OpenedVideo):
     """
 
     def __init__(self, path: Path, max_frames: int | None = None, *, max_pixels: int | None = None) -> None:
-        super().__init__(str(path), _open(path, None if max_pixels is None else CLOSED))
-        self.max_frames = max_frames
-        self._video = _picture_stream(self.name, self._container)
+        super().__init__(str(path), _open(path, None if max_pixels is None else CLOSED), max_frames)
+        self._video = self._picture_stream()
         if max_pixels is not None:
-            _limit(self.name, self._video.codec_context, max_pixels)
+            self._limit(max_pixels)
         streams = [stream for stream in self._container.streams.audio if stream.codec_context]
-        # sound that is declared and never comes has no rate
-        self._sound = [
-            s for s in streams if s.codec_context.sample_rate and s.codec_context.layout.nb_channels
-        ]
-        if len(self._sound) < len(streams):
+        contexts = [stream.codec_context for stream in streams]
+        known = [context.sample_rate and context.layout.nb_channels for context in contexts]
+        if not all(known):  # sound that is declared and never comes has no rate
             self.problems.append(f"{self.name}: has sound of which nothing is known; it is left out")
-        self.facts = _facts(self._container, self._video, tuple(self._sound))
+        self._sound = [stream for stream, is_known in zip(streams, known, strict=True) if is_known]
+        video, rate = self._video, _rate(self._video)
+        frames = video.frames or round((self._container.duration or 0) / 1e6 * rate) or None
         if max_frames is not None:
-            self.facts = replace(self.facts, frames=min(max_frames, self.facts.frames or max_frames))
+            frames = min(max_frames, frames or max_frames)
+        aspect = Fraction(video.sample_aspect_ratio or 1)
+        self.facts = Facts(video.time_base, rate, frames, tuple(self._sound), aspect)
+        self._times = {stream: _Increasing(RESTART / stream.time_base) for stream in (video, *self._sound)}
+        self._packets: list[Any] = []  # of sound, since the last frame
+        self._waiting: list[int] = []  # time stamps of the packets whose frames are not out yet, a heap
+        self._errors = 0  # of the decoder, whose places are not passed yet
+        self._end = 0.0  # seconds, of the packets read so far
+
+    def _picture_stream(self) -> Any:
+        cover = self._av.stream.Disposition.attached_pic
+        streams = [stream for stream in self._container.streams.video if not stream.disposition & cover]
+        if self._container.format.name.endswith("_pipe") or self._container.format.name == "image2":
+            raise InputError(f"{self.name}: is a picture, no video; `diffusionpose predict` takes it")
+        if not streams:
+            raise InputError(f"{self.name}: holds no moving pictures")
+        if streams[0].codec_context is None:
+            raise InputError(f"{self.name}: its pictures are of a kind that this PyAV cannot decode")
+        return streams[0]
+
+    def _limit(self, pixels: int) -> None:
+        """Let the decoder refuse larger frames; InputError where the header speaks of such already."""
+        context = self._video.codec_context
+        if context.width * context.height > pixels:
+            raise InputError(
+                f"{self.name}: {context.width} x {context.height} pixels is more than "
+                f"{pixels / 1e6:g} million; scale it down"
+            )
+        context.options = {**context.options, "max_pixels": str(pixels)}
 
     def __iter__(self) -> Iterator[Frame]:
-        """The frames.
-
-        Raises:
-            InputError: there is none.
-        """
-        reader = _Reader(self._container, self._video, self._sound)
-        count = 0
-        for frame in reader:
-            yield frame
-            count += 1
-            if count == self.max_frames:
-                break
+        """The frames; InputError where there is none."""
+        self._video.thread_type = "AUTO"
+        tick = self._video.time_base
+        step = max(1, round(1 / (tick * _rate(self._video))))
+        count, index, broken, first = 0, 0, 0, None
+        for picture in self._decoded():
+            if picture is None:
+                broken += 1
+                self._errors += 1
+                continue
+            index += self._lost_before(picture.pts)
+            if picture.is_corrupt:
+                broken += 1
+            else:
+                pts = self._times[self._video](picture.pts, step)
+                first = pts if first is None else first
+                packets, self._packets = tuple(self._packets), []
+                yield Frame(index, float((pts - first) * tick), pts, upright(picture), packets)
+                count += 1
+                if count == self.max_frames:
+                    break
+            index += 1
         else:
-            self._tell_of_end(reader.end)
-        self.rest = reader.take_packets()
-        if reader.broken:
-            s = "s" * (reader.broken > 1)
-            self.problems.append(f"{self.name}: {reader.broken} broken frame{s} left out")
+            self._tell_of_end()
+        self.rest, self._packets = self._packets, []
+        if broken:
+            self.problems.append(f"{self.name}: {broken} broken frame{'s' * (broken > 1)} left out")
         if not count:
             raise InputError(f"{self.name}: holds no frame that can be decoded")
 
-    def _tell_of_end(self, end: float) -> None:
-        """Note where the file, which ends after so many seconds, is shorter than its header says."""
-        container = self._container
-        end, stated = max(0.0, end - (container.start_time or 0) / 1e6), (container.duration or 0) / 1e6
-        if container.format.name == "avi":  # of which PyAV tells the length that is there, not the stated one
-            stated = max(stated, float(self._video.frames / self.facts.rate))
-        if any(name in container.format.name for name in STATED_LENGTHS) and end < stated - TOLERANCE:
-            self.problems.append(
-                f"{self.name}: is cut short: {end:.1f} s are there, {stated:.1f} s by its header"
-            )
-
-
-class _Reader:
-    """Frames of an open container, and what was met on the way."""
-
-    def __init__(self, container: Any, video: Any, sound: list[Any]) -> None:
-        self.container = container
-        self.video = video
-        self.sound = sound
-        self.broken = 0
-        self.end = 0.0  # seconds, of the packets read so far
-        self._packets: list[Any] = []
-        self._times = {stream: _Increasing(RESTART / stream.time_base) for stream in (video, *sound)}
-        self._waiting: list[int] = []  # time stamps of the packets whose frames are not out yet, a heap
-        self._errors = 0  # of the decoder, whose places are not passed yet
-        self._each_is_a_frame = True
-
-    def __iter__(self) -> Iterator[Frame]:
-        self.video.thread_type = "AUTO"
-        tick = self.video.time_base
-        step = max(1, round(1 / (tick * _rate(self.video))))
-        index, first = 0, None
-        for picture in self._pictures():
-            index += self._broken_before(picture.pts)
-            if picture.is_corrupt:
-                self.broken += 1
-            else:
-                pts = self._times[self.video](picture.pts, step)
-                first = pts if first is None else first
-                time = float((pts - first) * tick)
-                yield Frame(index, time, pts, upright(picture), tuple(self.take_packets()))
-            index += 1
-
-    def take_packets(self) -> list[Any]:
-        """The packets of sound since the last call."""
-        packets, self._packets = self._packets, []
-        return packets
-
-    def _pictures(self) -> Iterator[Any]:
-        """The frames that the decoder gives."""
-        av = import_extra("av")
+    def _decoded(self) -> Iterator[Any]:
+        """The frames that the decoder gives; None for each error."""
         for packet in self._demuxed():
             try:
-                yield from self.video.decode(packet)
-            except av.error.FFmpegError:
-                self.broken += 1
-                self._errors += 1
-
-    def _broken_before(self, pts: int | None) -> int:
-        """How many places before the frame at a time are lost frames'.
-
-        Packets without a frame are lost ones. But in some files not every packet becomes a frame (fields):
-        where that is seen before any error, only as many count as there were errors.
-        """
-        passed = 0
-        while self._waiting and (pts is None or self._waiting[0] <= pts):
-            passed += heapq.heappop(self._waiting) != pts
-        self._each_is_a_frame &= not passed or self._errors > 0
-        lost = passed if self._each_is_a_frame else min(self._errors, passed)
-        self._errors = max(0, self._errors - lost)
-        return lost
+                yield from self._video.decode(packet)
+            except self._av.error.FFmpegError:
+                yield None
 
     def _demuxed(self) -> Iterator[Any]:
         """The packets of the pictures, None at the end; those of the sound are put aside."""
-        av = import_extra("av")
-        packets = self.container.demux([self.video, *self.sound])
+        packets = self._container.demux([self._video, *self._sound])
         while True:
             try:
                 packet = next(packets, None)
-            except av.error.FFmpegError:  # the file breaks off here; the decoder still holds some frames
+            except (
+                self._av.error.FFmpegError
+            ):  # the file breaks off here; the decoder still holds some frames
                 packet = None
             if packet is None:
                 yield None
                 return
             if packet.pts is not None:
-                self.end = max(self.end, float((packet.pts + (packet.duration or 0)) * packet.time_base))
+                self._end = max(self._end, float((packet.pts + (packet.duration or 0)) * packet.time_base))
             if packet.dts is None:  # the mark of the end, which comes for each stream
                 continue
-            if packet.stream is self.video:
+            if packet.stream is self._video:
                 if not packet.is_discard:
                     heapq.heappush(self._waiting, packet.dts if packet.pts is None else packet.pts)
                 yield packet
@@ -320,6 +253,30 @@ class _Reader:
                 if packet.pts is not None:
                     packet.pts += shift
                 self._packets.append(packet)
+
+    def _lost_before(self, pts: int | None) -> int:
+        """How many places before the frame at a time are lost frames': packets without a frame, after errors.
+
+        Without an error they are none: in some files not every packet becomes a frame (fields).
+        """
+        passed = 0
+        while self._waiting and (pts is None or self._waiting[0] <= pts):
+            passed += heapq.heappop(self._waiting) != pts
+        lost = min(self._errors, passed)
+        self._errors -= lost
+        return lost
+
+    def _tell_of_end(self) -> None:
+        """Note where the file is shorter than its header says."""
+        container = self._container
+        end = max(0.0, self._end - (container.start_time or 0) / 1e6)
+        stated = (container.duration or 0) / 1e6
+        if container.format.name == "avi":  # of which PyAV tells the length that is there, not the stated one
+            stated = max(stated, float(self._video.frames / self.facts.rate))
+        if any(name in container.format.name for name in STATED_LENGTHS) and end < stated - TOLERANCE:
+            self.problems.append(
+                f"{self.name}: is cut short: {end:.1f} s are there, {stated:.1f} s by its header"
+            )
 
 
 class _Increasing:
@@ -362,50 +319,9 @@ def _open(path: Path, formats: str | None = None) -> Any:
         ) from error
 
 
-def _picture_stream(name: str, container: Any) -> Any:
-    """The moving pictures of a container.
-
-    Raises:
-        InputError: it has none.
-    """
-    av = import_extra("av")
-    cover = av.stream.Disposition.attached_pic
-    streams = [stream for stream in container.streams.video if not stream.disposition & cover]
-    if container.format.name.endswith("_pipe") or container.format.name == "image2":
-        raise InputError(f"{name}: is a picture, no video; `diffusionpose predict` takes it")
-    if not streams:
-        raise InputError(f"{name}: holds no moving pictures")
-    if streams[0].codec_context is None:
-        raise InputError(f"{name}: its pictures are of a kind that this PyAV cannot decode")
-    return streams[0]
-
-
-def _limit(name: str, context: Any, pixels: int) -> None:
-    """Let a decoder refuse larger frames.
-
-    Raises:
-        InputError: the header speaks of such frames already.
-    """
-    if context.width * context.height > pixels:
-        raise InputError(
-            f"{name}: {context.width} x {context.height} pixels is more than {pixels / 1e6:g} million; "
-            "scale it down"
-        )
-    context.options = {**context.options, "max_pixels": str(pixels)}
-
-
 def _rate(video: Any) -> Fraction:
     rate = video.average_rate or video.guessed_rate
     return Fraction(rate) if rate and 0 < rate <= HIGHEST_RATE else USUAL_RATE
-
-
-def _facts(container: Any, video: Any, sound: tuple[Any, ...]) -> Facts:
-    rate = _rate(video)
-    frames = video.frames or None
-    if frames is None and container.duration:
-        frames = round(container.duration / 1e6 * rate)
-    colors = {name: int(getattr(video.codec_context, name)) for name in COLORS}
-    return Facts(video.time_base, rate, frames, sound, Fraction(video.sample_aspect_ratio or 1), colors)
 
 
 def upright(picture: Any) -> np.ndarray:
@@ -421,24 +337,6 @@ def upright(picture: Any) -> np.ndarray:
                 image, a, d = image.swapaxes(0, 1), c, b
             image = image[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
     return np.ascontiguousarray(image)
-
-
-# Cameras and network streams
-
-TICK = Fraction(1, 10_000)  # seconds
-PATIENCE = 15.0  # seconds for a network's first answer, and without any further
-# How FFmpeg calls the system's cameras, and what it calls camera number {}
-SYSTEMS = {
-    "linux": ("v4l2", "/dev/video{}"),
-    "darwin": ("avfoundation", "{}"),
-    "win32": ("dshow", None),
-}
-LIVE = re.compile(r"\d+|/dev/video\d+|video=.+|(rtsps?|rtmps?|https?|udp|srt|rtp)://.+")
-
-
-def is_live(name: str) -> bool:
-    """Whether a name means a camera (a number, /dev/video0, Windows' video=NAME) or a stream (rtsp://...)."""
-    return LIVE.fullmatch(name) is not None
 
 
 class LiveVideo(OpenedVideo):
@@ -459,15 +357,13 @@ class LiveVideo(OpenedVideo):
 
     def __init__(self, name: str, max_frames: int | None = None, container: Any = None) -> None:
         what = "stream" if "://" in name else "camera"
-        super().__init__(f"{what} {name}", _open_live(name) if container is None else container)
-        self.max_frames = max_frames
+        super().__init__(f"{what} {name}", container or _open_live(name), max_frames)
         if not self._container.streams.video:
             raise InputError(f"{self.name}: sends no moving pictures")
-        self.facts = Facts(TICK, _rate(self._container.streams.video[0]), max_frames)
+        self.facts = Facts(LIVE_TICK, _rate(self._container.streams.video[0]), max_frames)
 
     def __iter__(self) -> Iterator[Frame]:
         """The frames; that it was lost is a problem."""
-        av = import_extra("av")
         index, start, last = 0, None, -1
         try:
             for picture in self._container.decode(video=0):
@@ -475,35 +371,33 @@ class LiveVideo(OpenedVideo):
                     return
                 now = float(picture.time or 0.0)
                 start = now if start is None else start
-                last = max(last + 1, round((now - start) / TICK))
-                yield Frame(index, float(last * TICK), last, upright(picture))
+                last = max(last + 1, round((now - start) / LIVE_TICK))
+                yield Frame(index, float(last * LIVE_TICK), last, upright(picture))
                 index += 1
-        except av.error.FFmpegError as error:
+        except self._av.error.FFmpegError as error:
             self.problems.append(f"{self.name}: was lost after {index} frames ({error.strerror})")
 
 
 def _open_live(name: str) -> Any:
     """A container of PyAV."""
     av = import_extra("av")
+    place = name
+    options: dict[str, Any] = {"metadata_errors": "replace"}
     if "://" in name:
-        try:
-            options = {"rtsp_transport": "tcp"} if name.startswith("rtsp") else {}
-            return av.open(name, options=options, timeout=PATIENCE, metadata_errors="replace")
-        except (av.error.FFmpegError, OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or error
-            raise InputError(
-                f"{name}: cannot be opened ({reason}); does it play elsewhere, is the name with user and "
-                "password whole, and may this machine reach it?"
-            ) from error
-    system, pattern = SYSTEMS.get(sys.platform, SYSTEMS["linux"])
-    if name.isdigit():
-        if pattern is None:
+        what = name
+        cure = "does it play elsewhere, is the name whole, with user and password, and can it be reached?"
+        options["timeout"] = PATIENCE
+        if name.startswith("rtsp"):
+            options["options"] = {"rtsp_transport": "tcp"}
+    else:
+        what, cure = f"camera {name}", "is it plugged in, allowed, and not in use?"
+        system, pattern = SYSTEMS.get(sys.platform, SYSTEMS["linux"])
+        if name.isdigit() and pattern is None:
             raise InputError(f"camera {name}: Windows knows cameras by name; give video=NAME")
-        name = pattern.format(name)
+        place = pattern.format(name) if pattern and name.isdigit() else name
+        options["format"] = system
     try:
-        return av.open(name, format=system)
+        return av.open(place, **options)
     except (av.error.FFmpegError, OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise InputError(
-            f"camera {name}: cannot be opened ({reason}); is it plugged in, allowed, and not in use?"
-        ) from error
+        raise InputError(f"{what}: cannot be opened ({reason}); {cure}") from error

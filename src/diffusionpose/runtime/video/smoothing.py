@@ -14,8 +14,8 @@ import numpy as np
 
 from diffusionpose.poses import VISIBLE_SCORE
 
-MIN_CUTOFF = 3.0  # Hz, at rest
-BETA = 16.0  # Hz of cutoff for each size of the person per second; both measured, docs/video.md
+MIN_CUTOFF = 3.0  # Hz, at rest; lower is stiller
+BETA = 16.0  # Hz of cutoff for each size of the person per second; higher is less late. Both: docs/video.md
 SPEED_CUTOFF = 1.0  # Hz, of the speed itself; the paper's value
 SURE_SCORE = 0.5  # from this score on a joint moves its filter fully
 GAP = 0.5  # seconds without being seen, after which a joint starts afresh
@@ -27,47 +27,35 @@ def smoothing_factor(cutoff: np.ndarray | float, period: float) -> np.ndarray | 
 
 
 class OneEuroFilter:
-    """Follows the joints of one person.
+    """Follows the joints of one person."""
 
-    Args:
-        min_cutoff: Hz, cutoff of a joint at rest; lower is stiller.
-        beta: Hz per (sizes of the person per second); higher is less late.
-        gap: seconds.
-    """
-
-    def __init__(self, min_cutoff: float = MIN_CUTOFF, beta: float = BETA, gap: float = GAP) -> None:
-        self.min_cutoff = min_cutoff
-        self.beta = beta
-        self.gap = gap
-        self.time = -math.inf
+    def __init__(self) -> None:
+        self.time = -math.inf  # of the last call
         self._seen = np.empty(0)  # (J,) seconds, when each joint was last seen
         self._points = np.empty(0)  # (J, 2) the last answer
         self._speed = np.empty(0)  # (J, 2) sizes per second
 
     def __call__(self, time: float, points: np.ndarray, scores: np.ndarray, size: float) -> np.ndarray:
-        """The smooth place of each joint.
+        """The smooth place (J, 2) of each joint, float64 pixels.
 
         Args:
             time: seconds, later than in the call before.
-            points: (J, 2) pixels.
-            scores: (J,), how sure the model is of each.
+            points: (J, 2) pixels, with (J,) scores.
+            scores: how sure the model is of each.
             size: of the person, pixels.
-
-        Returns:
-            (J, 2) float64 pixels.
         """
         points = np.asarray(points, np.float64)
         period, visible = time - self.time, scores >= VISIBLE_SCORE
         self.time = time
-        if not len(self._points) or period > self.gap:
+        if not len(self._points) or period > GAP:
             self._points, self._speed = points, np.zeros_like(points)
             self._seen = np.where(visible, time, -math.inf)
             return points
-        fresh = visible & (time - self._seen > self.gap)
+        fresh = visible & (time - self._seen > GAP)
         weight = np.clip(np.asarray(scores, np.float64) / SURE_SCORE, 0, 1)[:, None]
         speed = (points - self._points) / (period * size)
         moved = self._speed + smoothing_factor(SPEED_CUTOFF, period) * weight * (speed - self._speed)
-        cutoff = self.min_cutoff + self.beta * np.linalg.norm(moved, axis=1, keepdims=True)
+        cutoff = MIN_CUTOFF + BETA * np.linalg.norm(moved, axis=1, keepdims=True)
         smooth = self._points + smoothing_factor(cutoff, period) * weight * (points - self._points)
         self._speed = np.where(fresh[:, None], 0.0, moved)
         self._points = np.where(fresh[:, None], points, smooth)

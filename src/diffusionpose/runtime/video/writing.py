@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from fractions import Fraction
 from functools import partial
@@ -15,12 +15,27 @@ from typing import Any
 import numpy as np
 
 from diffusionpose.errors import InputError
-from diffusionpose.journal import Journal
+from diffusionpose.journal import Journal, write_whole
 from diffusionpose.poses import Row, result_rows
 from diffusionpose.runtime import drawing
 from diffusionpose.runtime.estimator import in_order
 from diffusionpose.runtime.video.following import FrameResult, Person, VideoPoses
 from diffusionpose.runtime.video.reading import Facts, Frame, VideoSource, import_extra
+
+# The first that this PyAV has, and how good: crf 21 can hardly be told from the original; q 3 likewise. The
+# same pictures give the same bytes, so threads are as many on every machine, and x264's share out whole
+# frames: two that share a frame's slices do not give the same on a busy machine (by up to 13 of 255). Nor
+# does its macroblock tree, which with AVX-512 reads memory that nothing was written to (by up to 30).
+ENCODERS = {
+    "libx264": {"crf": "21", "preset": "veryfast", "mbtree": "0", "thread_type": "frame", "threads": "4"},
+    "libopenh264": {"rc_mode": "quality", "b": "8000000", "threads": "1"},
+    "mpeg4": {"qscale": "3", "flags": "+qscale", "global_quality": "354", "threads": "1"},
+}
+MPEG4_TICK = Fraction(1, 60_000)  # seconds; that standard knows no shorter ones
+# Sound that players expect in an mp4 and take as it is; PCM is allowed there, but few play it
+COPIED = {"aac", "ac3", "alac", "eac3", "flac", "mp3", "opus"}
+SOUND = "aac"  # what becomes of any other
+HDTV = 1  # FFmpeg's number of BT.709, which every copy has, whatever the source's colours
 
 
 def draw_video(
@@ -52,7 +67,10 @@ def draw_video(
     """
     lines = output.with_suffix(".jsonl")
     with ExitStack() as stack:
-        frames = stack.enter_context(_read_ahead(source))
+        # a queue of its own reads the frames a little before they are asked for
+        unread = iter(source)
+        ahead = stack.enter_context(closing(in_order(lambda _: next(unread, None), repeat(None))))
+        frames: Iterator[Frame] = iter(partial(next, ahead), None)
         first = next(frames, None)
         if first is None:
             raise InputError(f"{source.name}: gives no frame; is it in use elsewhere?")
@@ -65,10 +83,8 @@ def draw_video(
         except OSError as error:
             raise _cannot_write(lines, error) from error
         for frame, persons in drawn:
-            rest = memoryview(frame_line(frame, persons, poses.skeleton.joints))
             try:
-                while rest:  # a disk that fills up takes a part, and says so only at the next call
-                    rest = rest[file.write(rest) :]
+                write_whole(file, frame_line(frame, persons, poses.skeleton.joints))
             except OSError as error:
                 raise _cannot_write(lines, error) from error
             yield frame, persons
@@ -99,19 +115,14 @@ def frame_line(frame: Frame, persons: Sequence[Person], joints: Sequence[str]) -
 def line_rows(lines: Path, name: str) -> Iterator[Row]:
     """The rows of a table (``poses.write_csv``) of OUT.jsonl: image_id is the frame, person the number.
 
-    Args:
-        lines: the file.
-        name: of the video, for the column file_name.
+    ``name`` is the video's, for the column file_name.
     """
     with lines.open("rb") as file:
         for line in map(json.loads, file):
             results = [{**p, "image_id": line["frame"], "file_name": name} for p in line["persons"]]
-            for person, row in zip(
-                (p["id"] for p in line["persons"] for _ in line["joints"]),
-                result_rows(results, line["joints"]),
-                strict=True,
-            ):
-                yield {**row, "person": person}
+            ids = [person["id"] for person in line["persons"]]
+            for row in result_rows(results, line["joints"]):
+                yield {**row, "person": ids[row["person"]]}
 
 
 def _draw(video: VideoWriter, boxes: bool, found: FrameResult) -> FrameResult:
@@ -122,37 +133,9 @@ def _draw(video: VideoWriter, boxes: bool, found: FrameResult) -> FrameResult:
     return found
 
 
-@contextmanager
-def _read_ahead(source: Iterable[Frame]) -> Iterator[Iterator[Frame]]:
-    """The frames of a source, read in a thread a little before they are asked for."""
-    frames = iter(source)
-    with closing(in_order(lambda _: next(frames, None), repeat(None))) as read:
-        yield (frame for frame in iter(partial(next, read), None) if frame is not None)
-
-
 def _cannot_write(path: Path, error: Exception) -> InputError:
     reason = getattr(error, "strerror", None) or error
     return InputError(f"{path}: cannot be written ({reason}); make room, or name another --output")
-
-
-# Writing an mp4 with PyAV: pictures as H.264, their times and the sound as they were
-
-# The first that this PyAV has, and how good: crf 21 can hardly be told from the original; q 3 likewise. The
-# same pictures give the same bytes, so threads are as many on every machine, and x264's share out whole
-# frames: two that share a frame's slices do not give the same on a busy machine (by up to 13 of 255). Nor
-# does its macroblock tree, which with AVX-512 reads memory that nothing was written to (by up to 30).
-ENCODERS = {
-    "libx264": {"crf": "21", "preset": "veryfast", "mbtree": "0", "thread_type": "frame", "threads": "4"},
-    "libopenh264": {"rc_mode": "quality", "b": "8000000", "threads": "1"},
-    "mpeg4": {"qscale": "3", "flags": "+qscale", "global_quality": "354", "threads": "1"},
-}
-MPEG4_TICK = Fraction(1, 60_000)  # seconds; that standard knows no shorter ones
-# Sound that players expect in an mp4 and take as it is; PCM is allowed there, but few play it
-COPIED = {"aac", "ac3", "alac", "eac3", "flac", "mp3", "opus"}
-SOUND = "aac"  # what becomes of any other
-# FFmpeg's number of a colour matrix -> its name in the scaler; any other becomes HDTV's
-MATRICES = {1: "itu709", 2: None, 5: "itu601", 6: "itu601"}
-HDTV = 1
 
 
 class VideoWriter:
@@ -163,10 +146,7 @@ class VideoWriter:
 
     Args:
         path: of the .mp4 file.
-        facts: of the source; its times, colours and sound are kept.
-
-    Raises:
-        InputError: it cannot be written.
+        facts: of the source; its times and sound are kept.
     """
 
     def __init__(self, path: Path, facts: Facts) -> None:
@@ -177,18 +157,15 @@ class VideoWriter:
         self._container: Any = None
         self._failed = False
         self._video: Any = None
-        self._sound: dict[int, _Sound] = {}
+        self._sound: dict[int, tuple[Any, bool]] = {}  # by the source's: our stream, whether it is a copy
 
     def write(self, image: np.ndarray, pts: int, packets: Sequence[Any] = ()) -> None:
-        """Add a picture, and the sound before it.
+        """Add a picture, and the sound before it; InputError where the disk is full.
 
         Args:
             image: (H, W, 3) uint8 RGB; all get the size of the first.
             pts: its time in ticks of the source.
             packets: of the source's sound.
-
-        Raises:
-            InputError: the disk is full.
         """
         if self._failed:
             raise InputError(f"{self.path}: was given up after an error")
@@ -197,25 +174,20 @@ class VideoWriter:
                 self._begin(image.shape[1], image.shape[0])
             self._mux_sound(packets)
             frame = self._av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
-            frame = frame.reformat(
-                self._video.width, self._video.height, "yuv420p", dst_colorspace=self._matrix()
-            )
+            frame = frame.reformat(self._video.width, self._video.height, "yuv420p", dst_colorspace="itu709")
             frame.pts, frame.time_base = pts, self.facts.tick
             self._container.mux(self._video.encode(frame))
 
     def finish(self, packets: Sequence[Any] = ()) -> None:
-        """Write the rest of the sound and put the file in its place; nothing where no picture came.
-
-        Raises:
-            InputError: the disk is full.
-        """
+        """Write the rest of the sound and put the file in its place; nothing where no picture came."""
         if self._container is None or self._failed:
             return
         with self._writing():
             self._mux_sound(packets)
             self._container.mux(self._video.encode(None))
-            for sound in self._sound.values():
-                sound.end()
+            for sound, is_copied in self._sound.values():
+                if not is_copied:
+                    self._container.mux(sound.encode(None))
             self._container.close()
             with self._part.open("rb") as file:
                 os.fsync(file.fileno())
@@ -262,46 +234,24 @@ class VideoWriter:
         coarse = encoder == "mpeg4" and self.facts.tick < MPEG4_TICK
         self._video.codec_context.time_base = MPEG4_TICK if coarse else self.facts.tick
         self._video.codec_context.sample_aspect_ratio = self.facts.pixel_aspect
-        for name, value in self._colors().items():
-            setattr(self._video.codec_context, name, value)
+        for name in ("colorspace", "color_primaries", "color_trc"):
+            setattr(self._video.codec_context, name, HDTV)
         for stream in self.facts.sound:
-            self._sound[stream.index] = _Sound(self._container, stream)
-
-    def _matrix(self) -> str | None:
-        """The scaler's name of the colour matrix of the copy."""
-        return MATRICES[self._colors().get("colorspace", 2)]
-
-    def _colors(self) -> dict[str, int]:
-        colors = self.facts.colors
-        return colors if colors.get("colorspace", 2) in MATRICES else dict.fromkeys(colors, HDTV)
+            context = stream.codec_context
+            if context.codec.canonical_name in COPIED & set(self._container.supported_codecs):
+                self._sound[stream.index] = self._container.add_stream_from_template(stream), True
+            else:
+                layout = "mono" if context.layout.nb_channels == 1 else "stereo"  # PCM may not name its own
+                sound = self._container.add_stream(SOUND, rate=context.sample_rate, layout=layout)
+                self._sound[stream.index] = sound, False
 
     def _mux_sound(self, packets: Sequence[Any]) -> None:
+        """Copy the sound where an mp4 may hold its kind, else encode it anew."""
         for packet in packets:
-            self._sound[packet.stream.index].add(packet)
-
-
-class _Sound:
-    """One stream of sound: copied where an mp4 may hold its kind, else encoded anew."""
-
-    def __init__(self, container: Any, stream: Any) -> None:
-        self.container = container
-        self.encoded: Any = None
-        name = stream.codec_context.codec.canonical_name
-        if name in COPIED and name in container.supported_codecs:
-            self.copied = container.add_stream_from_template(stream)
-        else:
-            context = stream.codec_context
-            layout = "mono" if context.layout.nb_channels == 1 else "stereo"  # PCM may not name its own
-            self.encoded = container.add_stream(SOUND, rate=context.sample_rate, layout=layout)
-
-    def add(self, packet: Any) -> None:
-        if self.encoded is None:
-            packet.stream = self.copied
-            self.container.mux(packet)
-            return
-        for frame in packet.decode():
-            self.container.mux(self.encoded.encode(frame))
-
-    def end(self) -> None:
-        if self.encoded is not None:
-            self.container.mux(self.encoded.encode(None))
+            sound, is_copied = self._sound[packet.stream.index]
+            if is_copied:
+                packet.stream = sound
+                self._container.mux(packet)
+            else:
+                for frame in packet.decode():
+                    self._container.mux(sound.encode(frame))
