@@ -30,7 +30,7 @@ def test_help(run: Run) -> None:
 def test_a_clean_set(run: Run, people: tuple[Path, Path]) -> None:
     status, out, err = run("data", "check", "--images", people[0], "--annotations", people[1])
     assert (status, err) == (0, "")
-    assert f"{people[1]}: 12 pictures, 26 persons, 26 of them labelled, skeleton coco" in out
+    assert f"{people[1]}: 12 pictures, 25 persons, 25 of them labelled, skeleton coco" in out
     assert "no errors" in out
 
 
@@ -57,7 +57,7 @@ def test_json_holds_every_finding(run: Run, people: tuple[Path, Path]) -> None:
     content = json.loads(out)
     assert status == 1
     assert content["errors"] == 5
-    assert content["files"][0]["persons"] == 26
+    assert content["files"][0]["persons"] == 25
     assert content["checks"][0] == {"check": "missing picture", "severity": "error", "count": 5}
     assert len(content["findings"]) == content["errors"] + content["warnings"]
     missing = [finding["image"] for finding in content["findings"] if finding["check"] == "missing picture"]

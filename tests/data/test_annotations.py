@@ -436,7 +436,7 @@ def _human(change: Callable[[list[Any]], list[Any]]) -> Callable[[Content], None
         (_without("human_annotations", "human1"), "image abc, human1 has keypoints but no box"),
         (_human(lambda k: k[:-3]), "39 keypoint numbers"),
         (_human(lambda k: [float("nan"), *k[1:]]), "NaN"),
-        (_human(lambda k: [*k[:-1], 7]), "a flag other than"),
+        (_human(lambda k: [*k[:-1], 7]), "a visibility other than 1, 2, 3"),
     ],
 )
 def test_faults_of_native_files(fault: Callable[[Content], None], complaint: str, tmp_path: Path) -> None:

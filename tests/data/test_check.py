@@ -254,8 +254,6 @@ def test_findings_name_picture_and_person(content: Content, check: Callable[...,
 
 
 def test_joints_of_another_skeleton(content: Content, check: Callable[..., CheckReport]) -> None:
-    before = told(check(content))
-    assert before
     with pytest.raises(InputError, match="not those of the skeleton 'crowdpose'"):
         check(content, CROWDPOSE)
     own = Skeleton("own", tuple(f"j{j}" for j in range(17)), (), (), (0.1,) * 17)
@@ -290,7 +288,7 @@ def native(**changes: Any) -> list[Content]:
         ({"keypoint_annotations": 3}, "not an entry"),
         ({"human_annotations": {}}, "missing key"),
         ({"human_annotations": {"human1": [1, 2, 3]}}, "box numbers"),
-        ({"human_annotations": {"human1": [10, 20, float("nan"), 80]}}, "box numbers"),
+        ({"human_annotations": {"human1": [10, 20, float("nan"), 80]}}, "box without area"),
         ({"human_annotations": {"human1": [50, 20, 10, 80]}}, "box without area"),
         ({"keypoint_annotations": {"human1": [1, 2, 1]}}, "keypoint count"),
         ({"keypoint_annotations": {"human1": ["x", *[1] * 41]}}, "keypoint numbers"),

@@ -98,7 +98,7 @@ def test_labels_fit_the_people(tmp_path: Path) -> None:
         assert picture.shape == (240, 320, 3)
         assert picture.std() > 10
         counts[sum(a["image_id"] == image["id"] for a in content["annotations"])] += 1
-    assert (counts[1:] >= 4).all()
+    assert (counts[1:] >= 3).all()
 
 
 def test_some_joints_are_hidden() -> None:
@@ -181,7 +181,7 @@ def test_a_person_who_faces_the_camera_has_its_left_on_the_right_of_the_picture(
             facing += 1
             assert (left[0] > right[0]) == (figure.torso[2, 2] > 0)
         eyes, centre = figure.points["left_eye"] + figure.points["right_eye"], figure.points["head_centre"]
-        assert (eyes[2] / 2 > centre[2]) == (figure.head[2] @ [0, 0.12 * 0.078, 0.91 * 0.065] > 0)
+        assert (eyes[2] / 2 > centre[2]) == (figure.head[2] @ [0, 0.009, 0.059] > 0)
     assert facing > 100
 
 

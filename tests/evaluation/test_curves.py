@@ -7,7 +7,7 @@ import pytest
 
 from diffusionpose.evaluation.compare import PCK_THRESHOLDS, accuracy_curves, plot_comparison
 from diffusionpose.evaluation.evaluate import score_results
-from diffusionpose.evaluation.metrics import ap_by_threshold, coco_metrics, torso_lengths
+from diffusionpose.evaluation.metrics import ap_by_threshold, average_precision, torso_lengths
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def moved(annotations, rows_of):
 def test_ap_is_the_mean_over_its_thresholds(annotations, moved):
     found = ap_by_threshold(annotations, moved)
     assert list(found) == [0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95]
-    metrics = coco_metrics(annotations, moved)
+    metrics = average_precision(annotations, moved)
     assert np.mean(list(found.values())) == pytest.approx(metrics["AP"])
     assert (found[0.5], found[0.75]) == pytest.approx((metrics["AP50"], metrics["AP75"]))
     assert list(found.values()) == sorted(found.values(), reverse=True)

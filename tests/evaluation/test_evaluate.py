@@ -382,8 +382,6 @@ def test_prediction_fills_every_box(two_persons):
     assert rows[0]["file_name"] == "0.png"
 
 
-def test_needs_a_labelled_person_and_the_same_joints(two_persons):
+def test_a_mean_pose_needs_a_labelled_person(two_persons):
     with pytest.raises(InputError, match=r"made\.json"):
         learn_mean_pose(replace(two_persons, persons=[]))
-    with pytest.raises(InputError, match="17 joints"):
-        predict_mean_pose(np.zeros((14, 2)), two_persons)

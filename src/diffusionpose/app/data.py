@@ -50,7 +50,7 @@ class DataCommand:
     workers: Annotated[
         int | None, arg(metavar="N", help_behavior_hint="(default: one for each core, up to 8)")
     ] = None
-    """Processes that open pictures; 0 opens them in this one."""
+    """Threads that open pictures."""
     json: FlagCreatePairsOff[bool] = False
     """Print every finding as JSON instead of the table."""
 

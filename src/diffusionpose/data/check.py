@@ -1,25 +1,21 @@
-"""The check of a data set: its annotation files, its pictures, training against validation."""
+"""The check of a data set: a table of small functions, each of which finds one kind of fault.
+
+The reader of annotation files finds what cannot be read; ``check_pictures.py`` looks at the pictures.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
-from diffusionpose.data.annotations import (
-    Annotations,
-    Finding,
-    Severity,
-    find_pictures,
-    read_annotations,
-)
-from diffusionpose.data.check_pictures import SetPictures, check_pictures
+from diffusionpose.data.annotations import Annotations, Finding, Severity, find_pictures, read_annotations
+from diffusionpose.data.check_pictures import ListedPicture, PictureFile, check_pictures
 from diffusionpose.data.check_sides import facing_camera, file_exchanged, find_exchanged
 from diffusionpose.errors import InputError
-from diffusionpose.json_files import Id
 from diffusionpose.skeletons import CROWDPOSE, Skeleton, unpaired
 
 BORDER = 1.0  # px; real sets round boxes and keypoints to the pixel beyond the border
@@ -28,11 +24,11 @@ FIRST_PIXEL = 2.0  # px; a file whose boxes all end before it has normalised coo
 LARGE_AREA, SMALL_AREA = 1.1, 0.01  # of the box's; a segment fills a part of its box
 SAME_POSE = 0.02  # of the root of the smaller box's area: mean distance of the joints of two annotations
 SAME_JOINTS = 4  # at least so many joints labelled in both
-MOST_CORNERS = 0.8  # share of the boxes that make sense only as x0, y0, x1, y1
+EXCHANGED = "look at it: also a twist, crossed limbs or a face turned away"
+MOST_CORNERS = 0.5  # share of the boxes that make sense only as x0, y0, x1, y1
 
 
-@dataclass(frozen=True)
-class SetToCheck:
+class SetToCheck(NamedTuple):
     """An annotation file and the folder of its pictures; None leaves the pictures out."""
 
     annotations: Path
@@ -70,277 +66,247 @@ def check_sets(
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> CheckReport:
-    """Everything wrong or suspicious in some training and validation sets.
+    """Everything wrong or suspicious in the sets that a training would take together.
 
     Args:
-        sets: those that a training would take together.
+        sets: for training and validation.
         skeleton: of the files; by default that of each one's joint names.
-        workers: processes that open pictures; None takes one a core.
-        progress: gets the number of pictures opened and that of all.
+        workers, progress: see :func:`check_pictures`.
 
     Raises:
-        InputError: a file that cannot be read at all, one that lists nothing, a folder that is missing or
-            empty, a skeleton that is not known.
+        InputError: a file that cannot be read at all or lists nothing, a folder that is missing or empty.
     """
-    for one in sets:
-        if one.images is not None:
-            _require_pictures(one.images)
+    for folder in filter(None, (one.images for one in sets)):
+        if not folder.is_dir():
+            raise InputError(f"{folder}: no such folder of images; check --images and --val-images")
+        if next(folder.iterdir(), None) is None:
+            raise InputError(f"{folder}: an empty folder; give the one that holds the images")
     counts, findings, pictures = [], [], []
     for one in sets:
         annotations = read_annotations(one.annotations, skeleton, allow_empty=True)
-        file, persons = str(one.annotations), annotations.persons
+        file, images, persons = str(one.annotations), annotations.images, annotations.persons
         if not persons and not annotations.findings:
             raise InputError(f"{file}: lists no persons; give a file with annotations")
         findings += [*annotations.findings, *check_annotations(annotations)]
-        labelled = len(annotations.labelled().persons)
-        counts.append(Count(file, annotations.skeleton.name, len(annotations.images), len(persons), labelled))
+        labelled = annotations.labelled().persons
+        counts.append(Count(file, annotations.skeleton.name, len(images), len(persons), len(labelled)))
         if one.images is not None:
             found = find_pictures(annotations, one.images)
             cure = "write names relative to the folder, with slashes"
             findings += [Finding("file names", "warning", file, note, cure) for note in found.notes]
-            pictures.append(SetPictures(annotations, found.paths, one.validation))
+            names = {images[person.image_id].file_name for person in labelled}
+            for image_id, record in images.items():
+                picture = PictureFile(found.paths[image_id], record.width, record.height)
+                used = record.file_name in names
+                pictures.append(ListedPicture(file, record.file_name, picture, one.validation, used))
     return CheckReport(counts, findings + check_pictures(pictures, workers, progress))
 
 
-def _require_pictures(folder: Path) -> None:
-    if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder of images; check --images and --val-images")
-    if next(folder.iterdir(), None) is None:
-        raise InputError(f"{folder}: an empty folder; give the one that holds the images")
+# What each check of annotations means: its severity, and the cure
+KINDS: dict[str, tuple[Severity, str]] = {
+    "annotation id twice": ("error", "give every annotation its own id; COCO's tools keep one of the two"),
+    "file under two ids": ("warning", "list it once and give its annotations that id"),
+    "joint without mirror": ("warning", "write 'mirror' for both: flips show and teach the wrong side"),
+    "normalised numbers": ("error", "multiply them by the picture's size"),
+    "boxes as corners": ("error", "write x, y, width, height"),
+    "box outside picture": ("warning", "check the picture's size and the box; it is clipped"),
+    "labelled at (0, 0)": ("error", "visibility 0 for what is not labelled"),
+    "keypoint outside picture": ("warning", "check the picture's size and these keypoints"),
+    "keypoint far from box": ("warning", "keypoint of another person, or a wrong box"),
+    "negative area": ("error", "square pixels; OKS means nothing with this"),
+    "zero area": ("warning", "square pixels, or leave the key out; no pose can be right with it"),
+    "area and box differ": ("warning", "check both: OKS, and so AP, go by the area"),
+    "num_keypoints": ("warning", "count anew: AP leaves out persons with 0"),
+    "nobody labelled": ("error", "give a file with labelled persons"),
+    "joint never labelled": ("warning", "a model of this file alone cannot learn it"),
+    "person without joints": ("warning", "fine where meant so; the person is not trained on"),
+    "person annotated twice": ("warning", "keep one of the two"),
+    "left/right, file": ("warning", "most people do: left and right seem exchanged in the whole file"),
+    "left/right, limbs": ("warning", EXCHANGED),
+    "left/right, torso": ("warning", EXCHANGED),
+    "left/right, face": ("warning", EXCHANGED),
+}
 
 
 def check_annotations(annotations: Annotations) -> list[Finding]:
     """Everything wrong or suspicious in what a file lists, beyond what its reader found; without pictures."""
-    return list(_Checks(annotations).all())
+    people = People(annotations)
+    return [finding for check in CHECKS for finding in check(people)]
 
 
-class _Checks:
-    """The checks of one file, on its n persons as arrays."""
+class People:
+    """The n persons of a file as arrays."""
 
     def __init__(self, annotations: Annotations) -> None:
-        self.annotations = annotations
-        self.persons, self.skeleton = annotations.persons, annotations.skeleton
-        count, joints = len(self.persons), self.skeleton.num_joints
-        self.boxes = np.reshape([person.xywh for person in self.persons], (count, 4))
-        self.points = np.reshape([person.keypoints for person in self.persons], (count, joints, 2)).astype(
-            np.float64
-        )
-        self.visible = np.reshape([person.visible for person in self.persons], (count, joints))
-        self.seen = self.visible > 0
-        self.crowd = np.array([person.is_crowd for person in self.persons], bool)
-        self.usable = np.array([person.has_box for person in self.persons], bool)
-        records = [annotations.images[person.image_id] for person in self.persons]
-        self.sizes = np.reshape([(record.width, record.height) for record in records], (count, 2))
+        persons, self.skeleton = annotations.persons, annotations.skeleton
+        self.file, self.persons, self.images = str(annotations.path), persons, annotations.images
+        n, joints = len(persons), self.skeleton.num_joints
+        records = [self.images[person.image_id] for person in persons]
+        self.sizes = np.reshape([(record.width, record.height) for record in records], (n, 2))
+        self.boxes = np.reshape([person.xywh for person in persons], (n, 4))
+        self.points = np.reshape([person.keypoints for person in persons], (n, joints, 2)).astype(np.float64)
+        visible = np.reshape([person.visible for person in persons], (n, joints))
+        self.seen = visible > 0
+        self.crowd = np.array([person.is_crowd for person in persons], bool)
+        self.visible = visible * ~self.crowd[:, None]  # what counts as labelled
+        self.usable = np.array([person.has_box for person in persons], bool)
+        self.areas = np.array([person.area for person in persons], np.float64)
+        self.box_areas = np.where(self.usable, np.abs(self.boxes[:, 2] * self.boxes[:, 3]), 1.0)
 
-    @cached_property
-    def box_areas(self) -> np.ndarray:
-        """(n,) square pixels; 1 for boxes without area."""
-        return np.where(self.usable, np.abs(self.boxes[:, 2] * self.boxes[:, 3]), 1.0)
-
-    def all(self) -> Iterator[Finding]:
-        yield from self.ids()
-        yield from self.file_names()
-        yield from self.mirrors()
-        if self.persons:
-            normalised = list(self.normalised())
-            yield from normalised
-            if not normalised:
-                yield from self.box_checks()
-                yield from self.keypoints()
-            yield from self.areas()
-            yield from self.counts()
-            yield from self.labels()
-            yield from self.twice()
-            yield from self.sides()
-
-    def of_file(self, check: str, severity: Severity, what: str, cure: str, **more: object) -> Finding:
-        return Finding(check, severity, str(self.annotations.path), what, cure, **more)  # type: ignore[arg-type]
-
-    def of_person(
-        self, row: int, check: str, severity: Severity, what: str, cure: str, joints: tuple[str, ...] = ()
+    def finding(
+        self, check: str, what: str, row: int | None = None, joints: tuple[str, ...] = (), image: str = ""
     ) -> Finding:
-        """A finding about a person; ``what`` follows the person's name."""
+        """About a person, by row, or the file."""
+        severity, cure = KINDS[check]
+        if row is None:
+            return Finding(check, severity, self.file, what, cure, image, joints=joints)
         person = self.persons[row]
-        image = self.annotations.images[person.image_id].file_name
-        return self.of_file(
-            check,
-            severity,
-            f"annotation {person.id}: {what}",
-            cure,
-            image=image,
-            annotation=person.id,
-            joints=joints,
-        )
+        image, what = self.images[person.image_id].file_name, f"annotation {person.id}: {what}"
+        return Finding(check, severity, self.file, what, cure, image, person.id, joints)
 
-    def ids(self) -> Iterator[Finding]:
-        rows: dict[Id, list[int]] = {}
-        for row, person in enumerate(self.persons):
-            rows.setdefault(person.id, []).append(row)
-        cure = "give every annotation its own id; COCO's tools keep one of the two"
-        for several in rows.values():
-            if len(several) > 1:
-                what = f"{len(several)} annotations have this id"
-                yield self.of_person(several[0], "annotation id twice", "error", what, cure)
-
-    def file_names(self) -> Iterator[Finding]:
-        ids: dict[str, list[Id]] = {}
-        for record in self.annotations.images.values():
-            ids.setdefault(record.file_name, []).append(record.id)
-        for name, several in ids.items():
-            if len(several) > 1:
-                what = f"one file under the ids {', '.join(map(str, several[:9]))}"
-                cure = "list it once and give its annotations that id"
-                yield self.of_file("file under two ids", "warning", what, cure, image=name)
-
-    def mirrors(self) -> Iterator[Finding]:
-        for left, right in unpaired(self.skeleton):
-            what = f"{left} and {right} are no pair of the skeleton {self.skeleton.name!r}"
-            cure = "write 'mirror' for both: mirrored pictures and the flip test teach the wrong side"
-            yield self.of_file("joint without mirror", "warning", what, cure, joints=(left, right))
-
-    def normalised(self) -> Iterator[Finding]:
-        """Boxes and keypoints as shares of the picture instead of pixels."""
-        ends = np.maximum((self.boxes[:, :2] + self.boxes[:, 2:]).max(axis=1), 0)
-        furthest = np.where(self.seen[..., None], self.points, 0).max(axis=(1, 2))
-        tiny = (ends <= FIRST_PIXEL) & (furthest <= FIRST_PIXEL) & ((ends > 0) | (furthest > 0))
-        if tiny.any() and tiny[self.seen.any(axis=1)].all():
-            what = f"boxes and keypoints of {tiny.sum()} persons lie in the first pixel: they look normalised"
-            yield self.of_file("normalised numbers", "error", what, "multiply them by the picture's size")
-
-    def box_checks(self) -> Iterator[Finding]:
-        x, y, width, height = self.boxes.T
-        reach = np.maximum(-self.boxes[:, :2], self.boxes[:, :2] + self.boxes[:, 2:] - self.sizes).max(axis=1)
-        outside = self.usable & (self.sizes[:, 0] > 0) & (reach > BORDER)
-        # as x0, y0, x1, y1 they would lie in the picture and hold the joints
-        margin = 0.1 * np.maximum(width - x, height - y)[:, None, None]
-        low, high = self.boxes[:, None, :2] - margin, self.boxes[:, None, 2:] + margin
-        held = ((self.points >= low) & (self.points <= high)).all(axis=2) | ~self.seen
-        corners = held.all(axis=1) & self.seen.any(axis=1) & (width > x) & (height > y) & outside
-        if corners.sum() >= SAME_JOINTS and corners.sum() > MOST_CORNERS * self.usable.sum():
-            what = f"{corners.sum()} boxes reach out of their pictures, and would not as x0, y0, x1, y1"
-            yield self.of_file("boxes as corners", "error", what, "write x, y, width, height")
-            return
-        for row in _true(outside):
-            what = f"its box reaches {reach[row]:.0f} px out of the picture"
-            cure = "check the picture's size and the box; it is clipped"
-            yield self.of_person(row, "box outside picture", "warning", what, cure)
-
-    def areas(self) -> Iterator[Finding]:
-        for row, person in enumerate(self.persons):
-            share = person.area / self.box_areas[row]
-            if person.area < 0:
-                what, cure = f"its area is {person.area:g}", "square pixels; OKS means nothing with this"
-                yield self.of_person(row, "negative area", "error", what, cure)
-            elif person.area == 0 and self.usable[row]:
-                what, cure = (
-                    "its area is 0",
-                    "square pixels, or leave the key out; no pose can be right with it",
-                )
-                yield self.of_person(row, "zero area", "warning", what, cure)
-            elif (
-                person.file_box is not None
-                and self.usable[row]
-                and not self.crowd[row]
-                and not SMALL_AREA <= share <= LARGE_AREA
-            ):
-                what = f"its area is {share:.3g} of its box's"
-                cure = "check both: OKS, and so AP, go by the area"
-                yield self.of_person(row, "area and box differ", "warning", what, cure)
-
-    def counts(self) -> Iterator[Finding]:
-        limbs = self.seen
-        if set(self.skeleton.joints) == set(CROWDPOSE.joints):  # its files leave head and neck out
-            limbs = self.seen[:, [joint not in ("head", "neck") for joint in self.skeleton.joints]]
-        for row, person in enumerate(self.persons):
-            fitting = {int(self.seen[row].sum()), int(limbs[row].sum())}
-            if person.num_keypoints is not None and person.num_keypoints not in fitting:
-                what = f"its num_keypoints is {person.num_keypoints}, and {max(fitting)} joints are labelled"
-                cure = "count anew: AP leaves out persons with 0"
-                yield self.of_person(row, "num_keypoints", "warning", what, cure)
-
-    def keypoints(self) -> Iterator[Finding]:
-        points, seen = self.points, self.seen
-        zero = seen & np.all(points == 0, axis=2)
-        for row, joints in self.rows(zero):
-            what, cure = (
-                f"{_list(joints)} labelled at exactly (0, 0)",
-                "visibility 0 for what is not labelled",
-            )
-            yield self.of_person(row, "labelled at (0, 0)", "error", what, cure, joints)
-        sizes = self.sizes[:, None]
-        reach = np.maximum(-points, points - sizes).max(axis=2)
-        outside = seen & (sizes[:, :, 0] > 0) & (reach > BORDER)
-        for row, joints in self.rows(outside):
-            what = f"{_list(joints)} up to {reach[row][outside[row]].max():.0f} px outside the picture"
-            cure = "check the picture's size and these keypoints"
-            yield self.of_person(row, "keypoint outside picture", "warning", what, cure, joints)
-        starts, spans = self.boxes[:, None, :2], self.boxes[:, None, 2:]
-        beyond = np.maximum(starts - points, points - starts - spans).max(axis=2)
-        distance = beyond / np.where(self.usable, self.boxes[:, 2:].max(axis=1), np.inf)[:, None]
-        far = seen & ~zero & ~outside & self.usable[:, None] & (distance > FAR_FROM_BOX)
-        for row, joints in self.rows(far):
-            what = f"{_list(joints)} up to {distance[row][far[row]].max():.1f} box sides from its box"
-            cure = "keypoint of another person, or a wrong box"
-            yield self.of_person(row, "keypoint far from box", "warning", what, cure, joints)
-
-    def labels(self) -> Iterator[Finding]:
-        seen = self.seen & ~self.crowd[:, None]
-        if not seen.any():
-            cure = "give a file with labelled persons"
-            yield self.of_file("nobody labelled", "error", "no person with a labelled joint", cure)
-            return
-        for joint, count in zip(self.skeleton.joints, seen.sum(axis=0), strict=True):
-            if count == 0:
-                what, cure = f"{joint} is labelled for nobody", "a model of this file alone cannot learn it"
-                yield self.of_file("joint never labelled", "warning", what, cure, joints=(joint,))
-        for row in _true(~seen.any(axis=1) & ~self.crowd):
-            what, cure = "no joint is labelled", "fine where meant so; the person is not trained on"
-            yield self.of_person(row, "person without joints", "warning", what, cure)
-
-    def twice(self) -> Iterator[Finding]:
-        """Two annotations of one pose in one picture."""
-        rows: dict[Id, list[int]] = {}
-        for row in _true((self.seen.sum(axis=1) >= SAME_JOINTS) & ~self.crowd):
-            rows.setdefault(self.persons[row].image_id, []).append(row)
-        for several in rows.values():
-            for place, row in enumerate(several[1:], start=1):
-                others = several[:place]
-                both = self.seen[others] & self.seen[row]
-                distance = np.linalg.norm(self.points[others] - self.points[row], axis=2)
-                mean = np.where(both, distance, 0).sum(axis=1) / np.maximum(both.sum(axis=1), 1)
-                size = np.sqrt(np.minimum(self.box_areas[others], self.box_areas[row]))
-                same = (mean < SAME_POSE * size) & (both.sum(axis=1) >= SAME_JOINTS)
-                if same.any():
-                    twin = self.persons[others[int(np.flatnonzero(same)[0])]].id
-                    what = f"has the joints of annotation {twin} of the same picture"
-                    yield self.of_person(
-                        row, "person annotated twice", "warning", what, "keep one of the two"
-                    )
-
-    def sides(self) -> Iterator[Finding]:
-        """Left and right exchanged, the most suspicious persons first."""
-        visible = np.where(self.crowd[:, None], 0, self.visible)
-        facing, persons = facing_camera(self.points, visible, self.skeleton)
-        if file_exchanged(facing, persons):
-            what = f"only {facing} of {persons} persons face the camera by their shoulders"
-            cure = "most people do: left and right seem exchanged in the whole file"
-            yield self.of_file("left/right, file", "warning", what, cure)
-        for suspicion in find_exchanged(self.points, visible, np.sqrt(self.box_areas), self.skeleton):
-            left, right = (self.skeleton.joints[joint] for joint in suspicion.pair)
-            what = f"{left} and {right} may be exchanged"
-            cure = "look at it: also a twist, crossed limbs or a face turned away"
-            check = f"left/right, {suspicion.rule}"
-            yield self.of_person(suspicion.row, check, "warning", what, cure, (left, right))
-
-    def rows(self, mask: np.ndarray) -> Iterator[tuple[int, tuple[str, ...]]]:
-        """Rows of an (n, J) mask that hold any, and the names of the joints they hold."""
-        for row in _true(np.any(mask, axis=1)):
-            yield row, tuple(self.skeleton.joints[joint] for joint in _true(mask[row]))
+    def joints(self, mask: np.ndarray) -> Iterator[tuple[int, tuple[str, ...], str]]:
+        """Rows of an (n, J) mask that hold any, the names of the joints they hold, and those as text."""
+        for row in _true(mask.any(axis=1)):
+            names = tuple(self.skeleton.joints[joint] for joint in _true(mask[row]))
+            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+            yield row, names, ", ".join(names[:3]) + more
 
 
 def _true(mask: np.ndarray) -> list[int]:
     return [int(row) for row in np.flatnonzero(mask)]
 
 
-def _list(joints: tuple[str, ...]) -> str:
-    return ", ".join(joints[:3]) + (f" and {len(joints) - 3} more" if len(joints) > 3 else "")
+def _groups(keys: Iterable[Hashable]) -> list[list[int]]:
+    """Places of equal keys, two and more."""
+    places: dict[Hashable, list[int]] = {}
+    for place, key in enumerate(keys):
+        places.setdefault(key, []).append(place)
+    return [group for group in places.values() if len(group) > 1]
+
+
+def _ids_and_names(people: People) -> Iterator[Finding]:
+    for rows in _groups(person.id for person in people.persons):
+        yield people.finding("annotation id twice", f"{len(rows)} annotations have this id", rows[0])
+    records = list(people.images.values())
+    for group in _groups(record.file_name for record in records):
+        ids = ", ".join(str(records[place].id) for place in group[:9])
+        name = records[group[0]].file_name
+        yield people.finding("file under two ids", f"one file under the ids {ids}", image=name)
+
+
+def _mirrors(people: People) -> Iterator[Finding]:
+    for pair in unpaired(people.skeleton):
+        what = f"{' and '.join(pair)} are no pair of the skeleton {people.skeleton.name!r}"
+        yield people.finding("joint without mirror", what, joints=pair)
+
+
+def _positions(people: People) -> Iterator[Finding]:
+    boxes, points, seen, usable = people.boxes, people.points, people.seen, people.usable
+    ends = (boxes[:, :2] + boxes[:, 2:]).max(axis=1, initial=0)
+    furthest = np.where(seen[..., None], points, 0).max(axis=(1, 2), initial=0)
+    tiny = (ends <= FIRST_PIXEL) & (furthest <= FIRST_PIXEL) & ((ends > 0) | (furthest > 0))
+    if tiny.any() and tiny[seen.any(axis=1)].all():
+        what = f"boxes and keypoints of {tiny.sum()} persons lie in the first pixel: they look normalised"
+        yield people.finding("normalised numbers", what)
+        return
+    known = people.sizes[:, 0] > 0
+    reach = np.maximum(-boxes[:, :2], boxes[:, :2] + boxes[:, 2:] - people.sizes).max(axis=1)
+    outside = usable & known & (reach > BORDER)
+    # as x0, y0, x1, y1 they would lie in the picture and hold the joints
+    x, y, right, bottom = boxes.T
+    margin = 0.1 * np.maximum(right - x, bottom - y)[:, None, None]
+    inside = (points >= boxes[:, None, :2] - margin) & (points <= boxes[:, None, 2:] + margin)
+    held = (inside.all(axis=2) | ~seen).all(axis=1) & seen.any(axis=1)
+    corners = held & (right > x) & (bottom > y) & outside
+    if corners.sum() >= max(SAME_JOINTS, MOST_CORNERS * usable.sum()):
+        what = f"{corners.sum()} boxes reach out of their pictures, and would not as x0, y0, x1, y1"
+        yield people.finding("boxes as corners", what)
+    else:
+        for row in _true(outside):
+            what = f"its box reaches {reach[row]:.0f} px out of the picture"
+            yield people.finding("box outside picture", what, row)
+    zero = seen & np.all(points == 0, axis=2)
+    for row, names, listed in people.joints(zero):
+        yield people.finding("labelled at (0, 0)", f"{listed} labelled at exactly (0, 0)", row, names)
+    beyond = np.maximum(-points, points - people.sizes[:, None]).max(axis=2)
+    out = seen & known[:, None] & (beyond > BORDER)
+    for row, names, listed in people.joints(out):
+        what = f"{listed} up to {beyond[row][out[row]].max():.0f} px outside the picture"
+        yield people.finding("keypoint outside picture", what, row, names)
+    starts, spans = boxes[:, None, :2], boxes[:, None, 2:]
+    from_box = np.maximum(starts - points, points - starts - spans).max(axis=2)
+    distance = from_box / np.where(usable, boxes[:, 2:].max(axis=1), np.inf)[:, None]
+    far = seen & ~zero & ~out & (distance > FAR_FROM_BOX)
+    for row, names, listed in people.joints(far):
+        what = f"{listed} up to {distance[row][far[row]].max():.1f} box sides from its box"
+        yield people.finding("keypoint far from box", what, row, names)
+
+
+def _areas(people: People) -> Iterator[Finding]:
+    share = people.areas / people.box_areas
+    doubtful = ((share < SMALL_AREA) | (share > LARGE_AREA)) & people.usable & ~people.crowd
+    for row, person in enumerate(people.persons):
+        if person.area < 0:
+            yield people.finding("negative area", f"its area is {person.area:g}", row)
+        elif person.area == 0 and people.usable[row]:
+            yield people.finding("zero area", "its area is 0", row)
+        elif doubtful[row] and person.file_box is not None:
+            yield people.finding("area and box differ", f"its area is {share[row]:.3g} of its box's", row)
+
+
+def _counts(people: People) -> Iterator[Finding]:
+    joints = people.skeleton.joints
+    left_out = ("head", "neck") if set(joints) == set(CROWDPOSE.joints) else ()  # in its files
+    limbs = [joint not in left_out for joint in joints]
+    for row, (person, seen) in enumerate(zip(people.persons, people.seen, strict=True)):
+        fitting = {None, int(seen.sum()), int(seen[limbs].sum())}
+        if person.num_keypoints not in fitting:
+            what = f"its num_keypoints is {person.num_keypoints}, and {seen.sum()} joints are labelled"
+            yield people.finding("num_keypoints", what, row)
+
+
+def _labels(people: People) -> Iterator[Finding]:
+    if not people.persons:
+        return
+    if not people.visible.any():
+        yield people.finding("nobody labelled", "no person with a labelled joint")
+        return
+    for joint, known in zip(people.skeleton.joints, people.visible.any(axis=0), strict=True):
+        if not known:
+            yield people.finding("joint never labelled", f"{joint} is labelled for nobody", joints=(joint,))
+    for row in _true(~people.seen.any(axis=1) & ~people.crowd):
+        yield people.finding("person without joints", "no joint is labelled", row)
+
+
+def _twice(people: People) -> Iterator[Finding]:
+    """Two annotations of one pose in one picture."""
+    labelled = _true((people.visible > 0).sum(axis=1) >= SAME_JOINTS)
+    for group in _groups(people.persons[row].image_id for row in labelled):
+        rows = [labelled[place] for place in group]
+        for place, row in enumerate(rows[1:], start=1):
+            others = rows[:place]
+            both = people.seen[others] & people.seen[row]
+            distance = np.linalg.norm(people.points[others] - people.points[row], axis=2)
+            mean = np.where(both, distance, 0).sum(axis=1) / np.maximum(both.sum(axis=1), 1)
+            size = np.sqrt(np.minimum(people.box_areas[others], people.box_areas[row]))
+            if same := _true((mean < SAME_POSE * size) & (both.sum(axis=1) >= SAME_JOINTS)):
+                what = (
+                    f"has the joints of annotation {people.persons[others[same[0]]].id} of the same picture"
+                )
+                yield people.finding("person annotated twice", what, row)
+
+
+def _sides(people: People) -> Iterator[Finding]:
+    """Left and right exchanged, the most suspicious persons first."""
+    facing, told = facing_camera(people.points, people.visible, people.skeleton)
+    if file_exchanged(facing, told):
+        what = f"only {facing} of {told} persons face the camera by their shoulders"
+        yield people.finding("left/right, file", what)
+    for found in find_exchanged(people.points, people.visible, np.sqrt(people.box_areas), people.skeleton):
+        left, right = (people.skeleton.joints[joint] for joint in found.pair)
+        yield people.finding(
+            f"left/right, {found.rule}", f"{left} and {right} may be exchanged", found.row, (left, right)
+        )
+
+
+CHECKS = (_ids_and_names, _mirrors, _positions, _areas, _counts, _labels, _twice, _sides)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -18,21 +18,13 @@ EYES, BROAD_SHOULDERS = 0.03, 0.5  # in distances from the shoulders to the eyes
 DEVIATIONS = 3.0  # of a fair coin, below one half, for a file
 
 
-@dataclass(frozen=True)
-class Suspicion:
-    """A pair of a person that seems exchanged.
+class Suspicion(NamedTuple):
+    """A pair of joints that seems exchanged."""
 
-    Attributes:
-        row: of the person.
-        pair: joint indices, (left, right).
-        rule: "limbs", "torso" or "face".
-        score: the smaller, the more suspicious; comparable within a rule.
-    """
-
-    row: int
-    pair: tuple[int, int]
-    rule: str
-    score: float
+    row: int  # of the person
+    pair: tuple[int, int]  # joint indices, (left, right)
+    rule: str  # "limbs", "torso" or "face"
+    score: float  # the smaller, the more suspicious; comparable within a rule
 
 
 def find_exchanged(
@@ -41,8 +33,7 @@ def find_exchanged(
     """At most one suspicion of limbs or torso and one of the face for each person, worst first.
 
     Args:
-        points: (n, J, 2) pixels.
-        visible: (n, J), 0, 1 or 2; a person of a crowd has none.
+        points, visible: (n, J, 2) pixels; (n, J), 0, 1 or 2, and 0 for a person of a crowd.
         sizes: (n,) pixels, square root of the box's area.
         skeleton: names the joints.
     """
@@ -55,9 +46,8 @@ def find_exchanged(
         twisted = _twisted(points, seen, skeleton, pair) & (limbs > 1) & (ratio < SHORTER)
         for row in np.flatnonzero((suspect | twisted) & (saved > most)):
             most[row] = saved[row]
-            worst[int(row)] = Suspicion(
-                int(row), pair, "limbs" if suspect[row] else "torso", float(ratio[row])
-            )
+            rule = "limbs" if suspect[row] else "torso"
+            worst[int(row)] = Suspicion(int(row), pair, rule, float(ratio[row]))
     found = [*worst.values(), *_faces(points, visible, skeleton)]
     return sorted(found, key=lambda suspicion: suspicion.score)
 
@@ -80,23 +70,20 @@ def file_exchanged(facing: int, persons: int) -> bool:
 def _exchange(
     points: np.ndarray, seen: np.ndarray, skeleton: Skeleton, pair: tuple[int, int]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """What exchanging a pair does to the limbs at it, each (n,).
-
-    Returns:
-        Their length after, over that before; pixels saved; number of limbs a side that could be measured.
-    """
+    """(n,) each: length of a pair's limbs after an exchange over that before, pixels saved, limbs a side."""
     left, right = pair
-    mirror = skeleton.flip_order
-    others = {a + b - left for a, b in skeleton.limbs if left in (a, b)}
     before, after = np.zeros(len(points)), np.zeros(len(points))
     limbs = np.zeros(len(points), dtype=np.int64)
-    for end in others:
-        twin = mirror[end]
+    for end in {a + b - left for a, b in skeleton.limbs if left in (a, b)}:
+        twin = skeleton.flip_order[end]
         if twin == end or end in pair:  # such a limb is as long after the exchange
             continue
         known = seen[:, [left, right, end, twin]].all(axis=1)
-        before += known * (_distance(points, left, end) + _distance(points, right, twin))
-        after += known * (_distance(points, left, twin) + _distance(points, right, end))
+        lengths = np.linalg.norm(
+            points[:, [left, right, left, right]] - points[:, [end, twin, twin, end]], axis=2
+        )
+        before += known * lengths[:, :2].sum(axis=1)
+        after += known * lengths[:, 2:].sum(axis=1)
         limbs += known
     ratio = np.where(before > 0, after / np.where(before > 0, before, 1.0), np.inf)
     return ratio, before - after, limbs
@@ -113,58 +100,34 @@ def _twisted(points: np.ndarray, seen: np.ndarray, skeleton: Skeleton, pair: tup
 
 
 def _faces(points: np.ndarray, visible: np.ndarray, skeleton: Skeleton) -> Iterator[Suspicion]:
-    ends = _indices(skeleton, "eye", "shoulder")
+    """Visible eyes the wrong way round, or broad shoulders that run the other way than the eyes."""
+    ends, torso = _indices(skeleton, "eye", "shoulder"), _indices(skeleton, "shoulder", "hip")
     if ends is None:
         return
-    seen = visible > 0
-    known = seen[:, ends].all(axis=1) & (visible[:, ends[:2]] == 2).all(axis=1)
-    known &= ~_bowed(points, seen, skeleton, ends)
-    eyes, shoulders = _breadths(points, ends)
-    turned = known & (eyes < -EYES)
-    backwards = known & (eyes > EYES) & (shoulders < -BROAD_SHOULDERS)
-    pairs = (ends[0], ends[1]), (ends[2], ends[3])
-    for mask, pair, breadth in ((turned, pairs[0], eyes), (backwards, pairs[1], shoulders)):
+    known = (visible[:, ends] > 0).all(axis=1) & (visible[:, ends[:2]] == 2).all(axis=1)
+    if torso is not None:  # bowed, with the eyes on the hips' side of the shoulders, they tell nothing
+        eyes, shoulders, hips = (points[:, e].mean(axis=1) for e in (ends[:2], torso[:2], torso[2:]))
+        bowed = ((eyes - shoulders) * (hips - shoulders)).sum(axis=1) > 0
+        known &= ~(bowed & (visible[:, torso] > 0).all(axis=1))
+    face, chest = _breadths(points, ends)
+    turned, backwards = known & (face < -EYES), known & (face > EYES) & (chest < -BROAD_SHOULDERS)
+    for mask, pair, breadth in ((turned, ends[:2], face), (backwards, ends[2:], chest)):
         for row in np.flatnonzero(mask):
-            yield Suspicion(int(row), pair, "face", float(breadth[row]))
-
-
-def _bowed(points: np.ndarray, seen: np.ndarray, skeleton: Skeleton, ends: list[int]) -> np.ndarray:
-    """(n,) bool: the eyes lie on the hips' side of the shoulders, where the way to them tells nothing."""
-    torso = _indices(skeleton, "shoulder", "hip")
-    if torso is None:
-        return np.zeros(len(points), dtype=bool)
-    shoulders = points[:, ends[2:]].mean(axis=1)
-    towards_eyes = points[:, ends[:2]].mean(axis=1) - shoulders
-    towards_hips = points[:, torso[2:]].mean(axis=1) - shoulders
-    same_side = (towards_eyes * towards_hips).sum(axis=1) > 0
-    return np.asarray(same_side & seen[:, torso].all(axis=1))
+            yield Suspicion(int(row), (pair[0], pair[1]), "face", float(breadth[row]))
 
 
 def _breadths(points: np.ndarray, ends: list[int]) -> tuple[np.ndarray, np.ndarray]:
-    """Breadths of two pairs across the way from the lower's middle to the upper's, over its length.
+    """(n,) breadths of an upper and a lower pair across the way between their middles, over its length.
 
-    Args:
-        points: (n, J, 2) pixels.
-        ends: left and right of the upper pair, left and right of the lower.
-
-    Returns:
-        (n,) each; above 0 where the person faces the camera, however turned in the picture.
+    Above 0 where the person faces the camera, however turned in the picture.
     """
     a, b, c, d = (points[:, joint] for joint in ends)
     up = (a + b - c - d) / 2
     squared = np.maximum((up**2).sum(axis=1), 1e-9)
-
-    def across(left: np.ndarray, right: np.ndarray) -> np.ndarray:
-        side = left - right
-        return np.asarray((up[:, 0] * side[:, 1] - up[:, 1] * side[:, 0]) / squared)
-
-    return across(a, b), across(c, d)
+    upper, lower = ((up[:, 0] * side[:, 1] - up[:, 1] * side[:, 0]) / squared for side in (a - b, c - d))
+    return upper, lower
 
 
 def _indices(skeleton: Skeleton, upper: str, lower: str) -> list[int] | None:
     names = [f"{side}_{part}" for part in (upper, lower) for side in ("left", "right")]
     return [skeleton.index(name) for name in names] if set(names) <= set(skeleton.joints) else None
-
-
-def _distance(points: np.ndarray, a: int, b: int) -> np.ndarray:
-    return np.asarray(np.hypot(*(points[:, a] - points[:, b]).T))

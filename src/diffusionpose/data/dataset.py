@@ -21,6 +21,10 @@ from diffusionpose.geometry import PADDING, ROWS_PER_SIGMA, Crop, flip_keypoints
 from diffusionpose.runtime.images import read_recorded_image
 from diffusionpose.skeletons import Skeleton
 
+Sample = dict[str, Tensor]
+log = logging.getLogger(__name__)
+
+MISSING_SHOWN = 3
 # HRNet asks for more than 8 labelled joints of COCO's 17 before it cuts a person in half.
 HALF_BODY_SHARE = 8 / 17
 HALF_BODY_JOINTS = 3  # at least so many labelled joints in the half that stays
@@ -30,42 +34,25 @@ SIGMAS = 3  # a joint so far outside the crop that its Gaussian is cut there doe
 
 @dataclass(frozen=True)
 class CropChange:
-    """What one draw of the augmentation does to a person's crop.
+    """What one draw of the augmentation does to a person's crop."""
 
-    Attributes:
-        box: (4,) float32 xyxy, image pixels: the person's or that of half the body.
-        padding: factor by which the crop is larger than the box.
-        zoom: further factor on the crop's size; above 1 the person becomes smaller.
-        turn: degrees by which the content turns.
-        mirrored: left and right change places.
-    """
-
-    box: np.ndarray
-    padding: float = PADDING
-    zoom: float = 1.0
-    turn: float = 0.0
+    box: np.ndarray  # (4,) float32 xyxy, image pixels: the person's or that of half the body
+    padding: float = PADDING  # factor by which the crop is larger than the box
+    zoom: float = 1.0  # further factor on the crop's size; above 1 the person becomes smaller
+    turn: float = 0.0  # degrees by which the content turns
     mirrored: bool = False
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How much crops vary in training (HRNet's numbers for COCO).
+    """How much crops vary in training (HRNet's numbers for COCO)."""
 
-    Attributes:
-        scale: standard deviation of the zoom about 1, which is clipped to 1 +- ``scale``.
-        rotation: standard deviation of the turn, degrees, clipped to twice that.
-        rotation_probability: share of samples that are turned at all.
-        flip: share of samples that are mirrored.
-        half_body: share of samples, among those with enough labelled joints, cut to the upper or lower body.
-        half_body_padding: size of such a crop over the extent of its joints.
-    """
-
-    scale: float = 0.35
-    rotation: float = 45.0
-    rotation_probability: float = 0.6
-    flip: float = 0.5
-    half_body: float = 0.3
-    half_body_padding: float = 1.5
+    scale: float = 0.35  # standard deviation of the zoom about 1, clipped to 1 +- scale
+    rotation: float = 45.0  # standard deviation of the turn, degrees, clipped to twice that
+    rotation_probability: float = 0.6  # share of samples that are turned at all
+    flip: float = 0.5  # share of samples that are mirrored
+    half_body: float = 0.3  # share, among those with enough labelled joints, cut to half the body
+    half_body_padding: float = 1.5  # size of such a crop over the extent of its joints
 
     def draw(self, person: Person, skeleton: Skeleton, generator: np.random.Generator) -> CropChange:
         """One random change of a person's crop; the same generator state gives the same change."""
@@ -77,14 +64,10 @@ class Augmentation:
             half_box = half_body_box(person, skeleton, prefer_upper=bool(upper < UPPER_SHARE))
             if half_box is not None:
                 box, padding = half_box, self.half_body_padding
+        zoom = float(np.clip(1 + zoom * self.scale, 1 - self.scale, 1 + self.scale))
         turn = float(np.clip(turn * self.rotation, -2 * self.rotation, 2 * self.rotation))
-        return CropChange(
-            box=box,
-            padding=padding,
-            zoom=float(np.clip(1 + zoom * self.scale, 1 - self.scale, 1 + self.scale)),
-            turn=turn if rotated < self.rotation_probability else 0.0,
-            mirrored=bool(flipped < self.flip),
-        )
+        turn = turn if rotated < self.rotation_probability else 0.0
+        return CropChange(box, padding, zoom, turn, mirrored=bool(flipped < self.flip))
 
 
 def half_body_box(person: Person, skeleton: Skeleton, prefer_upper: bool) -> np.ndarray | None:
@@ -107,33 +90,18 @@ def half_body_box(person: Person, skeleton: Skeleton, prefer_upper: bool) -> np.
     return None
 
 
-# Training and evaluation samples: person crops as uint8, keypoints in pixels of the network input
-
-Sample = dict[str, Tensor]
-MISSING_SHOWN = 3
-log = logging.getLogger(__name__)
-
-
 class PersonDataset(Dataset[Sample]):
     """The persons of an annotation file with their pictures.
 
     A sample is a dict of tensors:
 
-    ============ ==================== =============================================================
-    key          shape                what
-    ============ ==================== =============================================================
-    image        (3, h, w) uint8      RGB crop
-    keypoints    (J, 2) float32       pixels of the crop
-    visible      (J,) float32         1 where the joint is labelled and its Gaussian reaches into the crop,
-                                      else 0
-    center       (2,) float32         of the crop, image pixels (see :func:`crops_of`)
-    scale        (2,) float32         width and height of the crop, image pixels
-    angle        () float32           of the crop, degrees
-    index        () int64             of the person in this data set
-    broken       () int64             1 if the picture could not be read: then all else is 0
-    ============ ==================== =============================================================
-
-    With augmentation a crop may also be mirrored; center, scale and angle do not say so.
+    * image (3, h, w) uint8: RGB crop
+    * keypoints (J, 2) float32: pixels of the crop
+    * visible (J,) float32: 1 where the joint is labelled and its Gaussian reaches into the crop, else 0
+    * center, scale (2,) float32 and angle () float32, degrees: of the crop in the picture, see
+      :func:`crops_of`; of a mirrored crop that before mirroring
+    * index () int64: of the person in this data set
+    * broken () int64: 1 if the picture could not be read: then the crop is black and no joint visible
 
     Randomness is drawn from (seed, epoch, index) alone: it does not depend on the number of workers
     or processes, or on the order of the samples.
@@ -147,10 +115,7 @@ class PersonDataset(Dataset[Sample]):
         augmentation: None for evaluation.
         seed: of the augmentation.
         skip_missing: leave persons out whose picture does not exist, with a message for every such
-            picture in ``failures``; else they are an error.
-
-    Raises:
-        InputError: pictures are missing, and ``skip_missing`` is not set.
+            picture in ``failures``; else they are an InputError.
     """
 
     def __init__(
@@ -225,9 +190,9 @@ class PersonDataset(Dataset[Sample]):
     def _cut(self, index: int, image: np.ndarray, change: CropChange) -> Sample:
         person = self.persons[index]
         width, height = self.input_size
-        crop = Crop.from_boxes(
-            torch.from_numpy(change.box)[None], self.input_size, change.padding, self.unbiased
-        ).changed(torch.tensor([change.zoom]), torch.tensor([change.turn]))
+        box = torch.from_numpy(change.box)[None]
+        crop = Crop.from_boxes(box, self.input_size, change.padding, self.unbiased)
+        crop = crop.changed(torch.tensor([change.zoom]), torch.tensor([change.turn]))
         pixels = torch.from_numpy(crop.cut(image))
         keypoints = crop.image_to_input(torch.from_numpy(person.keypoints)[None])
         visible = torch.from_numpy(person.visible > 0)[None]
@@ -250,18 +215,10 @@ class PersonDataset(Dataset[Sample]):
         }
 
     def _broken(self, index: int) -> Sample:
-        width, height = self.input_size
-        joints = self.annotations.skeleton.num_joints
-        return {
-            "image": torch.zeros(3, height, width, dtype=torch.uint8),
-            "keypoints": torch.zeros(joints, 2),
-            "visible": torch.zeros(joints),
-            "center": torch.zeros(2),
-            "scale": torch.ones(2),  # not 0: nothing divides by it, but nothing should have to check
-            "angle": torch.tensor(0.0),
-            "index": torch.tensor(index),
-            "broken": torch.tensor(1),
-        }
+        blank = np.zeros((1, 1, 3), np.uint8)
+        sample = self._cut(index, blank, CropChange(np.array([0, 0, 1, 1], np.float32)))
+        zeros = {key: torch.zeros_like(sample[key]) for key in ("keypoints", "visible")}
+        return {**sample, **zeros, "broken": torch.tensor(1)}
 
 
 class JointDataset(Dataset[Sample]):

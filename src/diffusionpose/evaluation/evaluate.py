@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from itertools import groupby, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from diffusionpose.data.annotations import (
-    Annotations,
-    Person,
-    annotations_in,
-    find_pictures,
-)
+from diffusionpose.data.annotations import Annotations, Person, annotations_in, find_pictures
 from diffusionpose.data.boxes import read_boxes
 from diffusionpose.errors import InputError
 from diffusionpose.evaluation.compare import Interval, bootstrap_pck, rows_in_boxes
@@ -34,7 +28,6 @@ from diffusionpose.evaluation.metrics import (
     oks_nms,
     pick_joints,
     rescore,
-    rounded,
 )
 from diffusionpose.geometry import DECODE_METHODS, Crop, HeatmapCodec
 from diffusionpose.poses import Pose
@@ -46,52 +39,34 @@ from diffusionpose.skeletons import AIC, Skeleton
 if TYPE_CHECKING:
     from diffusionpose.models.pose_model import PoseModel
 
-In = TypeVar("In")
-Out = TypeVar("Out")
 INPUT_SIZE = (192, 256)  # of the crop whose area OKS-NMS goes by, for poses without a network
-PERSON_CATEGORY = 1
+AHEAD = 64  # pictures
+Cut = tuple[int, np.ndarray | str]  # index of a person, and the crop (h, w, 3) or why there is none
 
 
 @dataclass(frozen=True)
 class Inference:
     """How poses are made and how the work is done; only the first three change the poses.
 
-    Attributes:
-        decode: how heatmaps become coordinates, one of ``DECODE_METHODS``.
-        flip: average with the mirrored picture.
-        steps: diffusion steps; None for the model's own number.
-        batch_size: persons per pass through the network.
-        workers: threads that read pictures ahead.
-        device: a PoseModel is put there; None leaves it where it is.
-        progress: called after every batch with the persons done and the persons in all.
-
     Raises:
-        InputError: an unknown decoder or a number below its least.
+        InputError: an unknown decoder, or a number below its least.
     """
 
-    decode: str = "dark"
-    flip: bool = True
-    steps: int | None = None
-    batch_size: int = 32
-    workers: int = 0
-    device: str | None = None
-    progress: Callable[[int, int], None] | None = None
+    decode: str = "dark"  # one of DECODE_METHODS
+    flip: bool = True  # average with the mirrored picture
+    steps: int | None = None  # of the diffusion; None for the model's own number
+    batch_size: int = 32  # persons per pass through the network
+    workers: int = 0  # threads that read pictures ahead
+    device: str | None = None  # a PoseModel is put there; None leaves it where it is
+    progress: Callable[[int, int], None] | None = None  # called with persons done and in all
 
     def __post_init__(self) -> None:
         if self.decode not in DECODE_METHODS:
             raise InputError(f"decode: {self.decode!r} is not one of {', '.join(DECODE_METHODS)}")
-        for name, number, least in (
-            ("steps", self.steps, 0),
-            ("batch_size", self.batch_size, 1),
-            ("workers", self.workers, 0),
-        ):
+        for name, least in {"steps": 0, "batch_size": 1, "workers": 0}.items():
+            number = getattr(self, name)
             if number is not None and number < least:
                 raise InputError(f"{name}: {number} must be {least} or more")
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """Keyword arguments of :func:`~diffusionpose.runtime.estimator.keypoints_in_crops`."""
-        return {"decode": self.decode, "flip": self.flip, "steps": self.steps}
 
 
 # The poses of the persons of a data set
@@ -100,23 +75,13 @@ class Inference:
 def predict_persons(
     model: Network | PoseModel, persons: Annotations, images: str | Path, inference: Inference
 ) -> tuple[list[Row | None], list[str]]:
-    """Poses of a data set's persons in their boxes.
+    """For each person of a data set a row of :func:`result_row` or None, and a message for every failure.
 
     A picture that is missing or cannot be read, and heatmaps that are not finite, cost the persons
     concerned; the rest is done.
 
-    Args:
-        model: its joints are those of the rows.
-        persons: whose boxes.
-        images: folder of the pictures.
-        inference: the options.
-
-    Returns:
-        For each person a row of :func:`result_row` with the box's score, or None; and a message for every
-        failure.
-
     Raises:
-        InputError: none of the pictures is there.
+        InputError: none of the pictures of the folder ``images`` is there.
     """
     network = model if isinstance(model, Network) else TorchNetwork(model, inference.device)
     found = find_pictures(persons, images, persons_only=True)
@@ -125,10 +90,11 @@ def predict_persons(
     failures = [f"{Path(images) / name}: no such file" for name in found.missing.values()]
     rows: list[Row | None] = [None] * len(persons.persons)
     there = [i for i, person in enumerate(persons.persons) if person.image_id not in found.missing]
+    # persons of one picture that follow each other share its reading
+    groups = [list(group) for _, group in groupby(there, key=lambda index: persons.persons[index].image_id)]
     cut = partial(_cut, network.codec, persons, found.paths)
-    crops = (crop for crops in _ahead(cut, _by_picture(persons, there), inference.workers) for crop in crops)
     done = len(rows) - len(there)
-    while batch := list(islice(crops, inference.batch_size)):
+    for batch in _batches(cut, groups, inference):
         good = [(index, crop) for index, crop in batch if not isinstance(crop, str)]
         failures += [crop for _, crop in batch if isinstance(crop, str)]
         for index, pose in _poses(network, persons, good, inference):
@@ -144,16 +110,21 @@ def predict_persons(
     return rows, list(dict.fromkeys(failures))
 
 
-def _by_picture(persons: Annotations, indices: Sequence[int]) -> list[list[int]]:
-    """Indices of persons, those of one picture that follow each other together: they share its reading."""
-    groups = groupby(indices, key=lambda index: persons.persons[index].image_id)
-    return [list(group) for _, group in groups]
+def _batches(
+    cut: Callable[[list[int]], list[Cut]], groups: list[list[int]], inference: Inference
+) -> Iterator[list[Cut]]:
+    """Crops of persons, ``batch_size`` at a time; threads cut some pictures ahead."""
+    with ThreadPoolExecutor(max(inference.workers, 1)) as pool:
+        parts = (groups[start : start + AHEAD] for start in range(0, len(groups), AHEAD))
+        crops = (crop for part in parts for crops in pool.map(cut, part) for crop in crops)
+        while batch := list(islice(crops, inference.batch_size)):
+            yield batch
 
 
 def _cut(
     codec: HeatmapCodec, persons: Annotations, paths: Mapping[Any, Path], group: Sequence[int]
-) -> list[tuple[int, np.ndarray | str]]:
-    """The crop (h, w, 3) of each person of a picture, or why there is none."""
+) -> list[Cut]:
+    """The crop of each person of a picture."""
     record = persons.images[persons.persons[group[0]].image_id]
     try:
         image = read_recorded_image(paths[record.id], record.width, record.height)
@@ -162,24 +133,6 @@ def _cut(
     boxes = np.stack([persons.persons[index].box for index in group])
     crops = Crop.from_boxes(boxes, codec.input_size, unbiased=codec.unbiased)
     return [(index, crops.cut(image, place)) for place, index in enumerate(group)]
-
-
-def _ahead(work: Callable[[In], Out], items: Iterable[In], threads: int) -> Iterator[Out]:
-    """``map(work, items)`` with some threads working ahead; 0 works when asked."""
-    if threads == 0:
-        yield from map(work, items)
-        return
-    pool = ThreadPoolExecutor(threads)
-    waiting: deque[Future[Out]] = deque()
-    try:
-        for item in items:
-            waiting.append(pool.submit(work, item))
-            if len(waiting) > 2 * threads:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def _poses(
@@ -193,7 +146,9 @@ def _poses(
     images = np.ascontiguousarray(np.stack([crop for _, crop in crops]).transpose(0, 3, 1, 2))
     places = Crop.from_boxes(boxes, network.codec.input_size, unbiased=network.codec.unbiased)
     try:
-        keypoints, scores = keypoints_in_crops(network, images, places, **inference.options)
+        keypoints, scores = keypoints_in_crops(
+            network, images, places, decode=inference.decode, flip=inference.flip, steps=inference.steps
+        )
     except InputError as error:
         if len(indices) == 1:
             yield indices[0], str(error)
@@ -207,27 +162,23 @@ def _poses(
 def result_row(
     annotations: Annotations, person: Person, skeleton: Skeleton, keypoints: np.ndarray, scores: np.ndarray
 ) -> Row:
-    """A pose as an entry of a COCO keypoint results file, with ``box`` and ``file_name`` added; nothing is
-    rounded.
+    """A pose as an entry of COCO results, with ``file_name`` and ``box`` (x0, y0, x1, y1); not rounded.
 
-    ``box`` is x0, y0, x1, y1. There is no ``bbox``: evaluators would take the area of an unmatched
-    pose from it, and AP_M and AP_L would differ from those of COCO results.
+    There is no ``bbox``: evaluators would take the area of an unmatched pose from it, and AP_M and AP_L would
+    differ from those of COCO results.
 
     Args:
         annotations: name the picture.
         person: whose box.
         skeleton: of the pose.
-        keypoints: (J, 2) image pixels.
+        keypoints: (J, 2) image pixels, finite; else InputError.
         scores: (J,).
-
-    Raises:
-        InputError: a number that is not finite.
     """
     pose = Pose(skeleton, keypoints, scores, person.box, person.score)
     triplets = np.column_stack([pose.keypoints, pose.scores]).astype(float)
     return {
         "image_id": person.image_id,
-        "category_id": PERSON_CATEGORY,
+        "category_id": 1,
         "keypoints": triplets.ravel().tolist(),
         "score": float(pose.score),
         "box": pose.rounded_box,
@@ -239,52 +190,26 @@ def result_row(
 
 
 def learn_mean_pose(annotations: Annotations) -> np.ndarray:
-    """Mean position of every joint relative to the box, over the labelled joints of ``annotations``.
+    """(J, 2) mean place of every labelled joint in its box: x / width, y / height from the upper left corner.
 
-    Args:
-        annotations: a training set.
-
-    Returns:
-        (J, 2): x / box width and y / box height from the box's upper left corner. A joint that is
-        never labelled stands in the middle of the box.
-
-    Raises:
-        InputError: no person has a labelled joint.
+    A joint that is never labelled stands in the middle. InputError where no person has a labelled joint.
     """
     persons = annotations.labelled().persons
     if not persons:
         raise InputError(f"{annotations.path}: no person with a labelled joint to learn a mean pose from")
     boxes = np.stack([person.box for person in persons]).astype(np.float64)[:, None]
     keypoints = np.stack([person.keypoints for person in persons])
-    labelled = (np.stack([person.visible for person in persons]) > 0)[..., None]
+    hidden = np.stack([person.visible for person in persons]) == 0
     relative = (keypoints - boxes[..., :2]) / (boxes[..., 2:] - boxes[..., :2])
-    count = labelled.sum(0)
-    total: np.ndarray = np.where(labelled, relative, 0).sum(0)
-    return np.where(count > 0, total / np.maximum(count, 1), 0.5)
+    mean: np.ndarray = np.ma.array(relative, mask=np.dstack([hidden, hidden])).mean(axis=0).filled(0.5)
+    return mean
 
 
-def predict_mean_pose(mean_pose: np.ndarray, annotations: Annotations) -> list[dict[str, Any]]:
-    """The mean pose in the box of every person.
-
-    Args:
-        mean_pose: (J, 2) of :func:`learn_mean_pose`.
-        annotations: persons with boxes; J joints.
-
-    Returns:
-        COCO keypoint results in the order of the persons; keypoint scores 1, ``score`` the box's.
-
-    Raises:
-        InputError: another number of joints.
-    """
-    if mean_pose.shape != (annotations.skeleton.num_joints, 2):
-        raise InputError(
-            f"a mean pose of shape {mean_pose.shape} does not fit {annotations.path}, "
-            f"whose skeleton has {annotations.skeleton.num_joints} joints"
-        )
+def predict_mean_pose(mean_pose: np.ndarray, annotations: Annotations) -> list[Row]:
+    """The mean pose of :func:`learn_mean_pose` in the box of every person; keypoint scores are 1."""
     rows = []
     for person in annotations.persons:
-        corner, size = person.box[:2], person.box[2:] - person.box[:2]
-        keypoints = corner + mean_pose * size
+        keypoints = person.box[:2] + mean_pose * (person.box[2:] - person.box[:2])
         rows.append(result_row(annotations, person, annotations.skeleton, keypoints, np.ones(len(keypoints))))
     return rows
 
@@ -294,64 +219,49 @@ def predict_mean_pose(mean_pose: np.ndarray, annotations: Annotations) -> list[d
 
 @dataclass(frozen=True, eq=False)
 class Report:
-    """What an evaluation found.
+    """What an evaluation found."""
 
-    Attributes:
-        metrics: by name, in [0, 1]; None where nothing falls into a metric's range.
-        results: COCO keypoint results, rescored, after OKS-NMS, not rounded.
-        box_source: where the boxes come from; belongs beside every number.
-        skeleton: the joints of the results.
-        settings: decode, flip and steps of a model; empty for other results.
-        counts: images, boxes, poses, boxes without a pose.
-        failures: a message for everything that could not be done.
-        notes: what else to tell: joints that are not measured, numbers that may be meant otherwise.
-        joints: which joints PCK counts; None with detected boxes or without a torso in the skeleton.
-        partial: the results have not all joints of the annotation file.
-    """
-
-    metrics: Metrics
-    results: list[Row]
-    box_source: str
-    skeleton: Skeleton
-    settings: dict[str, Any] = field(default_factory=dict)
-    counts: dict[str, int] = field(default_factory=dict)
-    failures: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    joints: JointCounts | None = None
-    partial: bool = False
+    metrics: Metrics  # by name, in [0, 1]; None where nothing falls into a metric's range
+    results: list[Row]  # COCO keypoint results, rescored, after OKS-NMS, not rounded
+    box_source: str  # where the boxes come from; belongs beside every number
+    skeleton: Skeleton  # the joints of the results
+    settings: dict[str, Any] = field(default_factory=dict)  # decode, flip and steps of a model
+    counts: dict[str, int] = field(default_factory=dict)  # images, boxes, poses, boxes without a pose
+    failures: list[str] = field(default_factory=list)  # a message for everything that could not be done
+    notes: list[str] = field(default_factory=list)  # joints not measured, numbers that may be meant otherwise
+    joints: JointCounts | None = None  # of PCK; None with detected boxes or without a torso in the skeleton
+    partial: bool = False  # the results have not all joints of the annotation file
 
     def rows(self) -> list[Row]:
-        """``results`` as keypoints.json has them: rounded, with the names of the joints if they are not all.
+        """``results`` as keypoints.json has them: to 0.001 pixels, and the joints' names if they are not all.
 
         COCO's rule is that results have the joints of the annotation file in its order.
         """
         names = {"joints": list(self.skeleton.joints)} if self.partial else {}
-        return [{**rounded(row), **names} for row in self.results]
+        short = [[round(float(number), 3) for number in row["keypoints"]] for row in self.results]
+        return [{**row, "keypoints": k, **names} for row, k in zip(self.results, short, strict=True)]
 
     @cached_property
     def intervals(self) -> dict[str, Interval | None]:
         """95 % bootstrap intervals over persons, of PCK and PCK_limbs."""
         if self.joints is None:
             return {}
-        return {
-            "PCK": bootstrap_pck(self.joints),
-            "PCK_limbs": bootstrap_pck(self.joints, self.joints.limbs),
-        }
+        limbs = bootstrap_pck(self.joints, self.joints.limbs)
+        return {"PCK": bootstrap_pck(self.joints), "PCK_limbs": limbs}
 
     def to_dict(self) -> dict[str, Any]:
         """What metrics.json holds: the metrics at the top level, valid JSON (null for None)."""
-        more: dict[str, Any] = {}
-        if self.joints is not None:
-            more = {"PCK_per_joint": self.joints.per_joint(), "intervals_95": self.intervals}
-        return {
+        found = {
             **self.metrics,
             "box_source": self.box_source,
             "joints": list(self.skeleton.joints),
             "settings": self.settings,
             "counts": self.counts,
-            **more,
             "failures": self.failures,
         }
+        if self.joints is not None:
+            found |= {"PCK_per_joint": self.joints.per_joint(), "intervals_95": self.intervals}
+        return found
 
     def table(self) -> str:
         """One line for each metric, the box source beside every number, and PCK's 95 % intervals."""
@@ -379,8 +289,7 @@ def evaluate(
 
     The score of a pose is that of its box (1 for a true one) times the mean score of its keypoints above 0.2,
     and near-copies are dropped by OKS-NMS at 0.9, for true boxes as for detected ones (HRNet's protocol, and
-    mmpose's).
-    PCK is measured with true boxes only: it needs to know who is who.
+    mmpose's). PCK is measured with true boxes only: it needs to know who is who.
 
     Args:
         model: any network or pose model. Joints are matched by name; measured are those that model and
@@ -400,13 +309,13 @@ def evaluate(
     missing = bool(notes)
     if not truth.labelled().persons:
         raise InputError(f"{truth.path}: no person with a labelled joint to measure poses on")
-    if boxes is None:
-        persons = truth.labelled()
-    else:
-        persons = boxes if isinstance(boxes, Annotations) else read_boxes(boxes, truth)
+    if isinstance(boxes, (str, Path)):
+        boxes = read_boxes(boxes, truth)
+    persons = truth.labelled() if boxes is None else boxes
     network = model if isinstance(model, Network) else TorchNetwork(model, inference.device)
     rows, failures = predict_persons(network, persons, images, inference)
-    picked = [row and pick_joints(row, network.skeleton, truth.skeleton) for row in rows]
+    joints = truth.skeleton.joints
+    picked = [row and pick_joints(row, network.skeleton.joints, joints) for row in rows]
     codec = network.codec
     report = score_results(truth, persons, picked, codec.input_size, codec.unbiased, boxes is not None)
     settings = {"decode": inference.decode, "flip": inference.flip, "steps": inference.steps}
@@ -418,14 +327,14 @@ def evaluate(
 def _shared(truth: Annotations, skeleton: Skeleton) -> tuple[Annotations, list[str]]:
     """The truth with those of its joints that a model has, in the file's order; a note if it has not all."""
     joints = [joint for joint in truth.skeleton.joints if joint in skeleton.joints]
-    if len(joints) == truth.skeleton.num_joints:
+    missing = [joint for joint in truth.skeleton.joints if joint not in joints]
+    if not missing:
         return truth, []
     if not joints:
         raise InputError(
             f"{truth.path}: its joints ({truth.skeleton.name}) and the model's ({skeleton.name}) have "
             "no name in common; give a model of these joints"
         )
-    missing = [joint for joint in truth.skeleton.joints if joint not in joints]
     note = (
         f"{truth.path}: measured on the {len(joints)} of its {truth.skeleton.num_joints} joints that the "
         f"model has, not on {', '.join(missing)}: numbers of other joints cannot be compared with these"
@@ -434,16 +343,11 @@ def _shared(truth: Annotations, skeleton: Skeleton) -> tuple[Annotations, list[s
 
 
 def evaluate_mean_pose(
-    train: Annotations | str | Path,
-    annotations: Annotations | str | Path,
-    skeleton: Skeleton | None = None,
+    train: Annotations | str | Path, annotations: Annotations | str | Path, skeleton: Skeleton | None = None
 ) -> Report:
     """Measure the mean pose of a training set on the true boxes of another: the least a model must beat.
 
-    Args:
-        train: persons to learn the mean pose from.
-        annotations: the truth.
-        skeleton: whose joints to take from both; that of ``annotations`` by default.
+    ``skeleton`` says whose joints to take from both; by default those of ``annotations``, the truth.
 
     Raises:
         InputError: a file that cannot be used, or no joint in common.
@@ -463,31 +367,15 @@ def evaluate_results(
 ) -> Report:
     """Measure results of whatever origin as they are: nothing is rescored, nothing suppressed.
 
-    Args:
-        results: COCO keypoint results.
-        annotations: the truth.
-        skeleton: of the results, where their joints are not the annotations' in their order.
-        source: what messages call the results.
-
-    Raises:
-        InputError: as of :func:`~diffusionpose.evaluation.metrics.match_results`.
+    Arguments and errors as of :func:`~diffusionpose.evaluation.metrics.match_results`.
     """
     truth, rows = match_results(annotations, results, skeleton, source)
     labelled = truth.labelled()
     matched = rows_in_boxes(labelled, rows)
     joints = None if matched is None else count_pose_joints(labelled, matched)
     counts = {"images": len(truth.images), "poses": len(rows)}
-    metrics = _metrics(truth, rows, joints)
-    return Report(
-        metrics,
-        rows,
-        f"those of {source}",
-        truth.skeleton,
-        counts=counts,
-        failures=truth.dropped,
-        notes=truth.doubts,
-        joints=joints,
-    )
+    report = _report(truth, rows, f"those of {source}", counts, joints)
+    return replace(report, failures=truth.dropped, notes=truth.doubts)
 
 
 def score_results(
@@ -502,8 +390,8 @@ def score_results(
 
     Args:
         truth: all annotated persons, also unlabelled ones and crowds.
-        persons: those whose poses were sought: ``truth.labelled()``, or the detected boxes.
-        rows: for each of ``persons`` its result with the score of its box, or None if there is none.
+        persons, rows: those whose poses were sought, ``truth.labelled()`` or the detected boxes; and for each
+            its result with the score of its box, or None if there is none.
         input_size, unbiased: of the crops, whose area OKS-NMS takes for the person's, as HRNet does.
         detected: the boxes are a detector's, so that it is not known who is who.
     """
@@ -512,23 +400,23 @@ def score_results(
     boxes = np.reshape([persons.persons[index].box for index in with_pose], (-1, 4)).astype(np.float32)
     areas = Crop.from_boxes(boxes, input_size, unbiased=unbiased).scale.prod(axis=1).tolist()
     results = oks_nms(results, truth.skeleton.sigmas, areas=areas)
-    joints = None
-    if not detected and has_torso(truth.skeleton):
-        joints = count_pose_joints(persons, rows)
+    known = not detected and has_torso(truth.skeleton)
+    joints = count_pose_joints(persons, rows) if known else None
     counts = {
         "images": len(truth.images),
         "boxes": len(persons.persons),
         "poses": len(results),
         "boxes without a pose": len(rows) - len(with_pose),
     }
-    metrics = _metrics(truth, results, joints)
-    return Report(metrics, results, persons.box_source, truth.skeleton, counts=counts, joints=joints)
+    return _report(truth, results, persons.box_source, counts, joints)
 
 
-def _metrics(truth: Annotations, results: list[Row], joints: JointCounts | None) -> Metrics:
-    metrics = average_precision(truth, results)
+def _report(
+    truth: Annotations, rows: list[Row], boxes: str, counts: dict[str, int], joints: JointCounts | None
+) -> Report:
+    metrics = average_precision(truth, rows)
     if joints is not None:
-        metrics |= {name: joints.summary()[name] for name in ("PCK", "PCK_limbs")}
+        metrics |= {"PCK": joints.value(), "PCK_limbs": joints.value(joints.limbs)}
     if set(truth.skeleton.joints) == set(AIC.joints):
-        metrics["AIC_score"] = aic_score(truth, results)
-    return metrics
+        metrics["AIC_score"] = aic_score(truth, rows)
+    return Report(metrics, rows, boxes, truth.skeleton, counts=counts, joints=joints)

@@ -13,11 +13,20 @@ import numpy as np
 from diffusionpose.data.annotations import BOX_SHARE, Annotations, Person, annotations_in
 from diffusionpose.errors import InputError
 from diffusionpose.json_files import LARGEST, as_number, as_numbers, read_json
-from diffusionpose.poses import VISIBLE_SCORE, pose_score
+from diffusionpose.poses import pose_score
 from diffusionpose.skeletons import AIC, CROWDPOSE, Skeleton
 
 Row = dict[str, Any]
 Rows = Sequence[Mapping[str, Any]]
+Metrics = dict[str, float | None]
+
+COCO_METRICS = ("AP", "AP50", "AP75", "AP_M", "AP_L", "AR", "AR50", "AR75", "AR_M", "AR_L")
+# Ranges of crowdIndex: get_type_result of crowdposetools' cocoeval.py
+CROWD_METRICS = {"AP_easy": (0.0, 0.2), "AP_medium": (0.2, 0.8), "AP_hard": (0.8, np.inf)}
+SAME_PERSON = 0.9  # HRNet's oks_thre
+TORSO_DIAGONALS = (("left_shoulder", "right_hip"), ("right_shoulder", "left_hip"))
+LIMB_PARTS = ("shoulder", "elbow", "wrist", "hip", "knee", "ankle")
+LIMB_JOINTS = tuple(f"{side}_{part}" for side in ("left", "right") for part in LIMB_PARTS)
 
 # Results: COCO keypoint results, a list of {"image_id", "keypoints": [x, y, score, ...], "score"}
 
@@ -33,20 +42,15 @@ def read_results(path: str | Path) -> list[Row]:
         raise InputError(
             f"{path}: not a list of poses; give COCO results, such as the keypoints.json of an evaluation"
         )
-    if content and isinstance(content[0], dict) and "keypoint_annotations" in content[0]:
-        return _aic_rows(path, content)
-    return content
-
-
-def _aic_rows(path: str | Path, content: list[Any]) -> list[Row]:
-    """AI Challenger's predictions have neither scores nor names of joints: all score 1."""
+    if not (content and isinstance(content[0], dict) and "keypoint_annotations" in content[0]):
+        return content
     rows = []
     for index, record in enumerate(content):
         people = record.get("keypoint_annotations") if isinstance(record, dict) else None
         if not isinstance(people, dict):
             raise InputError(f"{path}: entry {index} has no 'keypoint_annotations'; mend or remove it")
-        for numbers in people.values():
-            row = {"image_id": record.get("image_id"), "keypoints": numbers, "score": 1.0}
+        for keypoints in people.values():  # without scores and names of joints
+            row = {"image_id": record.get("image_id"), "keypoints": keypoints, "score": 1.0}
             rows.append({**row, "joints": list(AIC.joints)})
     return rows
 
@@ -75,15 +79,15 @@ def match_results(
             without a key, or with a number that is not finite; or no joint in common.
     """
     truth = read_truth(annotations, skeleton)
-    named = {_names(entry, skeleton) for entry in results if isinstance(entry, dict)} - {None}
-    shared = [j for j in truth.skeleton.joints if all(j in names for names in named if names is not None)]
+    own = truth.skeleton.joints if skeleton is None else skeleton.joints
+    named = [_names(entry) or own for entry in results]
+    shared = [joint for joint in truth.skeleton.joints if all(joint in names for names in set(named))]
     if not shared:
         raise InputError(f"{source}: its joints and those of {truth.path} have no name in common")
-    joints = truth.skeleton.joints
     rows = []
-    for position, entry in enumerate(results):
+    for position, (entry, names) in enumerate(zip(results, named, strict=True)):
         try:
-            rows.append(_checked(truth, entry, _names(entry, skeleton) or joints, shared))
+            rows.append(_checked(truth, entry, names, shared))
         except ValueError as error:
             raise InputError(f"{source}: entry {position} {error}") from error
     return truth.to_skeleton(truth.skeleton.select(shared)), rows
@@ -91,8 +95,6 @@ def match_results(
 
 def read_truth(annotations: Annotations | str | Path, skeleton: Skeleton | None) -> Annotations:
     """Annotations, or those of a file, with its own joints; of ``skeleton`` only where it names none."""
-    if isinstance(annotations, Annotations):
-        return annotations
     try:
         return annotations_in(annotations, None)
     except InputError:
@@ -101,20 +103,18 @@ def read_truth(annotations: Annotations | str | Path, skeleton: Skeleton | None)
         return annotations_in(annotations, skeleton)
 
 
-def _names(entry: Any, skeleton: Skeleton | None) -> tuple[str, ...] | None:
-    """The names of the joints of an entry; None where it has the annotations'."""
+def _names(entry: Any) -> tuple[str, ...]:
+    """The names of the joints that an entry gives; () for none."""
     names = entry.get("joints") if isinstance(entry, dict) else None
-    if isinstance(names, list) and names and all(isinstance(name, str) for name in names):
-        return tuple(names)
-    return None if skeleton is None else skeleton.joints
+    usable = isinstance(names, list) and all(isinstance(name, str) for name in names)
+    return tuple(names) if usable else ()
 
 
 def _checked(truth: Annotations, entry: Any, names: Sequence[str], shared: Sequence[str]) -> Row:
     """An entry with the shared joints alone; ValueError says what is wrong with it."""
     if not isinstance(entry, dict):
         raise ValueError(f"is {entry!r:.60}, not an object with keys")
-    missing = {"image_id", "keypoints", "score"} - set(entry)
-    if missing:
+    if missing := {"image_id", "keypoints", "score"} - set(entry):
         raise ValueError(f"has no {', '.join(sorted(missing))}")
     image_id = truth.find_image(entry["image_id"])
     if image_id is None:
@@ -135,96 +135,61 @@ def _checked(truth: Annotations, entry: Any, names: Sequence[str], shared: Seque
     score = as_number(entry["score"])
     if score is None:
         raise ValueError(f"has {entry['score']!r:.60} as 'score', which is not finite or no number")
-    places = [names.index(joint) for joint in shared]
-    row = {**entry, "image_id": image_id, "score": score}
-    row.pop("joints", None)
-    return {**row, "keypoints": keypoints.reshape(-1, 3)[places].ravel().tolist()}
+    row = {key: value for key, value in entry.items() if key != "joints"}
+    return pick_joints({**row, "image_id": image_id, "score": score, "keypoints": keypoints}, names, shared)
 
 
-def pick_joints(row: Mapping[str, Any], old: Skeleton, new: Skeleton) -> Row:
-    """A row with the joints of another skeleton, all of which it has."""
-    if old.joints == new.joints:
-        return dict(row)
-    places = [old.index(joint) for joint in new.joints]
+def pick_joints(row: Mapping[str, Any], names: Sequence[str], wanted: Sequence[str]) -> Row:
+    """A row of the joints ``names`` with those of ``wanted`` alone, in their order."""
+    places = [names.index(joint) for joint in wanted]
     return {**row, "keypoints": np.reshape(row["keypoints"], (-1, 3))[places].ravel().tolist()}
-
-
-def rounded(row: Mapping[str, Any]) -> Row:
-    """A row as files have it: keypoints to a thousandth of a pixel."""
-    return {**row, "keypoints": [round(float(number), 3) for number in row["keypoints"]]}
 
 
 # Scores and suppression of poses, as HRNet does it: two boxes on one person give two nearly equal poses
 
-SAME_PERSON = 0.9  # HRNet's oks_thre
+
+def rescore(results: Rows) -> list[Row]:
+    """Copies of results whose ``score``, so far the box's, becomes the pose's: see :func:`pose_score`."""
+    return [
+        {**row, "score": pose_score(row["score"], np.asarray(row["keypoints"], np.float64)[2::3])}
+        for row in results
+    ]
 
 
-def rescore(results: Rows, threshold: float = VISIBLE_SCORE) -> list[Row]:
-    """Results whose ``score`` (so far the box's) is multiplied by the mean score of their sure keypoints.
-
-    Args:
-        results: COCO keypoint results; ``keypoints`` flat x, y, score triplets.
-        threshold: only keypoints with a score above it enter the mean; a pose without any scores 0.
-
-    Returns:
-        Copies of the results, in the same order.
-    """
-    rows = []
-    for result in results:
-        scores = np.asarray(result["keypoints"], dtype=np.float64)[2::3]
-        rows.append({**result, "score": pose_score(result["score"], scores, threshold)})
-    return rows
-
-
-def pairwise_oks(keypoints: np.ndarray, areas: np.ndarray, sigmas: Sequence[float]) -> np.ndarray:
-    """Similarity of every pose with every other, the area of a pair being the mean of the two.
-
-    Args:
-        keypoints: (n, J, 2), image pixels.
-        areas: (n,), square pixels.
-        sigmas: (J,), COCO convention.
-
-    Returns:
-        (n, n), 1 where two poses are equal. All joints count, whatever their scores.
-    """
-    distance = ((keypoints[:, None] - keypoints[None]) ** 2).sum(-1)
-    area = (areas[:, None] + areas[None]) / 2 + np.spacing(1)
-    variance = (2 * np.asarray(sigmas)) ** 2
-    similarity: np.ndarray = np.exp(-distance / (2 * variance * area[..., None])).mean(-1)
+def _similarity(
+    keypoints: np.ndarray, others: np.ndarray, areas: np.ndarray, sigmas: Sequence[float]
+) -> np.ndarray:
+    """(n, m, J) keypoint similarities of poses (n, J, 2) and (m, J, 2) for areas that broadcast to (n, m)."""
+    squared = ((keypoints[:, None] - others[None]) ** 2).sum(-1)
+    similarity: np.ndarray = np.exp(-squared / (2 * (2 * np.asarray(sigmas)) ** 2 * areas[..., None]))
     return similarity
 
 
 def oks_nms(
-    results: Rows,
-    sigmas: Sequence[float],
-    threshold: float = SAME_PERSON,
-    areas: Sequence[float] | None = None,
+    results: Rows, sigmas: Sequence[float], areas: Sequence[float], threshold: float = SAME_PERSON
 ) -> list[Row]:
-    """Results without the poses that repeat a better-scored pose of the same image.
+    """Results without the poses that repeat a better-scored pose of the same image, in the order given.
 
     Args:
-        results: COCO keypoint results with ``box`` (x0, y0, x1, y1) unless ``areas`` is given.
+        results: COCO keypoint results.
         sigmas: (J,), the skeleton's.
+        areas: of each result, square pixels; HRNet takes that of the crop (the box padded and brought to the
+            input's aspect). The area of a pair is the mean of the two, and all joints count.
         threshold: a pose with OKS above it to a kept pose of higher score is dropped.
-        areas: one area for each result. HRNet takes that of the crop (the box padded and brought to
-            the input's aspect); without it the area of ``box`` is taken.
-
-    Returns:
-        Copies of the kept results, in the order given.
     """
-    if areas is None:
-        areas = [(x1 - x0) * (y1 - y0) for x0, y0, x1, y1 in (result["box"] for result in results)]
     of_image: dict[Any, list[int]] = defaultdict(list)
     for index, result in enumerate(results):
         of_image[result["image_id"]].append(index)
     kept: list[int] = []
     for indices in of_image.values():
         keypoints = np.stack([np.reshape(results[index]["keypoints"], (-1, 3))[:, :2] for index in indices])
-        similarity = pairwise_oks(keypoints, np.asarray([areas[index] for index in indices]), sigmas)
+        area = np.asarray([areas[index] for index in indices])
+        pairs = (area[:, None] + area[None]) / 2 + np.spacing(1)
+        oks = _similarity(keypoints, keypoints, pairs, sigmas).mean(-1)
         chosen: list[int] = []
         scores = np.asarray([results[index]["score"] for index in indices])
         for candidate in np.argsort(-scores, kind="stable"):
-            if not chosen or similarity[candidate, chosen].max() <= threshold:
+            if not chosen or oks[candidate, chosen].max() <= threshold:
                 chosen.append(int(candidate))
         kept += [indices[position] for position in chosen]
     return [dict(results[index]) for index in sorted(kept)]
@@ -232,18 +197,9 @@ def oks_nms(
 
 # OKS AP and AR by faster-coco-eval, for COCO, CrowdPose, AI Challenger and skeletons of your own
 
-COCO_METRICS = ("AP", "AP50", "AP75", "AP_M", "AP_L", "AR", "AR50", "AR75", "AR_M", "AR_L")
-CROWD_METRICS = ("AP_easy", "AP_medium", "AP_hard")
-# Upper ends of the easy and of the medium range of crowdIndex: get_type_result of crowdposetools' cocoeval.py
-CROWD_BOUNDS = (0.2, 0.8)
 
-Metrics = dict[str, float | None]
-
-
-def coco_metrics(
-    annotations: Annotations | str | Path, results: Rows, skeleton: Skeleton | None = None
-) -> Metrics:
-    """AP and AR of COCO keypoint results.
+def average_precision(truth: Annotations, rows: Rows) -> Metrics:
+    """AP and AR of what :func:`match_results` returns.
 
     Equals pycocotools: OKS thresholds 0.50, 0.55 .. 0.95, at most 20 poses per image, area ranges of
     COCO (medium 32^2 to 96^2, large above). Crowd regions and persons whose ``num_keypoints`` is 0 neither
@@ -251,47 +207,27 @@ def coco_metrics(
     skeleton those of the limbs alone, as in its files.
 
     OKS takes the area that the annotations give. For CrowdPose (a file with a crowd index) and AI Challenger
-    it is 0.53 x width x height of the box whatever the file says: so do crowdposetools, whose numbers these
-    are but
-    for its rounding, and mmpose. AP_easy, AP_medium, AP_hard are the AP over the images with a crowd index in
-    [0, 0.2), [0.2, 0.8) and from 0.8 on.
-
-    Args:
-        annotations: all persons, also unlabelled ones, or the file with them.
-        results: ``image_id``, ``keypoints`` (flat x, y, score triplets) and ``score`` for each pose.
-        skeleton: joints of the results; the annotations' own by default. Joints are matched by name.
+    it is 0.53 x width x height of the box whatever the file says: so do mmpose and crowdposetools, whose
+    numbers these are but for its rounding. AP_easy, AP_medium, AP_hard are the AP over the images with a
+    crowd index in [0, 0.2), [0.2, 0.8) and from 0.8 on.
 
     Returns:
-        AP, AP50, AP75, AP_M, AP_L, AR, AR50, AR75, AR_M, AR_L and for crowd-indexed annotations
-        AP_easy, AP_medium, AP_hard. None where no person falls into the range; 0 without results.
-
-    Raises:
-        InputError: as of :func:`match_results`.
+        ``COCO_METRICS``, and for crowd-indexed annotations ``CROWD_METRICS``. None where no person falls
+        into the range; 0 without results.
     """
-    return average_precision(*match_results(annotations, results, skeleton))
-
-
-def average_precision(truth: Annotations, rows: Rows) -> Metrics:
-    """As :func:`coco_metrics`, of rows of :func:`match_results`."""
-    numbers = _image_numbers(truth)
-    evaluation = _evaluation(truth, rows, numbers)
-    metrics = dict(zip(COCO_METRICS, _run(evaluation, list(numbers.values())), strict=True))
+    evaluation, numbers = _pose_evaluation(truth, rows)
+    metrics: Metrics = dict(zip(COCO_METRICS, _run(evaluation, list(numbers.values())), strict=True))
     crowd = {number: truth.images[image_id].crowd_index for image_id, number in numbers.items()}
     if any(index is not None for index in crowd.values()):
-        for name, low, high in zip(CROWD_METRICS, (0.0, *CROWD_BOUNDS), (*CROWD_BOUNDS, np.inf), strict=True):
+        for name, (low, high) in CROWD_METRICS.items():
             chosen = [number for number, index in crowd.items() if index is not None and low <= index < high]
             metrics[name] = _run(evaluation, chosen)[0]
     return metrics
 
 
 def ap_by_threshold(truth: Annotations, rows: Rows) -> dict[float, float]:
-    """AP at each of COCO's OKS thresholds, 0.50, 0.55 .. 0.95; AP is their mean. Empty where no person
-    counts.
-
-    Arguments as :func:`average_precision`.
-    """
-    numbers = _image_numbers(truth)
-    evaluation = _evaluation(truth, rows, numbers)
+    """AP at each of COCO's OKS thresholds, 0.50 to 0.95; AP is their mean. Empty where no person counts."""
+    evaluation, numbers = _pose_evaluation(truth, rows)
     if _run(evaluation, list(numbers.values()))[0] is None:
         return {}
     precision = evaluation.eval["precision"][:, :, 0, 0, -1]  # (thresholds, recalls), all sizes of person
@@ -299,67 +235,65 @@ def ap_by_threshold(truth: Annotations, rows: Rows) -> dict[float, float]:
     return {round(float(at), 2): float(mean) for at, mean in zip(thresholds, precision.mean(1), strict=True)}
 
 
-def _image_numbers(annotations: Annotations) -> dict[Any, int]:
-    """Image id -> 1, 2, ..: the evaluator wants whole numbers, AI Challenger's ids are text.
+def coco_evaluation(images: int, truth: list[Row], found: list[Row], **options: Any) -> Any:
+    """A faster-coco-eval evaluation, with options of its ``COCOeval_faster``.
 
-    In the order of the ids, since poses of equal score are ranked by their image.
+    Annotations and results need no ``id`` and ``category_id``; their images are numbered from 1.
     """
-    ids = list(annotations.images)
-    ordered = sorted(ids) if all(isinstance(one, int) for one in ids) else sorted(ids, key=str)
-    return {image_id: number for number, image_id in enumerate(ordered, start=1)}
-
-
-def _evaluation(truth: Annotations, rows: Rows, numbers: Mapping[Any, int]) -> Any:
-    """A faster-coco-eval evaluation of ``rows``; persons are numbered from 1, as it demands."""
     from faster_coco_eval import COCO, COCOeval_faster
 
-    by_box = truth.skeleton.name == AIC.name or any(
-        record.crowd_index is not None for record in truth.images.values()
-    )
-    persons = [
-        {"id": number, "image_id": numbers[person.image_id], **_coco_person(person, truth.skeleton, by_box)}
-        for number, person in enumerate(truth.persons, start=1)
-    ]
     index = COCO(
         {
-            "images": [{"id": number} for number in numbers.values()],
-            "annotations": persons,
+            "images": [{"id": number} for number in range(1, images + 1)],
+            "annotations": [{"id": n, "category_id": 1, **one} for n, one in enumerate(truth, start=1)],
             "categories": [{"id": 1, "name": "person"}],
         }
     )
+    results = index.loadRes([{"category_id": 1, **one} for one in found])
+    evaluation = COCOeval_faster(index, results, **options)
+    evaluation.params.catIds = [1]
+    return evaluation
+
+
+def _pose_evaluation(truth: Annotations, rows: Rows) -> tuple[Any, dict[Any, int]]:
+    """The evaluation, and its numbers of the images, since AI Challenger's ids are text.
+
+    They go in the order of the ids: poses of equal score are ranked by their image.
+    """
+    ids = list(truth.images)
+    ordered = sorted(ids) if all(isinstance(one, int) for one in ids) else sorted(ids, key=str)
+    numbers = {image_id: number for number, image_id in enumerate(ordered, start=1)}
+    crowded = any(record.crowd_index is not None for record in truth.images.values())
+    by_box = crowded or truth.skeleton.name == AIC.name
+    limbs_alone = set(truth.skeleton.joints) == set(CROWDPOSE.joints)
+    counted = [not (limbs_alone and joint in ("head", "neck")) for joint in truth.skeleton.joints]
+    persons = []
+    for person in truth.persons:
+        box = np.nan_to_num(person.xywh)
+        labelled = int((person.visible[counted] > 0).sum())
+        keypoints = np.column_stack([person.keypoints, person.visible]).astype(np.float64)
+        persons.append(
+            {
+                "image_id": numbers[person.image_id],
+                "iscrowd": int(person.is_crowd),
+                "bbox": box.tolist(),
+                "area": BOX_SHARE * float(box[2] * box[3]) if by_box else float(person.area),
+                "keypoints": keypoints.ravel().tolist(),
+                "num_keypoints": labelled if person.num_keypoints is None else person.num_keypoints,
+            }
+        )
     # Only these keys: from a bbox the evaluator would take the area that decides whether an unmatched pose
     # falls into the range of AP_M or AP_L, where COCO takes the extent of the keypoints.
     poses = [
         {
             "image_id": numbers[row["image_id"]],
-            "category_id": 1,
             "keypoints": [float(number) for number in row["keypoints"]],
             "score": float(row["score"]),
         }
         for row in rows
     ]
-    sigmas = list(truth.skeleton.sigmas)
-    evaluation = COCOeval_faster(index, index.loadRes(poses), iouType="keypoints", kpt_oks_sigmas=sigmas)
-    evaluation.params.catIds = [1]
-    return evaluation
-
-
-def _coco_person(person: Person, skeleton: Skeleton, by_box: bool) -> dict[str, Any]:
-    box = np.nan_to_num(person.xywh)
-    keypoints = np.column_stack([person.keypoints, person.visible]).astype(np.float64)
-    count = person.num_keypoints
-    if count is None:
-        limbs = set(skeleton.joints) == set(CROWDPOSE.joints)
-        counted = [not (limbs and joint in ("head", "neck")) for joint in skeleton.joints]
-        count = int((person.visible[counted] > 0).sum())
-    return {
-        "category_id": 1,
-        "iscrowd": int(person.is_crowd),
-        "bbox": box.tolist(),
-        "area": BOX_SHARE * float(box[2] * box[3]) if by_box else float(person.area),
-        "keypoints": keypoints.ravel().tolist(),
-        "num_keypoints": count,
-    }
+    options = {"iouType": "keypoints", "kpt_oks_sigmas": list(truth.skeleton.sigmas)}
+    return coco_evaluation(len(numbers), persons, poses, **options), numbers
 
 
 def _run(evaluation: Any, image_numbers: list[int]) -> list[float | None]:
@@ -371,53 +305,29 @@ def _run(evaluation: Any, image_numbers: list[int]) -> list[float | None]:
 
 # PCK: the share of labelled joints predicted within a part of the person's torso length
 
-TORSO_DIAGONALS = (("left_shoulder", "right_hip"), ("right_shoulder", "left_hip"))
-LIMB_PARTS = ("shoulder", "elbow", "wrist", "hip", "knee", "ankle")
-LIMB_JOINTS = tuple(f"{side}_{part}" for side in ("left", "right") for part in LIMB_PARTS)
-
 
 @dataclass(frozen=True, eq=False)
 class JointCounts:
-    """Which joints of which persons count, and which of them are right.
-
-    Attributes:
-        skeleton: names the joints.
-        correct: (n, J) bool; right and counted.
-        counted: (n, J) bool; labelled, on a person whose torso is known.
-    """
+    """Which joints of which persons count, and which of them are right."""
 
     skeleton: Skeleton
-    correct: np.ndarray
-    counted: np.ndarray
-
-    @property
-    def persons(self) -> int:
-        """How many persons count: those with a torso length."""
-        return int(self.counted.any(1).sum())
+    correct: np.ndarray  # (n, J) bool; right and counted
+    counted: np.ndarray  # (n, J) bool; labelled, on a person whose torso is known
 
     def value(self, joints: Sequence[int] | None = None) -> float | None:
-        """Share of right joints among the counted ones of all persons; None where none counts."""
+        """PCK: share of right joints among the counted ones of all persons; None where none counts."""
         chosen = slice(None) if joints is None else list(joints)
         total = int(self.counted[:, chosen].sum())
         return float(self.correct[:, chosen].sum() / total) if total else None
 
     @property
     def limbs(self) -> tuple[int, ...]:
-        """Indices of the 12 joints from shoulders to wrists and hips to ankles."""
-        return limb_joints(self.skeleton)
+        """Indices of the joints from shoulders to wrists and hips to ankles: 12 in all known skeletons."""
+        return tuple(index for index, joint in enumerate(self.skeleton.joints) if joint in LIMB_JOINTS)
 
     def per_joint(self) -> dict[str, float | None]:
         """PCK of every joint by its name; None for a joint never labelled."""
         return {joint: self.value([index]) for index, joint in enumerate(self.skeleton.joints)}
-
-    def summary(self) -> dict[str, Any]:
-        """What :func:`pck` returns."""
-        return {
-            "PCK": self.value(),
-            "PCK_limbs": self.value(self.limbs),
-            "per_joint": self.per_joint(),
-            "persons": self.persons,
-        }
 
 
 def has_torso(skeleton: Skeleton) -> bool:
@@ -425,42 +335,33 @@ def has_torso(skeleton: Skeleton) -> bool:
     return all(joint in skeleton.joints for diagonal in TORSO_DIAGONALS for joint in diagonal)
 
 
-def limb_joints(skeleton: Skeleton) -> tuple[int, ...]:
-    """Indices of those of the 12 limb joints that the skeleton has."""
-    return tuple(index for index, joint in enumerate(skeleton.joints) if joint in LIMB_JOINTS)
-
-
 def torso_lengths(truth: np.ndarray, visible: np.ndarray, skeleton: Skeleton) -> np.ndarray:
-    """(n,) the longer labelled diagonal of left shoulder - right hip and right shoulder - left hip.
+    """(n,) the longer of the labelled diagonals from shoulder to hip; NaN where neither is labelled.
 
-    Args:
-        truth: (n, J, 2) true keypoints.
-        visible: (n, J), above 0 where labelled.
-
-    Returns:
-        Lengths in the unit of ``truth``; NaN for a person without a labelled diagonal.
+    ``truth`` (n, J, 2) and ``visible`` (n, J), above 0 where labelled, are of the J joints of the skeleton.
     """
     lengths = []
     for shoulder, hip in TORSO_DIAGONALS:
         a, b = skeleton.index(shoulder), skeleton.index(hip)
-        length = np.linalg.norm(truth[:, a] - truth[:, b], axis=-1)
         labelled = (visible[:, a] > 0) & (visible[:, b] > 0)
-        lengths.append(np.where(labelled, length, np.nan))
+        lengths.append(np.where(labelled, np.linalg.norm(truth[:, a] - truth[:, b], axis=-1), np.nan))
     return np.fmax(*lengths)
 
 
 def count_joints(
-    keypoints: np.ndarray,
-    truth: np.ndarray,
-    visible: np.ndarray,
-    skeleton: Skeleton,
-    threshold: float = 0.2,
+    keypoints: np.ndarray, truth: np.ndarray, visible: np.ndarray, skeleton: Skeleton, threshold: float = 0.2
 ) -> JointCounts:
-    """Which joints of n persons PCK counts and finds right; see :func:`pck` for arguments and errors."""
-    joints = skeleton.num_joints
-    shapes = (np.shape(keypoints), np.shape(truth), (*np.shape(visible), 2))
-    if len(set(shapes)) != 1 or shapes[0][1:] != (joints, 2):
-        raise InputError(f"PCK needs (n, {joints}, 2), (n, {joints}, 2) and (n, {joints}); got {shapes}")
+    """Which joints of n persons lie within ``threshold`` times the torso of their true places.
+
+    Persons without a labelled torso diagonal (or one of length 0) are left out; a NaN prediction (no pose was
+    found) counts as wrong.
+
+    Args:
+        keypoints, truth: (n, J, 2), same unit.
+        visible: (n, J), above 0 where a joint is labelled.
+        skeleton: J joints, among them shoulders and hips; else InputError.
+        threshold: share of the torso length.
+    """
     truth = np.asarray(truth, dtype=np.float64)
     torso = torso_lengths(truth, np.asarray(visible), skeleton)[:, None]
     counted = (np.asarray(visible) > 0) & (torso > 0)
@@ -484,42 +385,11 @@ def count_pose_joints(
     )
 
 
-def pck(
-    keypoints: np.ndarray,
-    truth: np.ndarray,
-    visible: np.ndarray,
-    skeleton: Skeleton,
-    threshold: float = 0.2,
-) -> dict[str, Any]:
-    """PCK of n persons: the share of joints at a distance of at most ``threshold`` times the torso.
-
-    All joints of all persons are pooled. Persons without a labelled torso diagonal (or one of length
-    0) are left out; a NaN prediction (no pose was found) counts as wrong.
-
-    Args:
-        keypoints: (n, J, 2) predicted.
-        truth: (n, J, 2) true keypoints, same unit.
-        visible: (n, J), above 0 where a joint is labelled.
-        skeleton: J joints, among them shoulders and hips.
-        threshold: share of the torso length.
-
-    Returns:
-        ``PCK`` over all labelled joints, ``PCK_limbs`` over the 12 limb joints, ``per_joint`` by name
-        (None where nothing counts) and ``persons``, the number of persons counted.
-
-    Raises:
-        InputError: shapes that do not agree, or a skeleton without shoulders and hips.
-    """
-    return count_joints(keypoints, truth, visible, skeleton, threshold).summary()
-
-
 # The score of the AI Challenger 2017 keypoint contest, which is not COCO's AP
 
-THRESHOLDS = np.linspace(0.5, 0.95, 10)
 
-
-def aic_score(annotations: Annotations, results: Rows) -> float:
-    """The official score: how many true persons have a prediction close to them.
+def aic_score(truth: Annotations, rows: Rows) -> float:
+    """The official score, in [0, 1], of what :func:`match_results` returns.
 
     The OKS of a true person and a prediction is the mean, over the joints that are in the picture
     and not hidden (flag 1 in the native file, ``visible`` 2 here), of exp(-d^2 / (2 area (2 sigma)^2))
@@ -528,24 +398,7 @@ def aic_score(annotations: Annotations, results: Rows) -> float:
     of the persons with an OKS above it, divided by the sum over images of the larger of true and
     predicted persons: superfluous predictions cost. An image without predictions counts its persons
     as missed.
-
-    Args:
-        annotations: joints of the AI Challenger skeleton, native or COCO form.
-        results: as of :func:`coco_metrics`; scores do not matter.
-
-    Returns:
-        Score in [0, 1]; 0 where there are neither persons nor predictions.
-
-    Raises:
-        InputError: another skeleton, or as of :func:`match_results`.
     """
-    if set(annotations.skeleton.joints) != set(AIC.joints):
-        raise InputError(
-            f"{annotations.path}: the AI Challenger score needs its {AIC.num_joints} joints, "
-            f"these annotations have those of {annotations.skeleton.name!r}"
-        )
-    known = [row for row in results if annotations.find_image(row["image_id"]) is not None]
-    truth, rows = match_results(annotations, known)
     found: dict[Any, list[np.ndarray]] = defaultdict(list)
     for row in rows:
         found[row["image_id"]].append(np.reshape(row["keypoints"], (-1, 3))[:, :2])
@@ -553,22 +406,14 @@ def aic_score(annotations: Annotations, results: Rows) -> float:
     for person in truth.persons:
         persons[person.image_id].append(person)
     total = sum(max(len(true), len(found[image_id])) for image_id, true in persons.items())
-    both = [(true, found[image_id]) for image_id, true in persons.items() if true and found[image_id]]
-    best = [_aic_oks(true, np.stack(poses), truth.skeleton.sigmas).max(1) for true, poses in both]
-    if not best:
-        return 0.0
-    above = np.concatenate(best)[:, None] > THRESHOLDS
-    return float(above.sum(0).mean() / total)
-
-
-def _aic_oks(persons: Sequence[Person], keypoints: np.ndarray, sigmas: Sequence[float]) -> np.ndarray:
-    """(persons, predictions) OKS of one image; 0 for a person without a joint of flag 1."""
-    truth = np.stack([person.keypoints for person in persons]).astype(np.float64)
-    counted = np.stack([person.visible for person in persons]) == 2
-    sizes = np.stack([person.xywh[2:] for person in persons])
-    area = sizes[:, 0] * sizes[:, 1] + 1
-    distance = ((truth[:, None] - keypoints[None]) ** 2).sum(-1)
-    variance = (2 * np.asarray(sigmas)) ** 2
-    similarity = np.exp(-distance / (2 * variance * area[:, None, None])) * counted[:, None]
-    oks: np.ndarray = similarity.sum(-1) / np.maximum(counted.sum(1), 1)[:, None]
-    return oks
+    best: list[float] = []
+    for image_id, true in persons.items():
+        if true and found[image_id]:
+            keypoints = np.stack([person.keypoints for person in true]).astype(np.float64)
+            counted = np.stack([person.visible for person in true]) == 2
+            areas = np.asarray([person.xywh[2] * person.xywh[3] + 1 for person in true])[:, None]
+            similarity = _similarity(keypoints, np.stack(found[image_id]), areas, truth.skeleton.sigmas)
+            oks = (similarity * counted[:, None]).sum(-1) / np.maximum(counted.sum(1), 1)[:, None]
+            best += oks.max(1).tolist()
+    above = np.asarray(best)[:, None] > np.linspace(0.5, 0.95, 10)
+    return float(above.sum(0).mean() / total) if best else 0.0

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from diffusionpose.data.annotations import Annotations
+from diffusionpose.evaluation.metrics import coco_evaluation
 from diffusionpose.runtime.boxes import Boxes
 from diffusionpose.runtime.images import read_recorded_image
 from diffusionpose.runtime.people import box_overlaps
@@ -17,20 +18,17 @@ Truth = Mapping[Any, np.ndarray]  # picture id -> boxes (n, 4) xyxy
 
 
 def people_of(annotations: Annotations) -> tuple[Truth, Truth]:
-    """Boxes of the persons to be found, and boxes on which what is found does not count, of each picture.
-
-    The former are persons with a labelled joint, the latter crowds and persons without.
-    """
-    boxes: dict[bool, dict[Any, list[np.ndarray]]] = {
-        counts: {image_id: [] for image_id in annotations.images} for counts in (True, False)
-    }
+    """By picture, boxes of persons to be found, and of crowds and persons without a labelled joint."""
+    truth: dict[Any, list[np.ndarray]] = {image_id: [] for image_id in annotations.images}
+    ignored: dict[Any, list[np.ndarray]] = {image_id: [] for image_id in annotations.images}
     for person in annotations.persons:
-        boxes[not person.is_crowd and bool((person.visible > 0).any())][person.image_id].append(person.box)
-    first, second = (
-        {image_id: np.array(each, np.float32).reshape(-1, 4) for image_id, each in boxes[counts].items()}
-        for counts in (True, False)
-    )
-    return first, second
+        counts = person.visible.any() and not person.is_crowd
+        (truth if counts else ignored)[person.image_id].append(person.box)
+    return _stacked(truth), _stacked(ignored)
+
+
+def _stacked(boxes: Mapping[Any, list[np.ndarray]]) -> Truth:
+    return {image_id: np.array(each, np.float32).reshape(-1, 4) for image_id, each in boxes.items()}
 
 
 def people_metrics(found: Mapping[Any, Boxes], truth: Truth, ignored: Truth) -> dict[str, float]:
@@ -45,42 +43,24 @@ def people_metrics(found: Mapping[Any, Boxes], truth: Truth, ignored: Truth) -> 
     Returns:
         AP, AP50, AP75 and AR50, the share of the persons found at IoU 0.5; 0 where there is nothing to find.
     """
-    from faster_coco_eval import COCO, COCOeval_faster
-
-    numbers = {image_id: number for number, image_id in enumerate(found, start=1)}
     regions = [
-        (numbers[image_id], box.tolist(), flag)
-        for flag, boxes_of in ((0, truth), (1, ignored))
-        for image_id in numbers
+        {"image_id": number, "iscrowd": crowd, **_bbox(box)}
+        for crowd, boxes_of in enumerate((truth, ignored))
+        for number, image_id in enumerate(found, start=1)
         for box in boxes_of.get(image_id, ())
     ]
-    regions_of = COCO(
-        {
-            "images": [{"id": number} for number in numbers.values()],
-            "annotations": [
-                {"id": index, "image_id": number, "category_id": 1, "iscrowd": crowd, **_bbox(box)}
-                for index, (number, box, crowd) in enumerate(regions, start=1)
-            ],
-            "categories": [{"id": 1, "name": "person"}],
-        }
-    )
     results = [
-        {"image_id": numbers[image_id], "category_id": 1, "score": float(score), **_bbox(box.tolist())}
-        for image_id, (boxes, scores) in found.items()
+        {"image_id": number, "score": float(score), **_bbox(box)}
+        for number, (boxes, scores) in enumerate(found.values(), start=1)
         for box, score in zip(boxes, scores, strict=True)
     ]
-    if not results or not any(flag == 0 for _, _, flag in regions):
+    if not results or not any(region["iscrowd"] == 0 for region in regions):
         return dict.fromkeys(("AP", "AP50", "AP75", "AR50"), 0.0)
-    evaluation = COCOeval_faster(regions_of, regions_of.loadRes(results), iouType="bbox")
+    evaluation = coco_evaluation(len(found), regions, results, iouType="bbox")
     evaluation.run()
     precision, recall = evaluation.eval["precision"][:, :, 0, 0, -1], evaluation.eval["recall"][:, 0, 0, -1]
-    means = {
-        "AP": precision.mean(),
-        "AP50": precision[0].mean(),
-        "AP75": precision[5].mean(),
-        "AR50": recall[0],
-    }
-    return {name: float(mean) for name, mean in means.items()}
+    means = {"AP": precision, "AP50": precision[0], "AP75": precision[5], "AR50": recall[0]}
+    return {name: float(values.mean()) for name, values in means.items()}
 
 
 def evaluate_people(
@@ -102,17 +82,13 @@ def evaluate_people(
         InputError: a picture cannot be read.
     """
     truth, ignored = people_of(annotations)
-    found = {
-        image_id: finder(read_recorded_image(images / record.file_name, record.width, record.height))
-        for image_id, record in annotations.images.items()
-    }
-    given = {
-        image_id: (boxes[scores >= min_score], scores[scores >= min_score])
-        for image_id, (boxes, scores) in found.items()
-    }
-    hits, false = 0, 0
-    for image_id, (boxes, _) in given.items():
-        hit, counts = matched(boxes, truth[image_id], ignored[image_id])
+    found, given, hits, false = {}, {}, 0, 0
+    for image_id, record in annotations.images.items():
+        image = read_recorded_image(images / record.file_name, record.width, record.height)
+        boxes, scores = found[image_id] = finder(image)
+        sure = scores >= min_score
+        given[image_id] = boxes[sure], scores[sure]
+        hit, counts = matched(boxes[sure], truth[image_id], ignored[image_id])
         hits, false = hits + int(hit.sum()), false + int((counts & ~hit).sum())
     persons = sum(len(boxes) for boxes in truth.values())
     metrics = people_metrics(found, truth, ignored)
@@ -122,34 +98,28 @@ def evaluate_people(
 
 
 def matched(boxes: np.ndarray, truth: np.ndarray, ignored: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Which boxes are a person's, by COCO's greedy matching at IoU 0.5.
-
-    Args:
-        boxes: (n, 4) xyxy, surest first.
-        truth: (m, 4) of the persons.
-        ignored: (k, 4) of crowds and the like.
+    """Which boxes (n, 4) xyxy, surest first, are a person's, by COCO's greedy matching at IoU 0.5.
 
     Returns:
-        hit (n,) bool; and counts (n,) bool, False if the box hits nobody and half of it is on a crowd.
+        hit (n,) bool; and counts (n,) bool, False if the box hits nobody and half of it is on a crowd or the
+        like, ``ignored`` (k, 4).
     """
     hit, counts, free = np.zeros(len(boxes), bool), np.ones(len(boxes), bool), np.ones(len(truth), bool)
     overlaps = box_overlaps(boxes, truth)
     for index, box in enumerate(boxes):
         overlap = overlaps[index] * free
-        if len(truth) and overlap.max() >= 0.5:
+        if overlap.max(initial=0) >= 0.5:
             hit[index], free[overlap.argmax()] = True, False
         else:
-            shared = (
-                (np.minimum(box[2:], ignored[:, 2:]) - np.maximum(box[:2], ignored[:, :2])).clip(0).prod(1)
-            )
-            counts[index] = not (shared >= 0.5 * (box[2:] - box[:2]).prod()).any()
+            sides = np.minimum(box[2:], ignored[:, 2:]) - np.maximum(box[:2], ignored[:, :2])
+            counts[index] = not (sides.clip(0).prod(1) >= 0.5 * (box[2:] - box[:2]).prod()).any()
     return hit, counts
 
 
 def detections(found: Mapping[Any, Boxes]) -> list[dict[str, Any]]:
     """What was found as COCO's detection list."""
     return [
-        {"image_id": image_id, "category_id": 1, "bbox": _bbox(box.tolist())["bbox"], "score": float(score)}
+        {"image_id": image_id, "category_id": 1, "bbox": _bbox(box)["bbox"], "score": float(score)}
         for image_id, (boxes, scores) in found.items()
         for box, score in zip(boxes, scores, strict=True)
     ]

@@ -1,10 +1,15 @@
-"""Synthesised errors: each kind where it is defined to be, as often as it should, the same for a seed."""
+"""The errors of examples/refine_errors.py: where their kinds are defined to be, as often as they should."""
+
+import runpy
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from diffusionpose.evaluation.pose_errors import KINDS, error_rates, with_errors
 from diffusionpose.skeletons import COCO, CROWDPOSE
+
+EXAMPLE = runpy.run_path(str(Path(__file__).parents[1] / "examples" / "refine_errors.py"))
+KINDS, error_rates, with_errors = (EXAMPLE[name] for name in ("KINDS", "error_rates", "with_errors"))
 
 AREA = 120.0 * 200.0
 
