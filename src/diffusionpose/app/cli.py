@@ -68,13 +68,9 @@ class _NotCalled:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run ``diffusionpose``; returns the exit status.
+    """Run ``diffusionpose`` with arguments, None for those of the process; returns the exit status.
 
-    Args:
-        arguments: without the program's name; None takes them from ``sys.argv``.
-
-    Raises:
-        SystemExit: from the parser: 0 after ``--help``, 2 where the arguments do not parse.
+    The parser raises SystemExit: 0 after ``--help``, 2 where the arguments do not parse.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words or os.environ.get("DIFFUSIONPOSE_DEBUG", "0") not in ("", "0")

@@ -68,30 +68,18 @@ class ModelsCommand:
 
 @dataclass(frozen=True)
 class Row:
-    """A model or recipe and its cost.
+    """A model or recipe and its cost."""
 
-    Attributes:
-        kind: "recipe", "model", "bundled", or "not yet" for a row of the paper without a recipe.
-        name: as the command line takes it.
-        input_size: (width, height), pixels.
-        joints: how many heatmaps.
-        parameters: in millions; None where there is no model.
-        multiply_adds: in billions, of one person: one pass, one diffusion step, no flip test.
-        own_parameters, own_multiply_adds: what the method's own publication states, and ``own_counting``
-            how it counts (``diffusionpose.models.costs``).
-        paper_parameters, paper_multiply_adds: what Table 2 prints, in the same units.
-    """
-
-    kind: str
-    name: str
-    input_size: tuple[int, int]
-    joints: int
-    parameters: float | None = None
-    multiply_adds: float | None = None
-    own_parameters: float | None = None
+    kind: str  # "recipe", "model", "bundled", or "not yet" for a row of the paper without a recipe
+    name: str  # as the command line takes it
+    input_size: tuple[int, int]  # (width, height), pixels
+    joints: int  # how many heatmaps
+    parameters: float | None = None  # in millions; None where there is no model
+    multiply_adds: float | None = None  # in billions, of one person: one pass, one step, no flip test
+    own_parameters: float | None = None  # what the method's own publication states
     own_multiply_adds: float | None = None
-    own_counting: str | None = None
-    paper_parameters: float | None = None
+    own_counting: str | None = None  # how it counts (``diffusionpose.models.costs``)
+    paper_parameters: float | None = None  # what Table 2 prints
     paper_multiply_adds: float | None = None
 
 

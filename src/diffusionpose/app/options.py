@@ -79,32 +79,18 @@ class PoseOptions(NetworkOptions):
     skeleton: Joints = None
     """Joints of the poses, where the model has more: coco or crowdpose."""
 
-    def make(self, detect: bool = True, same_as: str | None = None) -> PoseEstimator:
-        """The estimator, on any machine that these options are sent to.
-
-        Args:
-            detect: its detector is needed; not so where all persons come with boxes.
-            same_as: which detector it must turn out to be; None for whatever the name stands for here.
+    def make(self, detect: bool = True) -> PoseEstimator:
+        """The estimator, without a detector of these where persons come with boxes.
 
         Raises:
-            InputError: as ``PoseEstimator.from_pretrained`` and ``make_detector``, or another detector.
+            InputError: as ``PoseEstimator.from_pretrained`` and ``make_detector``.
         """
         from diffusionpose.runtime.estimator import PoseEstimator, make_detector
-        from diffusionpose.runtime.networks import load_network
 
-        network, more = load_network(self.weights, self.device), {}
+        others = {name: value for name, value in vars(self).items() if name not in ("detector", "box_score")}
         if detect:
-            detector = make_detector(self.detector, self.device, min_score=self.box_score, tell=say)
-            if same_as not in (None, detector.identity()):
-                raise InputError(
-                    f"--detector {self.detector}: is another one in a worker than here; "
-                    "name one whose weights all machines have"
-                )
-            more["detector"] = detector
-        return PoseEstimator(
-            network, device=self.device, steps=self.steps, decode=self.decode, flip=self.flip,
-            batch_size=self.batch_size, skeleton=self.skeleton, **more,
-        )  # fmt: skip
+            others["detector"] = make_detector(self.detector, self.device, min_score=self.box_score, tell=say)
+        return PoseEstimator.from_pretrained(**others)
 
     def identity(self, boxes: Path | None, estimator: PoseEstimator) -> dict[str, Any]:
         """All that decides the poses in a picture, JSON values: by what a job that goes on knows its own."""
@@ -148,11 +134,7 @@ def progress_of(what: str) -> Callable[[int, int], None] | None:
 
 
 def make_folder(folder: Path) -> None:
-    """Make sure that files can be written to a folder, before any long work.
-
-    Raises:
-        InputError: it can neither be made nor written to.
-    """
+    """Make sure that files can be written to a folder, before any long work; InputError where they cannot."""
     try:
         make_writable(folder)
     except OSError as error:

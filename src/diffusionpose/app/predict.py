@@ -42,32 +42,23 @@ BAR = "{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} pictures, {rate_noinv_fmt},
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture to find poses in.
-
-    Attributes:
-        path: the file.
-        file_name: what results call it: its name, or its path where another has the same name.
-        drawn: name of the file that is drawn of it, unlike every other's.
-        image_id: its number in results, unlike every other's.
-    """
+    """A picture to find poses in; no two have the same names or number."""
 
     path: Path
-    file_name: str
-    drawn: str
-    image_id: int
+    file_name: str  # what results call it: its name, or its path where another has the same name
+    drawn: str  # name of the file that is drawn of it
+    image_id: int  # its number in results
 
     def rows(self, poses: Sequence[Pose]) -> list[dict[str, Any]]:
         """Its poses as keypoints.json has them: COCO results with ``box`` and the names beside."""
         names = {"file_name": self.file_name, "drawn": self.drawn}
-        return [
-            {
-                **pose.to_coco_result(self.image_id),
-                "box": pose.rounded_box,
-                "joints": list(pose.skeleton.joints),
-                **names,
-            }
-            for pose in poses
-        ]
+        rows = []
+        for pose in poses:
+            joints = list(pose.skeleton.joints)
+            rows.append(
+                {**pose.to_coco_result(self.image_id), "box": pose.rounded_box, "joints": joints, **names}
+            )
+        return rows
 
 
 def named_pictures(
@@ -116,11 +107,7 @@ def _numbers(files: Sequence[Path], known_id: Callable[[Path], int | None]) -> l
 
 
 def check_boxes(boxes: PeopleFile, pictures: list[Picture]) -> None:
-    """Tell of pictures without boxes, and of boxes without a picture.
-
-    Raises:
-        InputError: no picture has boxes, or two pictures have the same ones.
-    """
+    """Tell of pictures without boxes and boxes without a picture; InputError for none, or a doubtful one."""
     owners, without = boxes.match(picture.path for picture in pictures)
     for key, paths in owners.items():
         if len(paths) > 1:
@@ -204,7 +191,7 @@ def ready_engine(command: PredictCommand) -> Iterator[Ready]:
         there = replace(options, weights=_anywhere(options.weights), device=device, batch_size=batch_size)
         if options.detector not in SIMPLE:  # which stand for themselves, whatever files are called so
             there = replace(there, detector=_anywhere(options.detector))
-        make = partial(there.make, detect, same_as=mine.detector.identity() if detect else None)
+        make = partial(there.make, detect)
         engine = RayEngine(cluster, make, finish, workers=command.workers, gpu=device == "cuda")
         yield Ready(engine, mine, batch_size)
 

@@ -71,10 +71,8 @@ def run_clip(handlers: Handlers, path: str | None, steps: int, flip: bool, smoot
 def follow(handlers: Handlers, path: Path, steps: int, flip: bool, smooth: bool) -> Generator[Parts]:
     """Find and follow the persons of a clip: how far it is, now and then, and what came of it.
 
-    The results are in a new folder below that of the handlers, which is removed again where there are none.
-
-    Raises:
-        InputError: no clip that can be used, options that are out of range, or a full disk.
+    The results are in a new folder below that of the handlers, which is removed again where there are none:
+    InputError for no clip that can be used, options that are out of range, or a full disk.
     """
     detector = BestPersons(handlers.estimator.detector)
     estimator = handlers.estimator_with(steps, flip, detector)

@@ -236,16 +236,10 @@ def _clip_results() -> Parts:
 
 
 class Wiring:
-    """Lets answers, by the names of parts, follow events.
-
-    Args:
-        parts: of the page, by their names; filled after this is made.
-        handlers: of the page.
-    """
+    """Lets answers, by the names of parts, follow events; ``parts`` may be filled after this is made."""
 
     def __init__(self, parts: Parts, handlers: Handlers) -> None:
-        self.parts = parts
-        self.handlers = handlers
+        self.parts, self.handlers = parts, handlers
 
     def on(
         self,
@@ -293,12 +287,12 @@ def _wire_editing(wiring: Wiring) -> None:
     handlers, parts, on = wiring.handlers, wiring.parts, wiring.on
     settings, numbers = "steps flip threshold", cycle(NUMBERS)
 
-    def show_portrait(*values: Any) -> Iterator[Parts]:
-        yield from handlers.drop(str(PORTRAIT), *values)
+    def show_portrait(steps: int, flip: bool, threshold: float) -> Iterator[Parts]:
+        yield from handlers.drop(str(PORTRAIT), steps, flip, threshold)
 
-    def show_people(*values: Any) -> Iterator[Parts]:
+    def show_people(steps: int, flip: bool, threshold: float) -> Iterator[Parts]:
         path, boxes = drawn_people(handlers.folder, next(numbers))
-        yield from handlers.drop(str(path), *values, boxes=boxes)
+        yield from handlers.drop(str(path), steps, flip, threshold, boxes)
 
     def tap(editor: Editor | None, point: list[float]) -> Parts:
         return handlers.change(editor, lambda before: before.tap(*point))

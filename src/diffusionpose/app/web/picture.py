@@ -75,19 +75,12 @@ VIEW_ROWS = 384  # about the height in pixels of the crop that the steps are sho
 
 @dataclass(frozen=True, eq=False)
 class Person:
-    """One person, and how the pose came about in S steps, the coarse heatmaps included.
+    """One person, and how the pose came about in S steps, the coarse heatmaps included."""
 
-    Attributes:
-        steps: a pose for each of the S steps; the last one is the answer.
-        heatmaps: (S, J, h, w) uint8, 255 for 1; below 0 and above 1 is cut off.
-        crop: what the network saw, one crop in its geometry but larger.
-        view: (H, W, 3) uint8 RGB, the picture in that crop.
-    """
-
-    steps: list[Pose]
-    heatmaps: np.ndarray
-    crop: Crop
-    view: np.ndarray
+    steps: list[Pose]  # S of them; the last one is the answer
+    heatmaps: np.ndarray  # (S, J, h, w) uint8, 255 for 1; below 0 and above 1 is cut off
+    crop: Crop  # what the network saw, one crop in its geometry but larger
+    view: np.ndarray  # (H, W, 3) uint8 RGB, the picture in that crop
 
     @property
     def pose(self) -> Pose:
@@ -98,11 +91,7 @@ class Person:
 def analyse(
     estimator: PoseEstimator, image: np.ndarray, boxes: np.ndarray, scores: np.ndarray
 ) -> list[Person]:
-    """Find the pose in each box (n, 4) of a picture, and keep what led to it.
-
-    Raises:
-        InputError: no box, more than ``MOST_PERSONS``, or a box that is outside or has no area.
-    """
+    """The pose in each box (n, 4) of a picture, and what led to it; InputError as of :func:`check_boxes`."""
     if len(boxes) == 0:
         raise InputError("Nobody is marked: tap two opposite corners around one, or take the whole picture.")
     check_boxes(boxes, image.shape[1::-1])
@@ -198,8 +187,7 @@ def heatmap_view(preview: np.ndarray, scale: float, person: Person, joint: int |
 def step_view(person: Person, step: int, threshold: float) -> np.ndarray:
     """One step: on the left its highest heatmap, on the right the skeleton read out of it.
 
-    Returns:
-        (H, 2 W + ``GAP``, 3) uint8 RGB over two copies of ``person.view``.
+    Both lie over ``person.view``: (H, 2 W + ``GAP``, 3) uint8 RGB.
     """
     view, pose = person.view, person.steps[step]
     left = _lay_joints(view, person.heatmaps[step], None, person.crop.heatmap_to_input)
@@ -265,27 +253,16 @@ LEAST = 0.01  # the smaller side of a box drawn by hand, in shares of the pictur
 
 @dataclass(frozen=True, eq=False)
 class Editor:
-    """One visitor's picture.
-
-    Attributes:
-        path: of the file.
-        size: (width, height) of the picture.
-        preview: (h, w, 3) uint8 RGB, the picture at the size it is shown at.
-        boxes: (n, 4) float32 xyxy, image pixels.
-        scores: (n,) of the boxes; 1 for those drawn by hand.
-        corner: (x, y) of a box of which only one corner is drawn, image pixels.
-        guessed: whether the only box is the whole picture, because nobody has looked for persons yet.
-        mistyped: what is wrong with the table of boxes as it stands on the page; empty where nothing is.
-    """
+    """One visitor's picture, and the persons marked in it."""
 
     path: Path
-    size: tuple[int, int]
-    preview: np.ndarray
-    boxes: np.ndarray
-    scores: np.ndarray
-    corner: tuple[float, float] | None = None
-    guessed: bool = False
-    mistyped: str = ""
+    size: tuple[int, int]  # (width, height) of the picture
+    preview: np.ndarray  # (h, w, 3) uint8 RGB, the picture at the size it is shown at
+    boxes: np.ndarray  # (n, 4) float32 xyxy, image pixels
+    scores: np.ndarray  # (n,) of the boxes; 1 for those drawn by hand
+    corner: tuple[float, float] | None = None  # of a box of which only one is drawn, image pixels
+    guessed: bool = False  # whether the only box is the whole picture, because nobody has looked for persons
+    mistyped: str = ""  # what is wrong with the table of boxes as it stands on the page
 
     @classmethod
     def of(cls, path: Path, image: np.ndarray, boxes: np.ndarray, scores: np.ndarray) -> Editor:
@@ -314,10 +291,7 @@ class Editor:
     def tap(self, x: float, y: float) -> Editor:
         """The visitor pointed at a pixel of the preview: the first corner of a box, or its opposite.
 
-        The second corner takes the place of a box that was only guessed.
-
-        Raises:
-            InputError: the box would be tiny, or one too many.
+        The box takes the place of one that was only guessed; InputError where it is tiny, or one too many.
         """
         point = ((x + 0.5) / self.scale, (y + 0.5) / self.scale)
         if self.corner is None:
@@ -348,11 +322,8 @@ class Editor:
     def with_table(self, rows: Sequence[Sequence[Any]]) -> Editor:
         """With the boxes of a table of x0, y0, x1, y1; rows without any entry are left out.
 
-        Boxes that the table shows as they are keep their decimals and their score.
-
-        Raises:
-            InputError: a row that is not four numbers, too many rows, or a box that is outside the picture or
-                has no area.
+        Boxes that the table shows as they are keep their decimals and their score. InputError for a row that
+        is not four numbers, and as of :func:`check_boxes`.
         """
         known = {tuple(row): index for index, row in enumerate(self.table())}
         boxes, scores = [], []
@@ -410,29 +381,18 @@ class Result:
 class Handlers:
     """The page's answers. Those that raise ``InputError`` or ``OSError`` leave it to the page to say so.
 
-    Args:
-        estimator: whose model and detector are used.
-        limits: on pictures.
-        decode: method by which heatmaps become points.
-        folder: for the files that visitors take away, beside the one they load up to.
+    ``folder`` is for the files that visitors take away, beside the one they load up to.
     """
 
     def __init__(self, estimator: PoseEstimator, limits: Limits, decode: str, folder: Path) -> None:
-        self.estimator = estimator
-        self.limits = limits
-        self.decode = decode
-        self.folder = folder
+        self.estimator, self.limits, self.decode, self.folder = estimator, limits, decode, folder
 
     def estimator_with(self, steps: int, flip: bool, detector: PersonDetector | None = None) -> PoseEstimator:
-        """The estimator with a visitor's options; networks without diffusion know no steps.
-
-        Raises:
-            InputError: options that are out of range.
-        """
+        """The estimator with a visitor's options, InputError where they are out of range."""
         if steps > MOST_STEPS:
             raise InputError(f"steps: {steps} is more than {MOST_STEPS}")
         network, detector = self.estimator.network, detector or self.estimator.detector
-        own_steps = int(steps) if network.any_steps else None
+        own_steps = int(steps) if network.any_steps else None  # networks without diffusion know none
         return PoseEstimator(
             network, detector=detector, steps=own_steps, decode=self.decode, flip=flip,
             batch_size=self.estimator.batch_size,

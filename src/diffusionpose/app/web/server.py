@@ -179,10 +179,7 @@ def served(
     """Serve a page of ``build_page`` from a thread while the block runs, which gets its address.
 
     ``front_door`` puts the door before the page's ASGI application. Without a port it is the first free one
-    from 7860 on.
-
-    Raises:
-        InputError: the address or the port cannot be had.
+    from 7860 on; InputError where it cannot be had.
     """
     import gradio as gr
     import uvicorn
@@ -222,11 +219,7 @@ def served(
 
 
 def listen(host: str, ports: Sequence[int]) -> socket.socket:
-    """A socket that listens at the first of some ports that is free.
-
-    Raises:
-        InputError: none is, or the address is not this machine's.
-    """
+    """A socket that listens at the first of some ports that is free; InputError where none can be had."""
     for port in ports:
         try:
             family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
