@@ -402,7 +402,7 @@ def test_the_snippet_of_the_card_runs(model, picture, tmp_path, monkeypatch):
 
 def test_what_cannot_be_saved(model, tmp_path):
     (tmp_path / "file").write_text("no folder")
-    with pytest.raises(InputError, match=r"file: cannot be written to"):
+    with pytest.raises(InputError, match=r"file: cannot be written"):
         save_pretrained(model, tmp_path / "file")
 
 

@@ -13,7 +13,6 @@ from diffusionpose.models.encoders import HRNetEncoder
 from diffusionpose.models.heads import (
     SimpleDecoder,
     TokenPoseHead,
-    TokenPoseLayer,
     TransPoseHead,
     TransPoseLayer,
     sine_positions,
@@ -89,20 +88,19 @@ def head() -> TokenPoseHead:
     return TokenPoseHead(8, 5, (6, 8), (12, 16), patch=(3, 4), width=16, depth=6, heads=2).eval()
 
 
-def test_tokenposes_layer_is_torchs_with_norms_first():
-    torch.manual_seed(0)
-    layer = TokenPoseLayer(16, 4)
+def test_tokenposes_layer_is_torchs_with_norms_first(head):
+    layer = head.layers[0]
     other = nn.TransformerEncoderLayer(
-        16, 4, 48, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
+        16, 2, 48, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
     )
-    other.self_attn.in_proj_weight = layer.qkv.weight
+    other.self_attn.in_proj_weight = layer.attn.qkv.weight
     nn.init.zeros_(other.self_attn.in_proj_bias)
-    other.self_attn.out_proj = layer.out
+    other.self_attn.out_proj = layer.attn.proj
     other.norm1, other.norm2, other.linear1, other.linear2 = (
         layer.norm1,
         layer.norm2,
-        layer.mlp[0],
-        layer.mlp[2],
+        layer.mlp.fc1,
+        layer.mlp.fc2,
     )
     x = torch.randn(3, 7, 16)
     assert torch.allclose(layer(x), other(x), atol=1e-5)

@@ -140,11 +140,6 @@ def test_weights_of_the_backbone_load(tmp_path):
         assert torch.equal(one(x), other(x))
 
 
-def test_an_unknown_variant_is_an_error():
-    with pytest.raises(InputError, match="no HRFormer 'tiny'; there are small, base"):
-        HRFormerEncoder("tiny")
-
-
 def test_weights_to_download_are_an_error():
     with pytest.raises(InputError, match="give a file of encoder weights"):
         HRFormerEncoder("small", pretrained=True)

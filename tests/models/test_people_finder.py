@@ -10,12 +10,12 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from diffusionpose.errors import InputError
+from diffusionpose.models.export import export_people_finder
 from diffusionpose.models.people_finder import (
     Peaks,
     PeopleFinder,
     Targets,
     draw_targets,
-    export_people_finder,
     finder_loss,
     load_finder_weights,
 )
@@ -125,7 +125,7 @@ def test_exported_file_computes_the_same_for_any_size(finder: PeopleFinder, tmp_
 def test_weights_of_another_network(tmp_path: Path) -> None:
     path = tmp_path / "other.safetensors"
     save_file({"head.weight": torch.zeros(1)}, path)
-    with pytest.raises(InputError, match=r"other\.safetensors: neither a people finder's"):
+    with pytest.raises(InputError, match=r"other\.safetensors: neither weights of a people finder"):
         load_finder_weights(PeopleFinder(width=0.25), path)
     with pytest.raises(InputError, match="not a readable safetensors file"):
         load_finder_weights(PeopleFinder(width=0.25), tmp_path / "none.safetensors")

@@ -50,7 +50,8 @@ class TrainPeopleCommand:
         """Train and export; 0."""
         sets = image_sets(self.images, self.annotations)
         make_folder(self.output)
-        from diffusionpose.models.people_finder import PeopleFinder, export_people_finder, load_finder_weights
+        from diffusionpose.models.export import export_people_finder
+        from diffusionpose.models.people_finder import PeopleFinder, load_finder_weights
         from diffusionpose.training.people import FinderSettings, train_people_finder
 
         names = ("epochs", "batch_size", "learning_rate", "frozen", "held_out", "seed")

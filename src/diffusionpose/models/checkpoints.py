@@ -20,10 +20,10 @@ from torch import Tensor
 import diffusionpose
 from diffusionpose.bundled import DEFAULT_MODEL, FOLDER, bundled_models
 from diffusionpose.errors import InputError, atomically, make_writable
-from diffusionpose.models.imports.convert import import_vitpose, is_vitpose
+from diffusionpose.models.imports.convert import import_vitpose
 from diffusionpose.models.imports.reading import read_config
 from diffusionpose.models.pose_model import PoseModel
-from diffusionpose.models.weight_files import read_safetensors, write_safetensors
+from diffusionpose.models.weight_files import read_safetensors, write_safetensors, writing
 from diffusionpose.models.zoo import check_options, create_model
 from diffusionpose.skeletons import Skeleton
 
@@ -56,7 +56,18 @@ def load_model(
             f"{path}: an exported file has no weights to train on, and is no PyTorch model; "
             "give the .safetensors file it was made from"
         )
-    model = _load_safetensors(path, skeleton)
+    tensors, facts = read_safetensors(path)
+    if METADATA_KEY in facts:
+        model = _rebuild(path, facts[METADATA_KEY], tensors)
+    elif read_config(path).get("model_type") == "vitpose":
+        model = import_vitpose(path, skeleton)
+    elif {"mean", "std"} <= facts.keys():
+        raise InputError(f"{path}: weights of an encoder alone; give them to --encoder-weights of a training")
+    else:
+        raise InputError(
+            f"{path}: safetensors without this package's metadata, so the model is unknown; "
+            "give a file that save_model wrote, or make one by `diffusionpose import-weights`"
+        )
     if skeleton is not None and model.skeleton.joints != skeleton.joints:
         raise InputError(
             f"{path}: made for the {model.skeleton.num_joints} joints of {model.skeleton.name!r}, "
@@ -78,34 +89,16 @@ def find_weights(weights: str | Path | None) -> Path:
         raise InputError(f"{path}: holds none of {', '.join(RUN_FILES)}; has the run finished an epoch?")
     if path.suffix in PICKLES:
         raise InputError(
-            f"{path}: a pickle, which can run code when it is opened, is not loaded; "
-            "give a .safetensors file or a run folder (`diffusionpose import-weights` makes one of a file of "
-            "another project)"
+            f"{path}: a pickle, which can run code when it is opened, is not loaded; give a .safetensors "
+            "file or a run folder (`diffusionpose import-weights` makes one of a file of another project)"
         )
     if path.is_file():
         return path
-    if (
-        name.count("/") == 1
-        and path.suffix not in {".safetensors", *EXPORTED}
-        and not name.startswith((".", "/", "~"))
-    ):
+    like_a_path = name.startswith((".", "/", "~")) or path.suffix in {".safetensors", *EXPORTED}
+    if name.count("/") == 1 and not like_a_path:
         return download(name)
     known = ", ".join(bundled_models()) or "none"
     raise InputError(f"{name}: no such file, run folder or bundled model (bundled: {known})")
-
-
-def _load_safetensors(path: Path, skeleton: Skeleton | None) -> PoseModel:
-    tensors, metadata = read_safetensors(path)
-    if METADATA_KEY in metadata:
-        return _rebuild(path, metadata[METADATA_KEY], tensors)
-    if is_vitpose(read_config(path)):
-        return import_vitpose(path, skeleton)
-    if {"mean", "std"} <= metadata.keys():
-        raise InputError(f"{path}: weights of an encoder alone; give them to --encoder-weights of a training")
-    raise InputError(
-        f"{path}: safetensors without this package's metadata, so the model is unknown; "
-        "give a file that save_model wrote, or make one by `diffusionpose import-weights`"
-    )
 
 
 def _rebuild(path: Path, text: str, tensors: dict[str, Tensor]) -> PoseModel:
@@ -118,9 +111,8 @@ def _rebuild(path: Path, text: str, tensors: dict[str, Tensor]) -> PoseModel:
         with torch.device("meta"):  # shapes without numbers: what does not fit costs no memory
             expected = create_model(name, skeleton, **options).state_dict()
     except Exception as error:  # whatever damaged metadata may bring about
-        reason = f"no {error}" if isinstance(error, KeyError) else str(error) or type(error).__name__
         raise InputError(
-            f"{path}: its metadata are damaged, or of another version of this package ({reason:.300}); "
+            f"{path}: its metadata are damaged, or of another version of this package ({error!r:.300}); "
             "copy the file again"
         ) from error
     shapes = {key: tuple(value.shape) for key, value in expected.items()}
@@ -158,13 +150,6 @@ def save_model(model: PoseModel, path: str | Path, half: bool = False, **facts: 
 
 FIRST_ANSWER = 10.0  # seconds that the hub has for its first answer; later requests are repeated for minutes
 UNKNOWN_LICENCE = "unknown"  # as the hub calls it
-CITATION = """@article{qiu2023diffusionpose,
-  title   = {Learning Structure-Guided Diffusion Model for 2D Human Pose Estimation},
-  author  = {Qiu, Zhongwei and Yang, Qiansheng and Wang, Jian and Wang, Xiyu and Xu, Chang and Fu, Dongmei and
-             Yao, Kun and Han, Junyu and Ding, Errui and Wang, Jingdong},
-  journal = {arXiv preprint arXiv:2306.17074},
-  year    = {2023}
-}"""
 
 
 def save_pretrained(
@@ -176,8 +161,8 @@ def save_pretrained(
 ) -> None:
     """Write ``model.safetensors``, ``config.json`` and a model card ``README.md`` into a folder.
 
-    The weights are float32 as they are, and hold the configuration as well; config.json is for people and for
-    the hub, which counts downloads by it.
+    The weights hold the configuration as well; config.json is for people and for the hub, which counts
+    downloads by it.
 
     Args:
         model: made by ``create_model`` or loaded from weights.
@@ -191,14 +176,11 @@ def save_pretrained(
     """
     folder = Path(folder)
     config = {"library": "diffusionpose", "version": diffusionpose.__version__, **model.config}
-    text = json.dumps(config, indent=2) + "\n"
-    card = model_card(model, name or str(folder), metrics or {}, licence)
-    try:
+    card = _card(model, name or str(folder), metrics or {}, licence)
+    with writing(folder):
         make_writable(folder)
-        atomically(folder / CONFIG, lambda part: part.write_text(text, encoding="utf-8"))
-        atomically(folder / CARD, lambda part: part.write_text(card, encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{folder}: cannot be written to ({error.strerror}); name another folder") from error
+        for file, text in ((CONFIG, json.dumps(config, indent=2) + "\n"), (CARD, card)):
+            atomically(folder / file, lambda part, text=text: part.write_text(text, encoding="utf-8"))  # type: ignore[misc]
     save_model(model, folder / WEIGHTS)
 
 
@@ -224,14 +206,12 @@ def push_to_hub(
 
     if repository.count("/") != 1:
         raise InputError(f"{repository}: is no id of a hub repository; give name/model")
-    api = HfApi(token=token)
+    api, message = HfApi(token=token), f"Upload of {model.config['name']}"
     with tempfile.TemporaryDirectory() as folder:
         save_pretrained(model, folder, name=repository, **card)
         try:
             api.create_repo(repository, private=private, exist_ok=True)
-            commit = api.upload_folder(
-                repo_id=repository, folder_path=folder, commit_message=f"Upload of {model.config['name']}"
-            )
+            commit = api.upload_folder(repo_id=repository, folder_path=folder, commit_message=message)
         except Exception as error:  # whatever the network or the hub may raise
             raise InputError(
                 f"{repository}: could not be uploaded ({_reason(error)}); log in by `hf auth login` with a "
@@ -268,16 +248,13 @@ def download(repository: str) -> Path:
 
 
 def _reason(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return type(error).__name__ + (f": {lines[0]}" if lines else "")
+    return ": ".join([type(error).__name__, *str(error).strip().splitlines()[:1]])
 
 
-def model_card(model: PoseModel, name: str, metrics: Mapping[str, float], licence: str) -> str:
+def _card(model: PoseModel, name: str, metrics: Mapping[str, float], licence: str) -> str:
     """The text of a model card: front matter for the hub, what the model is, and how to use it."""
-    skeleton, config = model.skeleton, model.config
-    (width, height), (w, h) = model.input_size, model.heatmap_size
-    options = {key: value for key, value in config["options"].items() if key != "input_size"}
-    stated = "not stated" if licence == UNKNOWN_LICENCE else licence
+    skeleton, (width, height), (w, h) = model.skeleton, model.input_size, model.heatmap_size
+    options = {key: value for key, value in model.config["options"].items() if key != "input_size"}
     rows = "".join(f"| {metric} | {value:.4g} |\n" for metric, value in metrics.items())
     table = f"## Metrics\n\n| metric | value |\n|---|---|\n{rows}\n" if rows else ""
     # JSON strings are YAML as well, so that no licence can break the rest
@@ -285,13 +262,11 @@ def model_card(model: PoseModel, name: str, metrics: Mapping[str, float], licenc
 license: {json.dumps(licence)}
 library_name: diffusionpose
 pipeline_tag: keypoint-detection
-tags:
-- pose-estimation
-- diffusion
+tags: [pose-estimation, diffusion]
 ---
 # {name.rstrip("/").rpartition("/")[2]}
 
-2D human pose estimation with [DiffusionPose](https://arxiv.org/abs/2306.17074): `{config["name"]}`.
+2D human pose estimation with [DiffusionPose](https://arxiv.org/abs/2306.17074): `{model.config["name"]}`.
 
 | | |
 |---|---|
@@ -310,11 +285,16 @@ poses = estimator("photo.jpg", boxes=[[x0, y0, x1, y1]])  # one Pose for each bo
 
 {table}## Licence
 
-Of the weights: {stated}.
+Of the weights: {"not stated" if licence == UNKNOWN_LICENCE else licence}.
 
 ## Citation
 
 ```bibtex
-{CITATION}
+@article{{qiu2023diffusionpose,
+  title = {{Learning Structure-Guided Diffusion Model for 2D Human Pose Estimation}},
+  author = {{Qiu, Zhongwei and Yang, Qiansheng and Wang, Jian and Wang, Xiyu and Xu, Chang and Fu, Dongmei and
+            Yao, Kun and Han, Junyu and Ding, Errui and Wang, Jingdong}},
+  journal = {{arXiv preprint arXiv:2306.17074}}, year = {{2023}}
+}}
 ```
 """

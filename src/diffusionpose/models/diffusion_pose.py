@@ -67,16 +67,7 @@ def diffuse_keypoints(y_0: Tensor, gamma_t: Tensor, epsilon: Tensor, zeta: float
 
     The sum is divided by zeta, so that the noise on a keypoint is sqrt(1 - gamma_t) / zeta: with
     y_0 in heatmap pixels from the crop's centre, zeta = 0.05 means up to 20 pixels, zeta = 1 up to
-    one. With zeta = 1 this is Eq. 3.
-
-    Args:
-        y_0: (b, j, 2) keypoints, heatmap pixels from the centre of the crop.
-        gamma_t: (b,) from ``NoiseSchedule.gamma``.
-        epsilon: (b, j, 2) standard normal noise.
-        zeta: signal scale, above 0.
-
-    Returns:
-        (b, j, 2), in the unit and from the origin of ``y_0``.
+    one. With zeta = 1 this is Eq. 3. y_0 and epsilon (standard normal) are (b, j, 2), gamma_t (b,).
     """
     signal = gamma_t.sqrt()[:, None, None] * (zeta * y_0)
     noise = (1 - gamma_t).sqrt()[:, None, None] * epsilon
@@ -90,16 +81,13 @@ ROUNDING = 1e-3  # heatmap pixels
 
 
 def keypoint_mask(y: Tensor, size: tuple[int, int], delta: float, visible: Tensor) -> Tensor:
-    """M_kps of Eq. 5: discs of radius ``delta`` around the visible keypoints.
+    """M_kps of Eq. 5: discs of radius ``delta`` around the visible keypoints, (b, 1, h, w) of zeros and ones.
 
     Args:
         y: (b, j, 2) keypoints, heatmap pixels.
         size: (width, height) of the mask.
         delta: delta_kps, heatmap pixels.
         visible: (b, j); joints that are 0 draw nothing.
-
-    Returns:
-        (b, 1, h, w) of zeros and ones.
     """
     columns, rows = pixel_grid(size, y)
     x_0, y_0 = y[:, :, None, None, :].unbind(-1)
@@ -112,15 +100,7 @@ def skeleton_mask(
 ) -> Tensor:
     """M_ske of Eq. 5: bands of half width ``delta`` around the limbs whose two joints are visible.
 
-    Args:
-        y: (b, j, 2) keypoints, heatmap pixels.
-        limbs: ``Skeleton.limbs``.
-        size: (width, height) of the mask.
-        delta: delta_ske, heatmap pixels.
-        visible: (b, j).
-
-    Returns:
-        (b, 1, h, w) of zeros and ones.
+    ``limbs`` are those of the skeleton, ``delta`` is delta_ske; all else as of :func:`keypoint_mask`.
     """
     if not limbs:
         return y.new_zeros(y.shape[0], 1, size[1], size[0])
@@ -152,8 +132,6 @@ class CrossAttention(nn.Module):
 
     def __init__(self, channels: int, groups: int) -> None:
         super().__init__()
-        if channels % groups:
-            raise ValueError(f"{channels} channels cannot be split into {groups} equal groups")
         self.groups = groups
         self.query = nn.Linear(channels, channels)
         self.key = nn.Linear(channels, channels)
@@ -194,20 +172,13 @@ class WindowAttention(CrossAttention):
 
 
 class SpatialChannelCrossAttention(nn.Module):
-    """A = A_c + A_s (Eq. 8).
+    """A = A_c + A_s (Eq. 8)."""
 
-    Args:
-        channels: of the feature maps.
-        window: side of A_s's windows, positions. Maps that are no multiple of it are filled with
-            zeros, which is what positions off the skeleton hold anyway.
-    """
-
-    def __init__(self, channels: int, window: int = WINDOW) -> None:
+    def __init__(self, channels: int) -> None:
         super().__init__()
         groups = max(1, channels // GROUP_CHANNELS)
         while channels % groups:
             groups -= 1
-        self.window = window
         self.channel = ChannelGroupAttention(channels, groups)
         self.spatial = WindowAttention(channels, groups)
 
@@ -218,7 +189,8 @@ class SpatialChannelCrossAttention(nn.Module):
         return a_c.mT.unflatten(2, (height, width)) + self._windowed(query, key, value)
 
     def _windowed(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        (height, width), side = query.shape[2:], self.window
+        (height, width), side = query.shape[2:], WINDOW
+        # no whole number of windows: filled with zeros, which positions off the skeleton hold anyway
         fill = (0, -width % side, 0, -height % side)
         padded = [F.pad(feature, fill) for feature in (query, key, value)]
         rows, columns = padded[0].shape[2] // side, padded[0].shape[3] // side
@@ -280,11 +252,7 @@ class KeypointCondition(Condition):
 class StructureCondition(Condition):
     """x_c = C(x_kps + A(x_kps, x_ske, x_ske), x_fea) (Eq. 6 and 7; Table 5, third row).
 
-    Args:
-        feature_channels: of x_fea.
-        limbs: ``Skeleton.limbs``.
-        delta_kps: radius of the keypoint mask, heatmap pixels (Eq. 5).
-        delta_ske: half width of the skeleton mask, heatmap pixels (Eq. 5).
+    ``delta_kps`` and ``delta_ske`` are the widths of the masks (Eq. 5), heatmap pixels.
     """
 
     def __init__(
@@ -340,13 +308,7 @@ class ResidualBlock(nn.Module):
 
 
 class StructureGuidedDecoder(nn.Module):
-    """A U-Net from noised heatmaps and their condition to heatmaps.
-
-    Args:
-        joints: J, channels of the heatmaps.
-        condition_channels: of x_c.
-        width: the paper's C.
-    """
+    """A U-Net from noised heatmaps and their condition to heatmaps; ``width`` is the paper's C."""
 
     def __init__(self, joints: int, condition_channels: int, width: int = 128) -> None:
         super().__init__()
@@ -365,15 +327,7 @@ class StructureGuidedDecoder(nn.Module):
         self.out = nearly_zero(nn.Conv2d(channels[0], joints, 3, padding=1))
 
     def forward(self, hm_t: Tensor, x_c: Tensor) -> Tensor:
-        """Estimated heatmaps (Eq. 9).
-
-        Args:
-            hm_t: (b, j, h, w) noised heatmaps.
-            x_c: (b, condition_channels, h, w).
-
-        Returns:
-            (b, j, h, w).
-        """
+        """hm_t (b, j, h, w), x_c (b, condition_channels, h, w) -> estimated heatmaps (b, j, h, w) (Eq. 9)."""
         return self.u_net(self.stem(torch.cat([hm_t, x_c], dim=1)))
 
     def u_net(self, x: Tensor) -> Tensor:
@@ -444,10 +398,7 @@ class DiffusionPose(PoseModel):
         return diffuse_keypoints(y, self.schedule.gamma[t], epsilon, self.zeta) * unit + centre
 
     def encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """What does not depend on t.
-
-        Args:
-            images: (b, 3, H, W) RGB uint8 crops.
+        """What does not depend on t, of (b, 3, H, W) RGB uint8 crops.
 
         Returns:
             x_fea = E(x) at the size of the heatmaps (Fig. 3, High-Resolution SGDD), (b, c, h, w), and the
@@ -478,11 +429,9 @@ class DiffusionPose(PoseModel):
         return {"loss": l_1 + l_2, "decoder": l_1, "coarse": l_2}  # line 11
 
     def denoise(self, images: Tensor, steps: int = 1) -> list[Tensor]:
-        """Algorithm 2: the heatmaps hm_T (coarse, Eq. 10), .., hm_0, ``steps`` + 1 in all.
+        """Algorithm 2: the heatmaps hm_T (coarse, Eq. 10), .., hm_0 of (b, 3, H, W) RGB uint8 crops.
 
-        Args:
-            images: (b, 3, H, W) RGB uint8 crops.
-            steps: reverse steps; the paper advises 1. None (0) leaves the coarse heatmaps.
+        There are ``steps`` + 1, (b, j, h, w) each. The paper advises one reverse step.
         """
         x_fea, hm_t = self.encode(images)  # lines 1 and 2
         hm = [hm_t]
@@ -493,16 +442,7 @@ class DiffusionPose(PoseModel):
         return hm
 
     def step(self, x_fea: Tensor, hm_t: Tensor, y_t: Tensor) -> Tensor:
-        """Lines 5 to 8 of Algorithm 2: the heatmaps of one reverse step.
-
-        Args:
-            x_fea: (b, c, h, w) from :meth:`encode`.
-            hm_t: (b, j, h, w) heatmaps before the step.
-            y_t: (b, j, 2) their keypoints, heatmap pixels.
-
-        Returns:
-            hm_{t-1}, (b, j, h, w).
-        """
+        """Lines 5 to 8 of Algorithm 2: heatmaps hm_t and their keypoints y_t, heatmap pixels -> hm_{t-1}."""
         x_c = self.condition(x_fea, y_t, torch.ones_like(y_t[..., 0]))  # lines 5 to 7
         return self.decoder(hm_t, x_c)  # line 8
 

@@ -1,25 +1,9 @@
-"""Encoders: from a picture to one feature map, the paper's x_fea = E(x).
-
-Every encoder has ``channels``, ``stride`` (input pixels per feature pixel) and ``mean`` and ``std``,
-by which an RGB picture in [0, 1] is normalised.
-
-=================== ===========================================================================
-HRNetEncoder        the high-resolution branch of timm's HRNet (the paper's encoder)
-LastStageEncoder    the last stage of a classification network of timm (SimpleBaseline)
-PyramidEncoder      the stages of a classification network of timm, joined at stride 4
-ViTEncoder          a plain vision transformer of timm (ViTPose)
-MoveNetEncoder      MoveNet's MobileNetV2 and pyramid
-RaisedEncoder       another encoder brought to stride 4
-=================== ===========================================================================
-
-HRFormer's is in ``hrformer.py``.
-"""
+"""Encoders: from a picture to one feature map, the paper's x_fea = E(x). HRFormer's is in ``hrformer.py``."""
 
 from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +20,13 @@ IMPORT = "files of other projects become such files by `diffusionpose import-wei
 
 
 class Encoder(nn.Module):
-    """What encoders share: the backbone, its normalisation, the loading of its weights."""
+    """What encoders share: the backbone and the loading of its weights.
+
+    Attributes:
+        channels: of the feature map.
+        stride: input pixels per feature pixel.
+        mean, std: by which an RGB picture in [0, 1] is normalised.
+    """
 
     backbone: Any  # of timm's feature extractors, which share no base class
 
@@ -45,9 +35,14 @@ class Encoder(nn.Module):
         self.backbone = backbone
         self.channels = channels
         self.stride = stride
-        settings: dict[str, Any] = getattr(backbone, "pretrained_cfg", None) or {}
+        settings = getattr(backbone, "pretrained_cfg", None) or {}
         self.mean: tuple[float, float, float] = tuple(settings.get("mean", (0.485, 0.456, 0.406)))
         self.std: tuple[float, float, float] = tuple(settings.get("std", (0.229, 0.224, 0.225)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(b, 3, H, W) normalised -> (b, channels, H / stride, W / stride)."""
+        feature = self.backbone(x)
+        return feature[0] if isinstance(feature, list) else feature
 
     def load_backbone(self, path: str | Path) -> None:
         """Load ImageNet weights of the backbone from a safetensors file in timm's names.
@@ -60,13 +55,9 @@ class Encoder(nn.Module):
         """
         weights, facts = read_safetensors(path, IMPORT)
         weights, own = self.fit(weights), self.backbone.state_dict()
-        missing = [
-            name
-            for name, value in own.items()
-            if not name.endswith("num_batches_tracked")
-            and (name not in weights or weights[name].shape != value.shape)
-        ]
-        if missing:
+        shapes = {name: value.shape for name, value in weights.items()}
+        wrong = [name for name, value in own.items() if shapes.get(name) != value.shape]
+        if missing := [name for name in wrong if not name.endswith("num_batches_tracked")]:
             raise InputError(
                 f"{path}: does not fit the backbone: {len(missing)} weights missing or of another shape, "
                 f"first {', '.join(missing[:3])}; {IMPORT}"
@@ -92,12 +83,7 @@ class HRNetEncoder(Encoder):
     """HRNet's high-resolution branch: stride 4, 32 or 48 channels (Sun et al., CVPR 2019).
 
     Branches, and fusions into them, that nothing after reads do not exist, so that every parameter gets a
-    gradient: 0.77 M fewer in W32.
-
-    Args:
-        name: of a timm HRNet.
-        pretrained: let timm download its ImageNet weights.
-        stages: 4, or 3 as TransPose-H and TokenPose-L have it.
+    gradient: 0.77 M fewer in W32. TransPose-H and TokenPose-L have 3 of its 4 ``stages``.
     """
 
     def __init__(self, name: str = "hrnet_w32", pretrained: bool = False, stages: int = 4) -> None:
@@ -113,10 +99,6 @@ class HRNetEncoder(Encoder):
             backbone.stage4 = nn.Identity()
         super().__init__(backbone, last.num_in_chs[0], stride=4)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(b, 3, H, W) normalised -> (b, c, H / 4, W / 4)."""
-        return self.backbone(x)[0]
-
 
 class LastStageEncoder(Encoder):
     """The deepest feature of a classification network: stride 32 for ResNets (SimpleBaseline)."""
@@ -128,33 +110,26 @@ class LastStageEncoder(Encoder):
         info = backbone.feature_info
         super().__init__(backbone, info.channels()[0], info.reduction()[0])
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(b, 3, H, W) normalised -> (b, c, H / stride, W / stride)."""
-        return self.backbone(x)[0]
-
 
 class PyramidEncoder(Encoder):
     """A classification network's stages joined top-down at stride 4 (Lin et al. 2017, FPN).
 
-    For backbones that have no high-resolution branch of their own.
-
-    Args:
-        name: of a timm backbone with stages of strides 4, 8, 16 and 32.
-        channels: of the feature map.
-        options: further arguments of ``timm.create_model``.
+    For backbones with stages of strides 4, 8, 16 and 32, which have no high-resolution branch of their own.
     """
 
     def __init__(self, name: str, channels: int = 64, pretrained: bool = False, **options: Any) -> None:
         backbone: Any = timm.create_model(name, pretrained=pretrained, features_only=True, **options)
         info = backbone.feature_info
         picked = [i for i, stride in enumerate(info.reduction()) if stride >= 4]
-        strides = [info.reduction()[i] for i in picked]
-        if strides[0] != 4 or any(b != 2 * a for a, b in pairwise(strides)):
-            raise InputError(f"backbone {name!r} has strides {strides}; a pyramid needs 4, 8, 16, ..")
         super().__init__(backbone, channels, stride=4)
         self.picked = picked
         self.laterals = nn.ModuleList(nn.Conv2d(info.channels()[i], channels, 1) for i in picked)
-        self.smooths = nn.ModuleList(_smooth(channels) for _ in picked[:-1])
+        self.smooths = nn.ModuleList(
+            nn.Sequential(
+                nn.Conv2d(channels, channels, 3, padding=1, bias=False), nn.GroupNorm(8, channels), nn.ReLU()
+            )
+            for _ in picked[:-1]
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """(b, 3, H, W) normalised -> (b, channels, H / 4, W / 4)."""
@@ -166,16 +141,9 @@ class PyramidEncoder(Encoder):
         return y
 
 
-def _smooth(channels: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(channels, channels, 3, padding=1, bias=False), nn.GroupNorm(8, channels), nn.ReLU()
-    )
-
-
 # ViTPose (Xu et al., "Simple Vision Transformer Baselines for Human Pose Estimation", NeurIPS 2022)
 
 PATCH = 16
-PATCH_PADDING = 2  # of the patch embedding, pixels, as published; the number of patches stays the same
 
 
 class ViTEncoder(Encoder):
@@ -184,11 +152,8 @@ class ViTEncoder(Encoder):
     Args:
         name: of a timm vision transformer.
         input_size: (width, height) of the pictures, pixels.
-        pretrained: let timm fetch its weights.
+        pretrained: let timm fetch its weights; InputError where they are of another number of heads.
         options: further arguments of ``timm.create_model``, such as ``depth`` and ``drop_path_rate``.
-
-    Raises:
-        InputError: a size that cannot be cut into patches, or weights of another number of heads.
     """
 
     def __init__(
@@ -199,34 +164,24 @@ class ViTEncoder(Encoder):
             raise InputError(
                 f"input size {width}x{height} is no multiple of the transformer's patch, {PATCH}"
             )
+        plain = {"num_classes": 0, "global_pool": "", "class_token": False, "reg_tokens": 0}
         backbone: Any = timm.create_model(
-            name,
-            num_classes=0,
-            global_pool="",
-            class_token=False,
-            img_size=(height, width),
-            patch_size=PATCH,
-            reg_tokens=0,
-            **options,
+            name, img_size=(height, width), patch_size=PATCH, **plain, **options
         )
-        backbone.patch_embed.proj.padding = (PATCH_PADDING, PATCH_PADDING)
+        backbone.patch_embed.proj.padding = (2, 2)  # as published; the number of patches stays the same
         super().__init__(backbone, backbone.num_features, stride=PATCH)
         self.grid = (height // PATCH, width // PATCH)
         if pretrained:
-            self._fetch(name)
-
-    def _fetch(self, name: str) -> None:
-        """Take timm's weights, once it is known that they are of as many heads: weights do not show that."""
-        with torch.device("meta"):
-            plan: Any = timm.create_model(name)
-        theirs = plan.blocks[0].attn.num_heads
-        if theirs != (heads := self.backbone.blocks[0].attn.num_heads):
-            raise InputError(
-                f"timm's {name} has {theirs} heads, this model {heads}, as published; give a file of its "
-                "weights by --encoder-weights, or --no-pretrained"
-            )
-        source: Any = timm.create_model(name, pretrained=True, num_classes=0)
-        self.backbone.load_state_dict(self.fit(source.state_dict()))
+            with torch.device("meta"):
+                source: Any = timm.create_model(name)
+            theirs, heads = source.blocks[0].attn.num_heads, backbone.blocks[0].attn.num_heads
+            if theirs != heads:  # the weights do not show it
+                raise InputError(
+                    f"timm's {name} has {theirs} heads, this model {heads}, as published; give a file of its "
+                    "weights by --encoder-weights, or --no-pretrained"
+                )
+            source = timm.create_model(name, pretrained=True, num_classes=0)
+            backbone.load_state_dict(self.fit(source.state_dict()))
 
     def fit(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
         """Weights of a classifier on square pictures as this backbone takes them.
@@ -239,9 +194,8 @@ class ViTEncoder(Encoder):
             if "cls_token" in weights:
                 positions = positions[:, 1:] + positions[:, :1]
             side = math.isqrt(positions.shape[1])
-            if side**2 == positions.shape[1]:  # else of no square picture: the shape decides whether it fits
-                positions = self.positions(positions, (side, side))
-            fitted["pos_embed"] = positions
+            square = side**2 == positions.shape[1]  # else the shape decides whether it fits
+            fitted["pos_embed"] = self.positions(positions, (side, side)) if square else positions
         if (kernel := fitted.get("patch_embed.proj.weight")) is not None and kernel.shape[-1] < PATCH:
             before = (PATCH - kernel.shape[-1]) // 2
             after = PATCH - kernel.shape[-1] - before
@@ -260,18 +214,11 @@ class ViTEncoder(Encoder):
         return tokens.mT.unflatten(2, self.grid).contiguous()
 
 
-# An encoder of stride 8, 16 or 32 brought to stride 4
-
-
 class RaisedEncoder(Encoder):
     """An encoder's feature brought to stride 4 by deconvolutions, as ViTPose's and SimpleBaseline's heads do.
 
     For DiffusionPose on backbones that end at stride 16 or 32: its conv (Eq. 10) on this feature is then
     the whole of that method, and the decoder improves on it.
-
-    Args:
-        inner: the encoder, of stride 8, 16 or 32.
-        channels: of the feature map.
     """
 
     def __init__(self, inner: Encoder, channels: int = 256) -> None:
@@ -279,9 +226,8 @@ class RaisedEncoder(Encoder):
         del self.backbone  # it is the inner encoder's, and a checkpoint names it once
         self.inner = inner
         self.mean, self.std = inner.mean, inner.std
-        self.neck = nn.Sequential(
-            *deconvolutions(inner.channels, channels, int(math.log2(inner.stride // 4)))
-        )
+        layers = int(math.log2(inner.stride // 4))
+        self.neck = nn.Sequential(*deconvolutions(inner.channels, channels, layers))
 
     @property
     def innermost(self) -> Encoder:
@@ -310,16 +256,8 @@ def deconvolutions(channels: int, width: int, layers: int) -> list[nn.Module]:
 
 # MoveNet: MobileNetV2 (Sandler et al., CVPR 2018) with a feature pyramid (Google's model of 2021, Apache-2.0)
 
-MOBILENET_STAGES = (  # channels, blocks, stride (MobileNetV2, Table 2)
-    (16, 1, 1),
-    (24, 2, 2),
-    (32, 3, 2),
-    (64, 4, 2),
-    (96, 3, 1),
-    (160, 3, 2),
-    (320, 1, 1),
-)
-EXPANSION = 6
+# channels, blocks, stride of MobileNetV2's stages (its Table 2); all but the first expand channels 6 times
+MOBILENET_STAGES = ((16, 1, 1), (24, 2, 2), (32, 3, 2), (64, 4, 2), (96, 3, 1), (160, 3, 2), (320, 1, 1))
 LATERAL_BLOCKS = (2, 5, 9)  # the last blocks of strides 4, 8 and 16 that the pyramid reads
 LATERAL_CHANNELS = (24, 32, 64, 64)
 SMOOTH_CHANNELS = (32, 24, 24)
@@ -345,13 +283,11 @@ class MobileNetPyramid(nn.Module):
         self.stem = Convolution(3, channels, 3, stride=2)
         self.blocks = nn.ModuleList()
         outputs = []
-        for stage, (base, count, stride) in enumerate(MOBILENET_STAGES):
+        for base, count, stride in MOBILENET_STAGES:
             for block in range(count):
-                expansion = 1 if stage == 0 else EXPANSION
-                self.blocks.append(
-                    InvertedResidual(channels, _rounded(base * width), stride if block == 0 else 1, expansion)
-                )
-                channels = _rounded(base * width)
+                before, channels = channels, _rounded(base * width)
+                expansion = 6 if outputs else 1
+                self.blocks.append(InvertedResidual(before, channels, stride if block == 0 else 1, expansion))
                 outputs.append(channels)
         self.top = Convolution(channels, 1280)
         sources = [outputs[i] for i in LATERAL_BLOCKS] + [1280]
@@ -421,7 +357,7 @@ class Convolution(nn.Module):
         self, channels: int, output: int, kernel: int = 1, stride: int = 1, groups: int = 1, bias: bool = True
     ) -> None:
         super().__init__()
-        same = (kernel - 1) // 2 if stride == 1 else 0
+        same = kernel // 2 if stride == 1 else 0
         self.conv = nn.Conv2d(channels, output, kernel, stride, padding=same, groups=groups, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -436,11 +372,8 @@ def _rounded(channels: float) -> int:
 class MoveNetEncoder(Encoder):
     """MoveNet's pyramid with the features of its heatmap head, 96 channels at stride 4.
 
-    The paper's conv (Eq. 10) on this feature stands where MoveNet's own last convolution did.
-
-    Args:
-        width: multiplier of MobileNetV2's channels.
-        frozen: blocks of MobileNetV2 that are not trained, the stem before them included.
+    The paper's conv (Eq. 10) on this feature stands where MoveNet's own last convolution did. ``width`` and
+    ``frozen`` as of :class:`MobileNetPyramid`.
     """
 
     def __init__(self, width: float = 1.75, frozen: int = 0, pretrained: bool = False) -> None:
@@ -450,18 +383,12 @@ class MoveNetEncoder(Encoder):
         super().__init__(backbone, HEAD_CHANNELS, stride=4)
         self.mean = self.std = (0.5, 0.5, 0.5)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(b, 3, H, W) normalised to [-1, 1] -> (b, 96, H / 4, W / 4)."""
-        return self.backbone(x)
-
     def fit(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
         """Weights of a MoveNet file: its pyramid and, of its heads, the features before the heatmaps."""
         head = "heads.kpt_heatmap.0."
-        features = {
-            f"features.{name.removeprefix(head)}": value
-            for name, value in weights.items()
-            if name.startswith(head)
+        names = {
+            name: name.replace(head, "features.") if name.startswith(head) else f"pyramid.{name}"
+            for name in weights
+            if name.startswith(head) or "heads." not in name
         }
-        return features | {
-            f"pyramid.{name}": value for name, value in weights.items() if "heads." not in name
-        }
+        return {ours: weights[name] for name, ours in names.items()}

@@ -3,19 +3,14 @@
 Three forms, by the path that is asked for:
 
 * ``FILE.onnx``: one graph, ``images`` -> ``heatmaps``: normalisation, network, Algorithm 2 with a fixed
-number
-  of steps and, if asked for, the flip test;
+  number of steps and, if asked for, the flip test;
 * ``FILE.xml``: the same as OpenVINO has it, weights in the ``.bin`` beside it;
 * ``FOLDER``: two graphs, the loop of Algorithm 2 left to the caller: ``encoder.onnx``, ``images`` ->
-``x_fea``,
-  ``hm_T`` (lines 1 and 2), and ``step.onnx``, ``x_fea``, ``hm_t``, ``y_t`` -> ``heatmaps`` (lines 5 to 8). So
-  any number of steps, and any start, can be had. A model without diffusion has the encoder alone, ``images``
-  -> ``hm_T``. This is the form of the bundled models.
+  ``x_fea``, ``hm_T`` (lines 1 and 2), and ``step.onnx``, ``x_fea``, ``hm_t``, ``y_t`` -> ``heatmaps``
+  (lines 5 to 8). A model without diffusion has the encoder alone. The bundled models have this form.
 
-Outside are cutting crops, reading keypoints out of heatmaps, and going back to the picture; the metadata of
-the files have every number that needs. docs/export.md describes them for users of other languages.
-
-Every graph is compared with PyTorch on random crops by its own runtime before its file appears.
+Every graph is compared with PyTorch by its own runtime before its file appears. docs/export.md describes the
+files for users of other languages.
 """
 
 from __future__ import annotations
@@ -29,75 +24,60 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 import diffusionpose
 from diffusionpose.bundled import FOLDER
 from diffusionpose.errors import InputError, atomically, make_writable, needs_extra
 from diffusionpose.geometry import PADDING, flip_images
-from diffusionpose.models.checkpoints import load_model, save_model
-from diffusionpose.models.diffusion_pose import DiffusionPose
+from diffusionpose.models.checkpoints import METADATA_KEY, load_model, save_model
+from diffusionpose.models.people_finder import Peaks, PeopleFinder
 from diffusionpose.models.pose_model import PoseModel
 from diffusionpose.models.variants import DiffusionPoseVariant
+from diffusionpose.models.weight_files import writing
 
-METADATA_KEY = "diffusionpose"
 ENCODER, STEP = "encoder.onnx", "step.onnx"
-OPSET = 18  # the exporter's own; others are converted from it
-OPSETS = (18, 23)  # what PyTorch's exporter converts to
+OPSET = 18  # version of ONNX's operators: the exporter's own, from which it converts to others
+OPSETS = (18, 23)
 LARGEST = 1_500_000_000  # bytes of weights from which the exporter writes a second file; ONNX ends at 2 GB
-DECODE = "dark"
-BATCH = "batch"  # name of the dimension
 
 TOLERANCE = 1e-4  # of the heatmaps' height, which is their largest value
 LEAST_HEIGHT = 0.1  # targets are 1 high; of heatmaps lower than this a share says nothing
-BATCHES = (1, 8)
+BATCHES = (1, 8)  # crops that are compared
 CELLS = (2, 4, 8, 16, 32, 64)  # across a random crop: coarse shapes strongest, as in photographs
-MEAN, CONTRAST = 115, 55  # brightness of the random crops and its standard deviation, grey levels
 
+Tensors = tuple[Tensor, ...]
 Run = Callable[[Sequence[np.ndarray]], Sequence[np.ndarray]]  # inputs of a graph, in order -> its outputs
+Ties = Callable[[Tensor], Tensor]
 
 
 class ParityError(InputError):
     """An exported graph computes something else than PyTorch."""
 
 
-@dataclass(frozen=True)
-class Parity:
-    """What a comparison found.
+class Parity(NamedTuple):
+    """What a comparison found."""
 
-    Attributes:
-        difference: the largest, as a share of the heatmaps' height; within ``TOLERANCE``.
-        crops: how many were compared.
-        ties: further crops in which two pixels share a heatmap's maximum up to rounding, so that a mask may
-            land elsewhere in another library without a fault; they are left out.
-    """
-
-    difference: float
-    crops: int
-    ties: int = 0
+    difference: float  # the largest, as a share of the heatmaps' height; within ``TOLERANCE``
+    crops: int  # compared
+    # Further crops in which two pixels share a heatmap's maximum up to rounding, so that a mask may land
+    # elsewhere in another library without a fault; they are left out.
+    ties: int
 
 
-@dataclass(frozen=True)
-class Exported:
-    """What was exported.
+class Exported(NamedTuple):
+    """What was exported."""
 
-    Attributes:
-        path: of the file, or of the folder.
-        files: all that were written.
-        facts: their metadata.
-        parity: how far they are from PyTorch.
-    """
-
-    path: Path
-    files: list[Path]
-    facts: dict[str, Any]
+    path: Path  # of the file, or of the folder
+    files: list[Path]  # all that were written
+    facts: dict[str, Any]  # their metadata
     parity: Parity
 
 
@@ -132,60 +112,43 @@ def export_model(
         raise InputError(f"{path}: name an .onnx or .xml file, or a folder")
     if folder and flip:
         raise InputError(f"{path}: the flip test goes into a single file, not into a folder; leave it out")
-    _check(model, steps, opset)
+    _need_onnx()
     if path.suffix == ".xml":
         _import_openvino()
+    model.check_steps(steps)
+    if not OPSETS[0] <= opset <= OPSETS[1]:
+        raise InputError(f"opset: {opset} is not one of {OPSETS[0]} to {OPSETS[1]}")
+    size = sum(value.numel() * value.element_size() for value in model.state_dict().values())
+    if size > LARGEST:
+        raise InputError(
+            f"{model.config['name']}: {size / 1e9:.1f} GB of weights; one ONNX file holds {LARGEST / 1e9} GB"
+        )
     model = copy.deepcopy(model).cpu().eval().requires_grad_(False)
     facts = metadata(model, model.default_steps if steps is None else steps, flip)
-    try:
+    contents, parities = {}, []
+    with writing(path):
         if folder:
             make_writable(path)
-            return _export_folder(model, path, facts, opset, half)
-        return _export_file(model, path, facts, opset, half)
-    except OSError as error:
-        raise InputError(
-            f"{path}: cannot be written ({error}); is the folder there, writable, not full?"
-        ) from error
-
-
-def _export_file(model: PoseModel, path: Path, facts: dict[str, Any], opset: int, half: bool) -> Exported:
-    graph = SingleGraph(model, facts["steps"], facts["flip"])
-    crops = [torch.from_numpy(random_crops(count, model.input_size, count)) for count in BATCHES]
-    content = _traced(graph, [(images,) for images in crops], ["images"], ["heatmaps"], facts, opset, half)
-    with _named(path):
-        if path.suffix == ".xml":
-            converted = _from_onnx(content)
-            parity = compare(_run_openvino(converted), graph, [(images,) for images in crops], graph.ties)
+        for part in _parts(model, path, facts["steps"], flip):
+            batch = [{0: torch.export.Dim("batch", min=1)} for _ in part.inputs]
+            # the largest batch is traced: one crop alone would count as a constant
+            names = (part.inputs, part.outputs)
+            content = to_onnx(part.graph, part.examples[-1], batch, *names, facts, opset, half)
+            converted, run = _openvino(content) if path.suffix == ".xml" else (None, run_onnx(content))
+            try:
+                parities.append(compare(run, part.graph, part.examples, part.ties))
+            except ParityError as error:
+                raise ParityError(f"{part.file}: not written: {error}") from error
+            contents[part.file] = content
+        if converted:
             _save_openvino(converted, path, json.dumps(facts))
-            return Exported(path, [path, path.with_suffix(".bin")], facts, parity)
-        parity = compare(run_onnx(content), graph, [(images,) for images in crops], graph.ties)
-    atomically(path, lambda part: part.write_bytes(content))
-    return Exported(path, [path], facts, parity)
-
-
-def _export_folder(model: PoseModel, path: Path, facts: dict[str, Any], opset: int, half: bool) -> Exported:
-    """Both graphs, compared one by one: the inputs of a step are PyTorch's own, so that no tie matters."""
-    crops = [torch.from_numpy(random_crops(count, model.input_size, count)) for count in BATCHES]
-    inputs: list[tuple[Tensor, ...]] = [(images,) for images in crops]
-    graphs: dict[str, tuple[nn.Module, list[tuple[Tensor, ...]], list[str], list[str]]]
-    if not isinstance(model, DiffusionPose):
-        graphs = {ENCODER: (SingleGraph(model, None, False), inputs, ["images"], ["hm_T"])}
-    else:
-        encoder, step = EncoderGraph(model), StepGraph(model)
-        between = [step.inputs(*encoder(images)) for images in crops]
-        graphs = {
-            ENCODER: (encoder, inputs, ["images"], ["x_fea", "hm_T"]),
-            STEP: (step, between, step.names, ["heatmaps"]),
-        }
-    contents: dict[Path, bytes] = {}
-    differences = []
-    for name, (graph, examples, names, outputs) in graphs.items():
-        contents[path / name] = content = _traced(graph, examples, names, outputs, facts, opset, half)
-        with _named(path / name):
-            differences.append(compare(run_onnx(content), graph, examples).difference)
-    for file, content in reversed(contents.items()):  # the encoder last: it makes the folder a model
-        atomically(file, lambda part, content=content: part.write_bytes(content))  # type: ignore[misc]
-    return Exported(path, list(contents), facts, Parity(max(differences), sum(BATCHES)))
+            files = [path, path.with_suffix(".bin")]
+        else:
+            files = list(contents)
+            for file in reversed(files):  # the encoder last: it makes the folder a model
+                atomically(file, lambda part, file=file: part.write_bytes(contents[file]))  # type: ignore[misc]
+    _, crops, ties = parities[0]
+    return Exported(path, files, facts, Parity(max(p.difference for p in parities), crops, ties))
 
 
 def bundle(weights: str | Path, name: str) -> Exported:
@@ -198,16 +161,54 @@ def bundle(weights: str | Path, name: str) -> Exported:
     return export_model(load_model(path), FOLDER / name, half=True)
 
 
-@contextmanager
-def _named(path: Path) -> Iterator[None]:
-    """Errors of the block begin with the file that is not written for them."""
-    try:
-        yield
-    except InputError as error:
-        raise type(error)(f"{path}: not written: {error}") from error
+def metadata(model: PoseModel, steps: int | None, flip: bool) -> dict[str, Any]:
+    """What a file says of itself: everything that its user must know (docs/export.md)."""
+    return {
+        "version": diffusionpose.__version__,
+        "model": model.config["name"],
+        "options": model.config["options"],
+        "skeleton": model.skeleton.to_dict(),
+        "flip_order": list(model.skeleton.flip_order),
+        "input_size": list(model.input_size),
+        "heatmap_size": list(model.heatmap_size),
+        "stride": model.codec.stride,
+        "unbiased": model.unbiased,
+        "box_padding": PADDING,
+        "heatmap_sigma": model.codec.sigma,
+        "steps": steps,
+        "flip": flip,
+        "decode": "dark",
+    }
 
 
 # --- graphs ---
+
+
+class Part(NamedTuple):
+    """A file to be written: its graph, batches of examples, and the names of what goes in and comes out."""
+
+    file: Path
+    graph: nn.Module
+    examples: list[Tensors]
+    inputs: list[str]
+    outputs: list[str]
+    ties: Ties | None = None
+
+
+def _parts(model: PoseModel, path: Path, steps: int | None, flip: bool) -> list[Part]:
+    crops = [torch.from_numpy(random_crops(count, model.input_size, count)) for count in BATCHES]
+    images: list[Tensors] = [(batch,) for batch in crops]
+    if path.suffix or not isinstance(model, DiffusionPoseVariant):
+        graph = SingleGraph(model, steps, flip)
+        file, output = (path, "heatmaps") if path.suffix else (path / ENCODER, "hm_T")
+        return [Part(file, graph, images, ["images"], [output], graph.ties)]
+    encoder, step = EncoderGraph(model), StepGraph(model)
+    # the inputs of a step are PyTorch's own, so that no tie matters
+    between = [step.inputs(*encoder(batch)) for batch in crops]
+    return [
+        Part(path / ENCODER, encoder, images, ["images"], ["x_fea", "hm_T"]),
+        Part(path / STEP, step, between, ["x_fea", "hm_t", "y_t", "t"][: len(between[0])], ["heatmaps"]),
+    ]
 
 
 class SingleGraph(nn.Module):
@@ -246,9 +247,9 @@ class SingleGraph(nn.Module):
 
 
 class EncoderGraph(nn.Module):
-    """Lines 1 and 2 of Algorithm 2: crops -> x_fea, hm_T."""
+    """Lines 1 and 2 of Algorithm 2."""
 
-    def __init__(self, model: DiffusionPose) -> None:
+    def __init__(self, model: DiffusionPoseVariant) -> None:
         super().__init__()
         self.model = model
 
@@ -260,102 +261,61 @@ class EncoderGraph(nn.Module):
 class StepGraph(nn.Module):
     """Lines 5 to 8 of Algorithm 2."""
 
-    def __init__(self, model: DiffusionPose) -> None:
+    def __init__(self, model: DiffusionPoseVariant) -> None:
         super().__init__()
         self.model = model
-        self.sees_t = isinstance(model, DiffusionPoseVariant) and model.time_input
-        self.names = ["x_fea", "hm_t", "y_t", *(["t"] if self.sees_t else [])]
 
-    def inputs(self, x_fea: Tensor, hm_t: Tensor) -> tuple[Tensor, ...]:
-        """What :meth:`forward` takes, for the first step of two."""
+    def inputs(self, x_fea: Tensor, hm_t: Tensor) -> Tensors:
+        """What :meth:`forward` takes, for the first step; t only where the decoder sees it."""
         y_t, _ = self.model.codec.decode(hm_t, "argmax")
-        return (x_fea, hm_t, y_t, *([torch.ones(len(hm_t))] if self.sees_t else []))
+        return (x_fea, hm_t, y_t, *([torch.ones(len(hm_t))] if self.model.time_input else []))
 
     def forward(self, x_fea: Tensor, hm_t: Tensor, y_t: Tensor, t: Tensor | None = None) -> Tensor:
         """x_fea (b, c, h, w), hm_t (b, j, h, w), y_t (b, j, 2), t / T (b,) -> (b, j, h, w)."""
-        return self.model.step(x_fea, hm_t, y_t, *([t] if self.sees_t else []))
+        return self.model.step(x_fea, hm_t, y_t, t)
 
 
-def metadata(model: PoseModel, steps: int | None, flip: bool) -> dict[str, Any]:
-    """What a file says of itself: everything that its user must know (docs/export.md)."""
-    return {
-        "version": diffusionpose.__version__,
-        "model": model.config["name"],
-        "options": model.config["options"],
-        "skeleton": model.skeleton.to_dict(),
-        "flip_order": list(model.skeleton.flip_order),
-        "input_size": list(model.input_size),
-        "heatmap_size": list(model.heatmap_size),
-        "stride": model.codec.stride,
-        "unbiased": model.unbiased,
-        "box_padding": PADDING,
-        "heatmap_sigma": model.codec.sigma,
-        "steps": steps,
-        "flip": flip,
-        "decode": DECODE,
-    }
-
-
-def _check(model: PoseModel, steps: int | None, opset: int) -> None:
-    """InputError where an export cannot even begin."""
+def _need_onnx() -> None:
     with needs_extra("export", "the export needs onnx and onnxscript"):
         import onnx  # noqa: F401  # the exporter needs both, and would say so late
         import onnxscript  # noqa: F401
-    model.check_steps(steps)
-    if not OPSETS[0] <= opset <= OPSETS[1]:
-        raise InputError(f"opset: {opset} is not one of {OPSETS[0]} to {OPSETS[1]}")
-    size = sum(value.numel() * value.element_size() for value in model.state_dict().values())
-    if size > LARGEST:
-        raise InputError(
-            f"{model.config['name']}: {size / 1e9:.1f} GB of weights; "
-            f"one ONNX file holds {LARGEST / 1e9} GB at most"
-        )
 
 
-def _traced(
+def to_onnx(
     graph: nn.Module,
-    examples: Sequence[tuple[Tensor, ...]],
+    example: Tensors,
+    dynamic: Sequence[dict[int, Any]],
     inputs: Sequence[str],
     outputs: Sequence[str],
     facts: dict[str, Any],
-    opset: int,
-    half: bool,
+    opset: int = OPSET,
+    half: bool = False,
 ) -> bytes:
-    """An ONNX file of a graph, its batch of any size.
+    """An ONNX file of a graph.
 
     Args:
-        graph: with tensors of equal batch size as inputs.
-        examples: of its inputs; the largest batch is traced (one alone would count as a constant).
+        graph: in evaluation mode.
+        example: its inputs.
+        dynamic: of each input, axes of any size and their ``torch.export.Dim``.
         inputs, outputs: their names.
-        facts: the metadata.
+        facts: the metadata; "model" names the graph.
         opset, half: as of :func:`export_model`.
     """
-    example = max(examples, key=lambda tensors: len(tensors[0]))
-    shapes = tuple({0: torch.export.Dim(BATCH, min=1)} for _ in example)
     with torch.no_grad(), _quiet():
-        exported = torch.export.export(graph, example, dynamic_shapes=shapes, strict=False)
+        exported = torch.export.export(graph, example, dynamic_shapes=tuple(dynamic), strict=False)
         program: Any = torch.onnx.export(
             exported,
             dynamo=True,
-            dynamic_shapes=tuple({0: BATCH} for _ in example),
+            dynamic_shapes=tuple({axis: dim.__name__ for axis, dim in each.items()} for each in dynamic),
             opset_version=opset,
             input_names=list(inputs),
             output_names=list(outputs),
             verbose=False,
         )
-    if (made := program.model.opset_imports[""]) != opset:
+    model = program.model
+    if (made := model.opset_imports[""]) != opset:
         raise InputError(f"opset: PyTorch could not convert this model to {opset}; it is {made}")
-    _describe(program.model, facts)
-    proto = program.model_proto
-    if half:
-        _halve(proto)
-    content: bytes = proto.SerializeToString()
-    return content
-
-
-def _describe(model: Any, facts: dict[str, Any]) -> None:
-    """Put the metadata in, and take out where on this machine each node was traced from."""
-    for node in model.graph.all_nodes():
+    for node in model.graph.all_nodes():  # where on this machine it was traced from is nobody's business
         node.metadata_props.clear()
         node.doc_string = None
     for value in [*model.graph.inputs, *model.graph.outputs]:
@@ -364,44 +324,44 @@ def _describe(model: Any, facts: dict[str, Any]) -> None:
     model.metadata_props[METADATA_KEY] = json.dumps(facts)
     model.producer_name, model.producer_version = "diffusionpose", diffusionpose.__version__
     model.graph.name = facts["model"]
+    proto = program.model_proto
+    if half:
+        _halve(proto.graph)
+    content: bytes = proto.SerializeToString()
+    return content
 
 
-def _halve(proto: Any) -> None:
-    """Store kernels and matrices that are float16 numbers as such, and cast them back inside the graph.
+def _halve(graph: Any) -> None:
+    """Store weights that are float16 numbers as such, and cast them back inside the graph.
 
     onnxruntime does the casts once, when it opens the file.
     """
     from onnx import TensorProto, helper, numpy_helper
 
     casts = []
-    for tensor in proto.graph.initializer:
-        if tensor.data_type != TensorProto.FLOAT or len(tensor.dims) < 2:
-            continue
+    for tensor in graph.initializer:
         values = numpy_helper.to_array(tensor)
-        narrow = values.astype(np.float16)
+        if values.dtype != np.float32 or values.size < 16:
+            continue
+        name, narrow = tensor.name, values.astype(np.float16)
         if np.array_equal(narrow.astype(np.float32), values):
-            name = tensor.name
             tensor.CopyFrom(numpy_helper.from_array(narrow, f"{name}_half"))
             casts.append(helper.make_node("Cast", [f"{name}_half"], [name], to=TensorProto.FLOAT))
-    nodes = [*casts, *proto.graph.node]
-    del proto.graph.node[:]
-    proto.graph.node.extend(nodes)
+    nodes = [*casts, *graph.node]
+    del graph.node[:]
+    graph.node.extend(nodes)
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
     """No warnings of the exporter about itself; whether the graph is right is measured afterwards."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
-    levels = [logger.level for logger in loggers]
+    logging.disable(logging.WARNING)
     try:
-        for logger in loggers:
-            logger.setLevel(logging.ERROR)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+        logging.disable(logging.NOTSET)
 
 
 # --- comparison with PyTorch ---
@@ -415,18 +375,12 @@ def random_crops(count: int, size: tuple[int, int], seed: int = 0) -> np.ndarray
         for cells in CELLS:
             shapes = generator.standard_normal((cells, cells, 3)).astype(np.float32)
             crop += cv2.resize(shapes, size, interpolation=cv2.INTER_CUBIC) / cells**0.5
-    crops = MEAN + CONTRAST * (crops - crops.mean()) / crops.std()
+    crops = 115 + 55 * (crops - crops.mean()) / crops.std()
     return np.ascontiguousarray(crops.clip(0, 255).astype(np.uint8).transpose(0, 3, 1, 2))
 
 
 @torch.no_grad()
-def compare(
-    run: Run,
-    graph: nn.Module,
-    examples: Sequence[tuple[Tensor, ...]],
-    ties: Callable[[Tensor], Tensor] | None = None,
-    tolerance: float = TOLERANCE,
-) -> Parity:
+def compare(run: Run, graph: nn.Module, examples: Sequence[Tensors], ties: Ties | None = None) -> Parity:
     """Compare an exported graph with PyTorch.
 
     Args:
@@ -434,10 +388,9 @@ def compare(
         graph: what was exported, on the CPU.
         examples: inputs, one batch each.
         ties: of the first input (b, ..), the rows (b,) that are not to be compared.
-        tolerance: of the height of an output.
 
     Raises:
-        ParityError: they differ by more, or nothing could be compared.
+        ParityError: they differ by more than ``TOLERANCE``, or nothing could be compared.
     """
     worst, crops, left_out = 0.0, 0, 0
     for example in examples:
@@ -453,10 +406,10 @@ def compare(
             height = max(LEAST_HEIGHT, float(expected.abs().max()))
             apart = (torch.from_numpy(np.asarray(ours)) - expected)[kept].abs() / height
             difference = float(apart.max()) if len(apart) else 0.0
-            if not difference <= tolerance:
+            if not difference <= TOLERANCE:
                 raise ParityError(
                     f"the graph differs from PyTorch by {difference:.1e} of the heatmaps' height, "
-                    f"{tolerance:.0e} is allowed"
+                    f"{TOLERANCE:.0e} is allowed"
                 )
             worst = max(worst, difference)
     if not crops:
@@ -485,19 +438,16 @@ def _import_openvino() -> Any:
     return openvino
 
 
-def _from_onnx(content: bytes) -> Any:
-    """OpenVINO's model of an ONNX file's bytes."""
+def _openvino(content: bytes) -> tuple[Any, Run]:
+    """OpenVINO's model of an ONNX file, and what runs it on the CPU, in float32 in any case."""
+    openvino = _import_openvino()
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "model.onnx"
         file.write_bytes(content)
-        return _import_openvino().convert_model(file)
-
-
-def _run_openvino(model: Any) -> Run:
-    """What runs an OpenVINO model on the CPU in float32, also where that has bfloat16."""
+        model = openvino.convert_model(file)
     settings = {"INFERENCE_NUM_THREADS": torch.get_num_threads(), "INFERENCE_PRECISION_HINT": "f32"}
-    network = _import_openvino().Core().compile_model(model, "CPU", settings)
-    return lambda inputs: [np.asarray(output) for output in network(list(inputs)).values()]
+    network = openvino.Core().compile_model(model, "CPU", settings)
+    return model, lambda inputs: [np.asarray(output) for output in network(list(inputs)).values()]
 
 
 def _save_openvino(model: Any, path: Path, facts: str) -> None:
@@ -508,6 +458,52 @@ def _save_openvino(model: Any, path: Path, facts: str) -> None:
         _import_openvino().save_model(model, written, compress_to_fp16=False)
         for file in (written.with_suffix(".bin"), written):
             os.replace(file, path.with_name(file.name))
+
+
+# --- the people finder ---
+
+
+@torch.no_grad()
+def export_people_finder(finder: PeopleFinder, path: str | Path) -> float:
+    """Write the people finder as ONNX with float16 weights; the largest difference of a score from PyTorch's.
+
+    ``images`` (1, 3, H, W) float32 in [-1, 1], sides in multiples of 32, go in; ``scores`` (1, h, w) and
+    ``boxes`` (1, 4, h, w) come out, as of :class:`Peaks`.
+
+    Raises:
+        InputError: an extra is missing, the file cannot be written, or it computes something else.
+    """
+    _need_onnx()
+    path = Path(path)
+    rounded = copy.deepcopy(finder).cpu().float().eval().requires_grad_(False)
+    rounded = rounded.to(memory_format=torch.contiguous_format)
+    for weight in rounded.parameters():
+        weight.copy_(weight.half().float())
+    rows, columns = (torch.export.Dim(name, min=1, max=1024) for name in ("rows", "columns"))
+    sides = {2: 32 * rows, 3: 32 * columns}
+    facts = {"version": diffusionpose.__version__, "model": "people_finder"}
+    outputs = ["scores", "boxes"]
+    content = to_onnx(
+        Peaks(rounded), (torch.zeros(1, 3, 128, 96),), [sides], ["images"], outputs, facts, half=True
+    )
+    run, generator, worst = run_onnx(content), torch.Generator().manual_seed(0), 0.0
+    for size in ((96, 160), (320, 256), (32, 32)):
+        coarse = torch.rand((1, 3, size[0] // 16, size[1] // 16), generator=generator) * 2 - 1
+        images = F.interpolate(coarse, size=size, mode="bicubic").clamp(-1, 1)
+        logits, boxes = rounded(images)
+        scores, ours = run([images.numpy()])
+        # where two neighbours are as high as each other, rounding decides which of them is the peak
+        difference = float(np.abs(scores - logits.sigmoid().numpy())[scores > 0].max(initial=0))
+        apart = float(np.abs(ours - boxes.numpy()).max())
+        if not (difference <= TOLERANCE and apart <= 0.05):
+            raise ParityError(
+                f"{path}: not written: the graph differs from PyTorch by {difference:.1e} in a score and "
+                f"{apart:.1e} pixels in a box"
+            )
+        worst = max(worst, difference)
+    with writing(path):
+        atomically(path, lambda part: part.write_bytes(content))
+    return worst
 
 
 if __name__ == "__main__":

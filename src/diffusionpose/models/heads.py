@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import torch
+from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -15,24 +16,15 @@ from diffusionpose.models.pose_model import coarse_head, nearly_zero
 
 
 def deconvolution_head(channels: int, joints: int, layers: int = 3, width: int = 256) -> nn.Sequential:
-    """SimpleBaseline (Xiao et al., ECCV 2018): ``layers`` doublings by 4x4 deconvolutions, a 1x1 convolution.
+    """SimpleBaseline (Xiao et al., ECCV 2018): doublings by 4x4 deconvolutions, then a 1x1 convolution.
 
-    Args:
-        channels: of the encoder's feature, whose stride is 4 x 2 ** ``layers``.
-        joints: J, channels of the heatmaps.
-        layers: 3 on a ResNet (stride 32), 2 on a ViT (stride 16).
-        width: channels of the deconvolutions.
+    The feature's stride is 4 x 2 ** ``layers``: 3 layers on a ResNet (stride 32), 2 on a ViT (stride 16).
     """
     return nn.Sequential(*deconvolutions(channels, width, layers), coarse_head(width, joints))
 
 
 class SimpleDecoder(nn.Module):
-    """ViTPose's simple decoder: ReLU, bilinear upsampling by 4, a 3x3 convolution.
-
-    Args:
-        channels: of the encoder's feature, stride 16.
-        joints: J, channels of the heatmaps.
-    """
+    """ViTPose's simple decoder, of stride 16: ReLU, bilinear upsampling by 4, a 3x3 convolution."""
 
     def __init__(self, channels: int, joints: int) -> None:
         super().__init__()
@@ -47,12 +39,7 @@ class SimpleDecoder(nn.Module):
 class UNetHead(nn.Module):
     """DiffusionPose's decoder with nothing to denoise: of x_fea alone, its heatmaps left empty.
 
-    It shows what a deeper head brings by itself.
-
-    Args:
-        channels: of x_fea.
-        joints: J.
-        width: the decoder's C.
+    It shows what a deeper head brings by itself. ``width`` is the decoder's C.
     """
 
     def __init__(self, channels: int, joints: int, width: int = 128) -> None:
@@ -66,13 +53,8 @@ class UNetHead(nn.Module):
         return self.decoder(x_fea.new_zeros(batch, self.joints, height, width), x_fea)
 
 
-# The 2D sine position embedding of TransPose and TokenPose (after DETR, Carion et al., ECCV 2020)
-
-TEMPERATURE = 10000.0
-
-
 def sine_positions(size: tuple[int, int], channels: int) -> Tensor:
-    """Where each token is, as sines and cosines of its row and of its column.
+    """The 2D sine position embedding of TransPose and TokenPose (after DETR, Carion et al., ECCV 2020).
 
     The first half of the channels is of the row, the second of the column. Rows count from 1 and are
     scaled so that the last one is at 2 pi, columns likewise: the table stretches with the map. In
@@ -80,55 +62,27 @@ def sine_positions(size: tuple[int, int], channels: int) -> Tensor:
 
     Args:
         size: (width, height) of the map of tokens.
-        channels: of a token; a multiple of 4.
+        channels: of a token; a multiple of 4, else ValueError.
 
     Returns:
         (h w, channels).
-
-    Raises:
-        ValueError: channels that cannot be split so.
     """
     if channels % 4:
         raise ValueError(f"{channels} channels are no multiple of 4, as sine positions need")
     width, height = size
     half = channels // 2
-    wavelengths = TEMPERATURE ** (torch.arange(0, half, 2) / half)
+    wavelengths = 10000.0 ** (torch.arange(0, half, 2) / half)
     rows, columns = (
         2 * math.pi * torch.arange(1, count + 1)[:, None] / count / wavelengths for count in (height, width)
     )
     rows, columns = (torch.stack([angle.sin(), angle.cos()], 2).flatten(1) for angle in (rows, columns))
-    table = torch.cat(
-        [rows[:, None].expand(height, width, half), columns[None].expand(height, width, half)], dim=2
-    )
-    return table.flatten(0, 1)
+    return torch.cat([rows.repeat_interleave(width, 0), columns.repeat(height, 1)], dim=1)
 
 
 # TokenPose (Li et al., ICCV 2021): one learned token per joint among the tokens of the picture
 
 MLP_RATIO = 3  # hidden channels of the feed-forward networks, in widths
 FUSED = 3  # the joint tokens after each third of the layers make the heatmaps (token fusion)
-
-
-class TokenPoseLayer(nn.Module):
-    """Attention and feed-forward, each behind a norm and beside a skip."""
-
-    def __init__(self, width: int, heads: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.norm1 = nn.LayerNorm(width)
-        self.qkv = nn.Linear(width, 3 * width, bias=False)
-        self.out = nn.Linear(width, width)
-        self.norm2 = nn.LayerNorm(width)
-        self.mlp = nn.Sequential(
-            nn.Linear(width, MLP_RATIO * width), nn.GELU(), nn.Linear(MLP_RATIO * width, width)
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(b, n, c) -> (b, n, c)."""
-        q, k, v = self.qkv(self.norm1(x)).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        attended = F.scaled_dot_product_attention(q, k, v)
-        x = x + self.out(attended.transpose(1, 2).flatten(2))
-        return x + self.mlp(self.norm2(x))
 
 
 class TokenPoseHead(nn.Module):
@@ -138,19 +92,13 @@ class TokenPoseHead(nn.Module):
     go through the transformer, and what has become of the joints' tokens makes the heatmaps.
 
     Args:
-        channels: of the feature map.
-        joints: J.
-        feature_size: (width, height) of the feature map.
-        heatmap_size: (width, height) of the heatmaps.
-        patch: (width, height) of a patch, feature pixels; the published are (3, 4) for 256x192 and
-            (4, 6) for 384x288.
-        width: channels of a token.
+        channels, joints: of the feature map; J.
+        feature_size, heatmap_size: (width, height).
+        patch: (width, height) of a patch, feature pixels, which divide the map; the published are (3, 4) for
+            256x192 and (4, 6) for 384x288.
+        width: channels of a token; a multiple of ``heads``.
         depth: layers; a multiple of 3.
         heads: of the attention.
-
-    Raises:
-        InputError: a feature map that is no whole number of patches.
-        ValueError: a depth or width that cannot be divided as above.
     """
 
     positions: Tensor
@@ -181,12 +129,9 @@ class TokenPoseHead(nn.Module):
         table = torch.cat([torch.zeros(joints, width), sine_positions(grid, width)])
         self.register_buffer("positions", table, persistent=False)
         self.joint_tokens = nn.Parameter(torch.zeros(joints, width))
-        self.layers = nn.ModuleList(TokenPoseLayer(width, heads) for _ in range(depth))
+        self.layers = nn.ModuleList(Block(width, heads, MLP_RATIO, qkv_bias=False) for _ in range(depth))
         self.norm = nn.LayerNorm(FUSED * width)
         self.heatmaps = nn.Linear(FUSED * width, heatmap_size[0] * heatmap_size[1])
-        self._initialise()
-
-    def _initialise(self) -> None:
         nn.init.trunc_normal_(self.joint_tokens, std=0.02)
         for module in self.modules():
             if isinstance(module, nn.Linear):
@@ -227,7 +172,7 @@ class TransPoseLayer(nn.Module):
     def __init__(self, width: int, heads: int, feedforward: int, dropout: float) -> None:
         super().__init__()
         self.heads = heads
-        self.dropout = dropout
+        self.drop = nn.Dropout(dropout)
         self.query_key = nn.Linear(width, 2 * width)
         self.value = nn.Linear(width, width)
         self.out = nn.Linear(width, width)
@@ -238,35 +183,24 @@ class TransPoseLayer(nn.Module):
 
     def forward(self, x: Tensor, positions: Tensor) -> Tensor:
         """(b, n, c) tokens and (n, c) positions -> (b, n, c)."""
-        x = self.norm1(x + self._drop(self._attend(x, positions)))
-        hidden = self._drop(F.relu(self.linear1(x)))
-        return self.norm2(x + self._drop(self.linear2(hidden)))
-
-    def _attend(self, x: Tensor, positions: Tensor) -> Tensor:
         query, key = self.query_key(x + positions).chunk(2, dim=2)
         q, k, v = (t.unflatten(2, (self.heads, -1)).transpose(1, 2) for t in (query, key, self.value(x)))
-        attended = F.scaled_dot_product_attention(q, k, v, dropout_p=self.dropout if self.training else 0.0)
-        return self.out(attended.transpose(1, 2).flatten(2))
-
-    def _drop(self, x: Tensor) -> Tensor:
-        return F.dropout(x, self.dropout, self.training)
+        dropout = self.drop.p if self.training else 0.0
+        attended = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout)
+        x = self.norm1(x + self.drop(self.out(attended.transpose(1, 2).flatten(2))))
+        return self.norm2(x + self.drop(self.linear2(self.drop(F.relu(self.linear1(x))))))
 
 
 class TransPoseHead(nn.Module):
     """From a feature map to heatmaps of its size, by default as in TransPose-H/A6.
 
     Args:
-        channels: of the feature map.
-        joints: J.
-        feature_size: (width, height) of the feature map; the table of positions is made for it.
-        width: d, channels of a token.
-        depth: encoder layers.
-        heads: of the attention.
+        channels, joints: of the feature map; J.
+        feature_size: (width, height) of the feature map.
+        width: d, channels of a token; a multiple of 4 and of ``heads``.
+        depth, heads: of the encoder.
         feedforward: h, hidden channels of the feed-forward networks.
         dropout: of attention weights and of both branches, in training; the published is 0.1.
-
-    Raises:
-        ValueError: a width that the heads, or the sines of two directions, cannot share.
     """
 
     positions: Tensor

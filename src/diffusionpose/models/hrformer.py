@@ -73,16 +73,13 @@ class Block(nn.Module):
         self.attention = LocalWindowAttention(channels, heads)
         self.norm2 = nn.LayerNorm(channels, eps=1e-6)
         hidden = MLP_RATIO * channels
-        self.ffn = nn.Sequential(
+        convolutions = (
             nn.Conv2d(channels, hidden, 1),
-            nn.BatchNorm2d(hidden),
-            nn.GELU(),
             nn.Conv2d(hidden, hidden, 3, padding=1, groups=hidden),
-            nn.BatchNorm2d(hidden),
-            nn.GELU(),
             nn.Conv2d(hidden, channels, 1),
-            nn.BatchNorm2d(channels),
-            nn.GELU(),
+        )
+        self.ffn = nn.Sequential(
+            *(part for conv in convolutions for part in (conv, nn.BatchNorm2d(conv.out_channels), nn.GELU()))
         )
         self.drop_path = DropPath(drop_path)
 
@@ -111,14 +108,12 @@ class Fusion(nn.Module):
         if j > to:  # enlarged in forward, after the convolution
             return _conv_norm(channels[j], channels[to], 1)
         parts: list[nn.Module] = []
-        for step in range(j + 1, to + 1):
-            outside = channels[to] if step == to else channels[j]
-            parts += [
-                _conv_norm(channels[j], channels[j], 3, 2, channels[j]),
-                _conv_norm(channels[j], outside, 1),
-            ]
-            parts += [nn.ReLU()] if step < to else []
-        return nn.Sequential(*parts)
+        width = channels[j]
+        for _ in range(j + 1, to):
+            parts += [_conv_norm(width, width, 3, 2, width), _conv_norm(width, width, 1), nn.ReLU()]
+        return nn.Sequential(
+            *parts, _conv_norm(width, width, 3, 2, width), _conv_norm(width, channels[to], 1)
+        )
 
     def forward(self, xs: Sequence[Tensor]) -> Tensor:
         """Maps of all branches -> (b, c, h, w) of this one."""
@@ -170,13 +165,12 @@ class HRFormer(nn.Module):
             for i in range(len(MODULES))
         )
         rates = torch.linspace(0, drop_path, BLOCKS * sum(MODULES), device="cpu").tolist()
-        self.stages = nn.ModuleList()
-        for stage, count in enumerate(MODULES):
-            branches, modules = width[: stage + 2], []
+        self.stages = nn.ModuleList(nn.Sequential() for _ in MODULES)
+        for stage, (modules, count) in enumerate(zip(self.stages, MODULES, strict=True)):
             for _ in range(count):
                 rate, rates = rates[:BLOCKS], rates[BLOCKS:]
-                modules.append(Module(branches, heads, rate, len(branches) if rates else 1))
-            self.stages.append(nn.Sequential(*modules))
+                out = stage + 2 if rates else 1
+                modules.append(Module(width[: stage + 2], heads, rate, out))
         self.apply(_begin)
 
     def no_weight_decay(self) -> set[str]:
@@ -206,22 +200,13 @@ class HRFormerEncoder(Encoder):
 
     Args:
         variant: "small" or "base", the paper's HRFormer-S and -B.
-        pretrained: as of the other encoders; there are no weights to download.
+        pretrained: InputError if asked for: there are no weights to download.
         drop_path_rate: stochastic depth of the last block; it grows linearly from 0 at the first. The
             published are 0.1 (S), 0.2 (B at 256x192) and 0.3 (B at 384x288).
-
-    Raises:
-        InputError: an unknown variant, or pretrained weights asked for.
     """
 
     def __init__(self, variant: str = "base", pretrained: bool = False, drop_path_rate: float = 0.0) -> None:
         if pretrained:
             raise InputError("timm has no weights of HRFormer to download; give a file of encoder weights")
-        if variant not in VARIANTS:
-            raise InputError(f"no HRFormer {variant!r}; there are {', '.join(VARIANTS)}")
         channels, heads = VARIANTS[variant]
         super().__init__(HRFormer(channels, heads, drop_path_rate), channels, stride=4)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(b, 3, H, W) normalised -> (b, c, H / 4, W / 4)."""
-        return self.backbone(x)

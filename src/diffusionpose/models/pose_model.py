@@ -96,7 +96,7 @@ class PoseModel(nn.Module):
     def trajectory(
         self, images: Tensor, steps: int | None = None, start: Start | None = None
     ) -> list[Tensor]:
-        """The heatmaps of every step; of one that makes no steps, its answer alone.
+        """The heatmaps of every step; of a model that makes no steps, its answer alone.
 
         Args:
             images: (b, 3, H, W) RGB uint8 crops.
@@ -113,37 +113,19 @@ class PoseModel(nn.Module):
         return self.trajectory(images, steps, start)[-1]
 
     def check_steps(self, steps: int | None) -> None:
-        """See before any work whether the model can make so many diffusion steps; None for its own number.
-
-        Raises:
-            InputError: the model takes none, or the number is negative.
-        """
-        if steps is None:
-            return
-        if not self.takes_steps:
+        """InputError where the model cannot make so many diffusion steps."""
+        if steps is not None and not self.takes_steps:
             raise InputError(
                 f"steps: {self.config['name']} is no diffusion model and takes none; leave it out"
             )
-        if steps < 0:
+        if steps is not None and steps < 0:
             raise InputError(f"steps: {steps} must be 0 (the coarse heatmaps) or more")
 
 
-def heatmap_loss(estimated: Tensor, truth: Tensor, visible: Tensor) -> Tensor:
-    """Mean squared error over (b, j, h, w); joints with visible (b, j) = 0 count as no error."""
-    return ((estimated.float() - truth).square() * visible[:, :, None, None]).mean()
-
-
-# Heatmap models: an encoder and a head. HRNet and SimpleBaseline, the yardsticks, are such
-
-
 class HeatmapModel(PoseModel):
-    """head(E(x)) trained on Gaussian heatmaps (Xiao et al., ECCV 2018).
+    """head(E(x)) trained on Gaussian heatmaps (Xiao et al., ECCV 2018): HRNet and the other yardsticks.
 
-    Args:
-        encoder: E.
-        head: from the encoder's feature to (b, j, h, w) heatmaps of the codec's size.
-        skeleton: J joints.
-        codec: sizes and geometry of the heatmaps.
+    ``head`` makes (b, j, h, w) heatmaps of the codec's size from the encoder's feature.
     """
 
     def __init__(self, encoder: Encoder, head: nn.Module, skeleton: Skeleton, codec: HeatmapCodec) -> None:
@@ -162,6 +144,11 @@ class HeatmapModel(PoseModel):
         """As :meth:`PoseModel.loss`: one squared error."""
         hm_0 = self.codec.draw(self.codec.to_heatmap(keypoints))
         return {"loss": heatmap_loss(self(images), hm_0, visible)}
+
+
+def heatmap_loss(estimated: Tensor, truth: Tensor, visible: Tensor) -> Tensor:
+    """Mean squared error over (b, j, h, w); joints with visible (b, j) = 0 count as no error."""
+    return ((estimated.float() - truth).square() * visible[:, :, None, None]).mean()
 
 
 def nearly_zero(conv: nn.Conv2d) -> nn.Conv2d:

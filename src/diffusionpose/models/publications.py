@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-SMALL, LARGE = (192, 256), (288, 384)
-
 
 @dataclass(frozen=True)
 class Publication:
@@ -17,7 +15,6 @@ class Publication:
         parameters: millions.
         multiply_adds: billions in the publication's way of counting; None where it states none.
         counting: that way, by the tool it comes from: "hrnet", "mmcv" or "detr" (tests/models/test_costs.py).
-        source: where it is stated.
         unseen: last names of layers that its way of counting misses.
         backbone_only: the parameters are those of the backbone without head.
     """
@@ -25,37 +22,36 @@ class Publication:
     model: str
     input_size: tuple[int, int]
     parameters: float
-    multiply_adds: float | None
-    counting: str | None
-    source: str
+    multiply_adds: float | None = None
+    counting: str | None = None
     unseen: tuple[str, ...] = ()
     backbone_only: bool = False
 
 
-SIMPLEBASELINE = "Xiao et al., ECCV 2018, and its repository"
-HRNET = "Sun et al., CVPR 2019, Table 1"
-TOKENPOSE = "Li et al., ICCV 2021: 56.8 % fewer parameters, 24.7 % fewer GFLOPs than HRNet-W48"
-TRANSPOSE = "README of its repository (Yang et al., ICCV 2021)"
-HRFORMER = "Yuan et al., NeurIPS 2021, comparison on COCO val"
-VITPOSE = "Xu et al., NeurIPS 2022, comparison on COCO val (backbone)"
-
+SMALL, LARGE = (192, 256), (288, 384)
 PUBLICATIONS = (
-    Publication("simplebaseline_r50", SMALL, 34.0, 8.9, "hrnet", SIMPLEBASELINE),
-    Publication("simplebaseline_r101", SMALL, 53.0, 12.4, "hrnet", SIMPLEBASELINE),
-    Publication("simplebaseline_r152", SMALL, 68.6, 15.7, "hrnet", SIMPLEBASELINE),
-    Publication("hrnet_w32", SMALL, 28.5, 7.10, "hrnet", HRNET),
-    Publication("hrnet_w32", LARGE, 28.5, 16.0, "hrnet", HRNET),
-    Publication("hrnet_w48", SMALL, 63.6, 14.6, "hrnet", HRNET),
-    Publication("hrnet_w48", LARGE, 63.6, 32.9, "hrnet", HRNET),
-    Publication("tokenpose_l", SMALL, 27.5, 11.0, "hrnet", TOKENPOSE),
-    Publication("transpose_h", SMALL, 17.5, 21.8, "detr", TRANSPOSE),
-    Publication("hrformer_s", SMALL, 7.8, 2.8, "mmcv", HRFORMER, unseen=("out",)),
-    Publication("hrformer_s", LARGE, 7.8, 6.2, "mmcv", HRFORMER, unseen=("out",)),
-    Publication("hrformer_b", SMALL, 43.2, 12.2, "mmcv", HRFORMER, unseen=("out",)),
-    Publication("hrformer_b", LARGE, 43.2, 26.8, "mmcv", HRFORMER, unseen=("out",)),
-    Publication("vitpose_b", SMALL, 86, None, None, VITPOSE, backbone_only=True),
-    Publication("vitpose_l", SMALL, 307, None, None, VITPOSE, backbone_only=True),
-    Publication("vitpose_h", SMALL, 632, None, None, VITPOSE, backbone_only=True),
+    # SimpleBaseline: Xiao et al., ECCV 2018, and its repository
+    Publication("simplebaseline_r50", SMALL, 34.0, 8.9, "hrnet"),
+    Publication("simplebaseline_r101", SMALL, 53.0, 12.4, "hrnet"),
+    Publication("simplebaseline_r152", SMALL, 68.6, 15.7, "hrnet"),
+    # HRNet: Sun et al., CVPR 2019, Table 1
+    Publication("hrnet_w32", SMALL, 28.5, 7.10, "hrnet"),
+    Publication("hrnet_w32", LARGE, 28.5, 16.0, "hrnet"),
+    Publication("hrnet_w48", SMALL, 63.6, 14.6, "hrnet"),
+    Publication("hrnet_w48", LARGE, 63.6, 32.9, "hrnet"),
+    # TokenPose: Li et al., ICCV 2021: 56.8 % fewer parameters, 24.7 % fewer GFLOPs than HRNet-W48
+    Publication("tokenpose_l", SMALL, 27.5, 11.0, "hrnet"),
+    # TransPose: README of its repository (Yang et al., ICCV 2021)
+    Publication("transpose_h", SMALL, 17.5, 21.8, "detr"),
+    # HRFormer: Yuan et al., NeurIPS 2021, comparison on COCO val
+    Publication("hrformer_s", SMALL, 7.8, 2.8, "mmcv", unseen=("out",)),
+    Publication("hrformer_s", LARGE, 7.8, 6.2, "mmcv", unseen=("out",)),
+    Publication("hrformer_b", SMALL, 43.2, 12.2, "mmcv", unseen=("out",)),
+    Publication("hrformer_b", LARGE, 43.2, 26.8, "mmcv", unseen=("out",)),
+    # ViTPose: Xu et al., NeurIPS 2022, comparison on COCO val (backbone)
+    Publication("vitpose_b", SMALL, 86, backbone_only=True),
+    Publication("vitpose_l", SMALL, 307, backbone_only=True),
+    Publication("vitpose_h", SMALL, 632, backbone_only=True),
 )
 
 

@@ -29,8 +29,7 @@ class TimeEmbedding(nn.Module):
 
     def forward(self, t: Tensor) -> Tensor:
         """(b,) in [0, 1] -> (b, channels)."""
-        waves = self.waves
-        frequencies = torch.exp(torch.arange(waves, device=t.device) * (-math.log(1e4) / waves))
+        frequencies = torch.exp(torch.arange(self.waves, device=t.device) * (-math.log(1e4) / self.waves))
         angles = 1000 * t[:, None] * frequencies
         return self.net(torch.cat([angles.sin(), angles.cos()], dim=1))
 
@@ -59,21 +58,18 @@ class PoseMistakes:
     good, jittered (near its place), missed (far from it), inverted (at its partner of the other side) or
     swapped (at a neighbour's). How far off a joint is follows from its keypoint similarity exp(-d^2 / (2 s^2
     k^2)), drawn evenly from the kind's range. A batch tells of no neighbours: another person of the batch,
-    moved aside, stands for one.
-
-    Attributes:
-        jitter, miss, inversion, swap: rates by joint; the rest is good. Of the order of what Ronchi and
-            Perona count for the best methods of COCO 2016.
-        side_step: how far aside the neighbour stands, in widths of the crop.
+    moved aside, stands for one. The rates by joint are guesses.
     """
 
     jitter: float = 0.14
     miss: float = 0.08
     inversion: float = 0.04
     swap: float = 0.03
-    side_step: tuple[float, float] = (0.15, 0.5)
 
-    SIMILARITY = ((0.85, 1.0), (0.5, 0.85), (0.05, 0.5))  # of good, jittered and missed joints
+    SIDE_STEP = (0.15, 0.5)  # how far aside the neighbour stands, in widths of the crop
+
+    # of inverted, swapped, missed, jittered and good joints, with the joint that they are at
+    SIMILARITY = ((0.85, 1.0), (0.85, 1.0), (0.05, 0.5), (0.5, 0.85), (0.85, 1.0))
 
     def draw_noise(self, count: int, joints: int, generator: torch.Generator) -> dict[str, Tensor]:
         """What :meth:`make` needs, uniform in [0, 1): (count, j, 3) and, for the persons, (count, 1)."""
@@ -86,56 +82,38 @@ class PoseMistakes:
     def make(
         self, y_0: Tensor, visible: Tensor, noise: dict[str, Tensor], skeleton: Skeleton, codec: HeatmapCodec
     ) -> Tensor:
-        """Keypoints with mistakes.
+        """Keypoints y_0 (b, j, 2) in heatmap pixels -> the same with mistakes.
 
-        Args:
-            y_0: (b, j, 2) true keypoints, heatmap pixels.
-            visible: (b, j), 1 where a joint is labelled.
-            noise: from :meth:`draw_noise`.
-            skeleton: its sides and sigmas.
-            codec: of the heatmaps.
-
-        Returns:
-            (b, j, 2) heatmap pixels; those of joints without label do not count.
+        A joint without label, (b, j) ``visible`` = 0, is taken for no other; its own answer does not count.
         """
         kind, similarity, direction = noise["mistakes"].unbind(-1)
-        inverted = kind < self.inversion
-        swapped = ~inverted & (kind < self.inversion + self.swap)
-        missed = ~inverted & ~swapped & (kind < self.inversion + self.swap + self.miss)
-        jittered = (kind < self.inversion + self.swap + self.miss + self.jitter) & ~(
-            inverted | swapped | missed
-        )
+        rates = y_0.new_tensor((self.inversion, self.swap, self.miss, self.jitter))
+        # 0 inverted, 1 swapped, 2 missed, 3 jittered, 4 good
+        kind = torch.bucketize(kind.contiguous(), rates.cumsum(0), right=True)
 
         order = torch.as_tensor(skeleton.flip_order, device=y_0.device)
         partner, has_partner = y_0[:, order], visible.bool()[:, order]
-        near, far = self.side_step
+        near, far = self.SIDE_STEP
         step = (noise["neighbour"] - 0.5).sign() * (near + (far - near) * (2 * noise["neighbour"] - 1).abs())
         neighbour, there = y_0.roll(1, 0), visible.bool().roll(1, 0)
         neighbour = neighbour + torch.stack([step, torch.zeros_like(step)], -1) * codec.size[0]
-        place = torch.where((inverted & has_partner)[..., None], partner, y_0)
-        place = torch.where((swapped & there)[..., None], neighbour, place)
+        place = torch.where(((kind == 0) & has_partner)[..., None], partner, y_0)
+        place = torch.where(((kind == 1) & there)[..., None], neighbour, place)
 
-        index = jittered.long() + 2 * missed.long()
-        low, high = y_0.new_tensor(self.SIMILARITY)[index].unbind(-1)
+        low, high = y_0.new_tensor(self.SIMILARITY)[kind].unbind(-1)
         similarity = low + (high - low) * similarity
-        distance = (-2 * similarity.log()).sqrt() * self._reach(y_0, skeleton, codec)
+        # s k of every joint, heatmap pixels: s^2 as the 0.53 of a box that fills its padded crop
+        scale = math.sqrt(0.53 * codec.size[0] * codec.size[1]) / 1.25
+        distance = (-2 * similarity.log()).sqrt() * scale * 2 * y_0.new_tensor(skeleton.sigmas)
         angle = 2 * math.pi * direction
         return place + distance[..., None] * torch.stack([angle.cos(), angle.sin()], -1)
-
-    @staticmethod
-    def _reach(y_0: Tensor, skeleton: Skeleton, codec: HeatmapCodec) -> Tensor:
-        """s k of every joint, (j,) heatmap pixels: s^2 as the 0.53 of a box that fills its padded crop."""
-        width, height = codec.size
-        scale = math.sqrt(0.53 * width * height) / 1.25
-        return scale * 2 * y_0.new_tensor(skeleton.sigmas)
 
 
 class DiffusionPoseVariant(DiffusionPose):
     """DiffusionPose that can start from given keypoints, and be trained in other ways.
 
     Args:
-        encoder, condition, decoder, skeleton, codec, zeta: as of :class:`DiffusionPose`; a
-            :class:`TimedDecoder` sees t.
+        encoder, condition, decoder, skeleton, codec, zeta: as of :class:`DiffusionPose`.
         own_start: share of the training persons that start from the model's own coarse heatmaps in the
             place of noised truth, as all do at inference. The paper has 0.
         mistakes: share of the training persons that start from truth with :class:`PoseMistakes` in the place
@@ -162,9 +140,7 @@ class DiffusionPoseVariant(DiffusionPose):
         self.time_input = isinstance(decoder, TimedDecoder)
 
     def draw_noise(self, count: int, generator: torch.Generator) -> dict[str, Tensor]:
-        """Beside the paper's, with the options: which persons start from their own heatmaps ("own") or from
-        truth with mistakes ("mistaken"), (count,) each, and what the mistakes need.
-        """
+        """Beside the paper's: which persons (count,) start from their "own" heatmaps or "mistaken" truth."""
         noise = super().draw_noise(count, generator)
         device = generator.device
         if self.own_start > 0:
@@ -210,14 +186,10 @@ class DiffusionPoseVariant(DiffusionPose):
         return self.decoder(hm_t, x_c, t)
 
     def denoise(self, images: Tensor, steps: int = 1, start: Start | None = None) -> list[Tensor]:
-        """Algorithm 2, from the coarse heatmaps or from given keypoints.
+        """Algorithm 2, from the coarse heatmaps or from keypoints ``start`` in input pixels.
 
         A joint that ``start`` gives is drawn at its keypoint, as Algorithm 1 draws y_t (line 5). The others
         start from their coarse heatmaps.
-
-        Args:
-            images, steps: as of :meth:`DiffusionPose.denoise`.
-            start: keypoints in input pixels.
         """
         if start is None and not self.time_input:
             return super().denoise(images, steps)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -19,8 +21,8 @@ def read_safetensors(
 
     Args:
         path: of the file.
-        cure: what a message tells to do about a file that cannot be read.
-        finite: refuse weights that are not.
+        cure: of a file that cannot be read, for the message.
+        finite: refuse NaN and infinity.
 
     Raises:
         InputError: the file cannot be read, or holds NaN or infinity.
@@ -45,8 +47,15 @@ def read_safetensors(
 def write_safetensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
     """Write a safetensors file, whole or not at all; InputError where it cannot be written."""
     stored = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    try:
+    with writing(path):
         atomically(path, lambda temporary: save_file(stored, temporary, metadata))
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """The block writes a file or folder; InputError where it cannot be written."""
+    try:
+        yield
     except (OSError, SafetensorError) as error:
         raise InputError(
             f"{path}: cannot be written ({error}); is the folder there, writable, not full?"
@@ -54,11 +63,7 @@ def write_safetensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str
 
 
 def three_numbers(text: str) -> tuple[float, float, float]:
-    """Red, green and blue from "0.5" or "0.4,0.5,0.6".
-
-    Raises:
-        ValueError: anything else, or a number that is not finite.
-    """
+    """Red, green and blue from "0.5" or "0.4,0.5,0.6"; ValueError for anything else."""
     numbers = [float(number) for number in text.split(",")]
     red, green, blue = numbers if len(numbers) > 1 else 3 * numbers
     if not torch.tensor(numbers).isfinite().all():

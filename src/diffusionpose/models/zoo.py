@@ -7,7 +7,6 @@ name, skeleton and options in ``model.config``, so that a checkpoint can make it
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from torch import nn
 
 from diffusionpose.errors import InputError
 from diffusionpose.geometry import HeatmapCodec
+from diffusionpose.models import encoders, heads
 from diffusionpose.models.diffusion_pose import (
     Condition,
     FeatureCondition,
@@ -22,22 +22,7 @@ from diffusionpose.models.diffusion_pose import (
     StructureCondition,
     StructureGuidedDecoder,
 )
-from diffusionpose.models.encoders import (
-    Encoder,
-    HRNetEncoder,
-    LastStageEncoder,
-    MoveNetEncoder,
-    PyramidEncoder,
-    RaisedEncoder,
-    ViTEncoder,
-)
-from diffusionpose.models.heads import (
-    SimpleDecoder,
-    TokenPoseHead,
-    TransPoseHead,
-    UNetHead,
-    deconvolution_head,
-)
+from diffusionpose.models.encoders import Encoder
 from diffusionpose.models.hrformer import HRFormerEncoder
 from diffusionpose.models.pose_model import HeatmapModel, PoseModel, coarse_head
 from diffusionpose.models.variants import DiffusionPoseVariant, TimedDecoder
@@ -47,107 +32,82 @@ CONDITIONS = ("features", "keypoints", "full")  # the rows of Table 5
 MASK_WIDTH = 2.0  # delta_kps and delta_ske in units of the heatmaps' sigma
 HEAD_STRIDE = 4  # input pixels per pixel of a heatmap model's output
 
-# --- options: which there are, and what they may be ---
+Option = tuple[str, Callable[[Any], bool]]  # what a value must be, in words and as a test
 
 
-@dataclass(frozen=True)
-class Option:
-    """What an option may be.
+def _number(least: float, most: float, kind: type | tuple[type, ...] = (int, float)) -> Option:
+    word = "a whole number" if kind is int else "a number"
+    return (
+        f"{word} from {least:g} to {most:g}",
+        lambda value: (
+            isinstance(value, kind) and not isinstance(value, bool) and bool(least <= value <= most)
+        ),
+    )
 
-    Attributes:
-        kind: bool, int, float, or str for one of ``choices``.
-        least, most: of a number.
-        choices: words.
-        count: how many numbers: 2 for a pair of width and height.
-    """
 
-    kind: type
-    least: float = 0
-    most: float = 1
-    choices: tuple[str, ...] = ()
-    count: int = 1
+def _whole(least: int, most: int) -> Option:
+    return _number(least, most, int)
 
-    def __str__(self) -> str:
-        if self.kind is bool:
-            return "true or false"
-        if self.choices:
-            return f"one of {', '.join(self.choices)}"
-        number = "a whole number" if self.kind is int else "a number"
-        return f"{number if self.count == 1 else 'two whole numbers'} from {self.least:g} to {self.most:g}"
 
-    def fits(self, value: Any) -> bool:
-        """Whether a value is such."""
-        if self.count > 1:
-            single = Option(self.kind, self.least, self.most)
-            return (
-                isinstance(value, (list, tuple)) and len(value) == self.count and all(map(single.fits, value))
-            )
-        if self.kind is bool or isinstance(value, bool):
-            return self.kind is bool and isinstance(value, bool)
-        if self.choices:
-            return isinstance(value, str) and value in self.choices
-        number = int if self.kind is int else (int, float)
-        return isinstance(value, number) and self.least <= value <= self.most
+def _pair(least: int, most: int) -> Option:
+    _, fits = _whole(least, most)
+    return (
+        f"two whole numbers from {least} to {most}",
+        lambda value: isinstance(value, (list, tuple)) and len(value) == 2 and all(map(fits, value)),
+    )
 
+
+SHARE = _number(0, 1)
+FLAG: Option = "true or false", lambda value: isinstance(value, bool)
 
 # Options describe an architecture, and nothing else: files of weights name them, so none may lead to the
 # network or to another file. The numbers are bounds of reason.
-OPTIONS = {
-    "input_size": Option(int, 8, 4096, count=2),
-    "stride": Option(int, 1, 64),
-    "unbiased": Option(bool),
-    "quantise": Option(bool),
-    "width": Option(int, 1, 2048),
-    "zeta": Option(float, 1e-6, 1e6),
-    "conditions": Option(str, choices=CONDITIONS),
-    "time_input": Option(bool),
-    "own_start": Option(float),
-    "mistakes": Option(float),
-    "patch": Option(int, 1, 512, count=2),
-    "depth": Option(int, 1, 128),
-    "heads": Option(int, 1, 256),
-    "feedforward": Option(int, 1, 16384),
-    "dropout": Option(float),
+OPTIONS: dict[str, Option] = {
+    "input_size": _pair(8, 4096),
+    "stride": _whole(1, 64),
+    "unbiased": FLAG,
+    "quantise": FLAG,
+    "width": _whole(1, 2048),
+    "zeta": _number(1e-6, 1e6),
+    "conditions": (
+        f"one of {', '.join(CONDITIONS)}",
+        lambda value: isinstance(value, str) and value in CONDITIONS,
+    ),
+    "time_input": FLAG,
+    "own_start": SHARE,
+    "mistakes": SHARE,
+    "patch": _pair(1, 512),
+    "depth": _whole(1, 128),
+    "heads": _whole(1, 256),
+    "feedforward": _whole(1, 16384),
+    "dropout": SHARE,
 }
-ENCODER_OPTIONS = {
-    "depth": Option(int, 1, 128),
-    "embed_dim": Option(int, 1, 8192),
-    "num_heads": Option(int, 1, 256),
-    "drop_path_rate": Option(float),
-    "width": Option(float, 0.1, 16),
-    "frozen": Option(int, 0, 17),
+ENCODER_OPTIONS: dict[str, Option] = {
+    "depth": _whole(1, 128),
+    "embed_dim": _whole(1, 8192),
+    "num_heads": _whole(1, 256),
+    "drop_path_rate": SHARE,
+    "width": _number(0.1, 16),
+    "frozen": _whole(0, 17),
 }
 
 
 def check_options(name: str, options: Mapping[str, Any]) -> None:
-    """See whether ``create_model`` can take options.
-
-    Args:
-        name: one of ``MODELS``.
-        options: by name; ``encoder`` holds a mapping of those of the encoder.
-
-    Raises:
-        InputError: an unknown model or option, or a value that it cannot have.
-    """
+    """InputError where ``create_model`` cannot take the options, or knows no model of the name."""
     if name not in MODELS:
         raise InputError(f"no model {name!r}; there are {', '.join(MODELS)}")
-    of_encoder = options.get("encoder", {})
+    of_model, of_encoder = dict(options), options.get("encoder", {})
+    of_model.pop("encoder", None)
+    refused = f"model {name!r} cannot be made with options"
     if not isinstance(of_encoder, Mapping):
-        raise InputError(
-            f"model {name!r} cannot be made with options encoder={of_encoder!r:.80}; give them by name"
-        )
-    of_model = {key: value for key, value in options.items() if key != "encoder"}
+        raise InputError(f"{refused} encoder={of_encoder!r:.80}; give them by name")
     for given, known in ((of_model, OPTIONS), (of_encoder, ENCODER_OPTIONS)):
         for key, value in given.items():
             if key not in known:
-                raise InputError(
-                    f"model {name!r} cannot be made with options such as {key!r:.80}; "
-                    f"there are {', '.join(known)}"
-                )
-            if not known[key].fits(value):
-                raise InputError(
-                    f"model {name!r} cannot be made with options {key}={value!r:.80}: it must be {known[key]}"
-                )
+                raise InputError(f"{refused} such as {key!r:.80}; there are {', '.join(known)}")
+            must_be, fits = known[key]
+            if not fits(value):
+                raise InputError(f"{refused} {key}={value!r:.80}: it must be {must_be}")
 
 
 # --- what builds models and encoders ---
@@ -184,7 +144,7 @@ def _diffusion_pose(
 
 
 def _heatmap_model(make_head: Callable[..., nn.Module]) -> Builder:
-    """A heatmap model; its head is made from the encoder's channels, the number of joints and the codec."""
+    """A heatmap model; ``make_head`` takes the encoder's channels, the number of joints and the codec."""
 
     def build(encoder: Encoder, skeleton: Skeleton, codec: HeatmapCodec, **options: Any) -> HeatmapModel:
         if codec.stride != HEAD_STRIDE:
@@ -196,55 +156,51 @@ def _heatmap_model(make_head: Callable[..., nn.Module]) -> Builder:
 
 
 def _encoder(kind: Callable[..., Encoder], *arguments: Any, **fixed: Any) -> EncoderMaker:
-    """An encoder that takes pictures of any size."""
-    return lambda input_size, pretrained, **options: kind(
-        *arguments, pretrained=pretrained, **fixed, **options
-    )
+    """An encoder; a vision transformer's positions are made for one input size, others take any."""
 
+    def make(input_size: tuple[int, int], pretrained: bool, **options: Any) -> Encoder:
+        size = (input_size,) if kind is encoders.ViTEncoder else ()
+        return kind(*arguments, *size, pretrained=pretrained, **{**fixed, **options})
 
-def _vit(name: str, **defaults: Any) -> EncoderMaker:
-    """A vision transformer, whose positions are made for one input size."""
-    return lambda input_size, pretrained, **options: ViTEncoder(
-        name, input_size, pretrained, **{**defaults, **options}
-    )
+    return make
 
 
 def _raised(encoder: EncoderMaker) -> EncoderMaker:
     """The same encoder brought to stride 4."""
-    return lambda input_size, pretrained, **options: RaisedEncoder(encoder(input_size, pretrained, **options))
+    return lambda *arguments, **options: encoders.RaisedEncoder(encoder(*arguments, **options))
 
 
-HRNET_W32 = _encoder(HRNetEncoder, "hrnet_w32")
-HRNET_W48 = _encoder(HRNetEncoder, "hrnet_w48")
-HRNET_STAGE_3 = _encoder(HRNetEncoder, "hrnet_w48", stages=3)
+HRNET_W32 = _encoder(encoders.HRNetEncoder, "hrnet_w32")
+HRNET_W48 = _encoder(encoders.HRNetEncoder, "hrnet_w48")
+HRNET_STAGE_3 = _encoder(encoders.HRNetEncoder, "hrnet_w48", stages=3)
 HRFORMER = {size[0]: _encoder(HRFormerEncoder, size) for size in ("small", "base")}
-RESNET = {depth: _encoder(LastStageEncoder, f"resnet{depth}") for depth in (50, 101, 152)}
+RESNET = {depth: _encoder(encoders.LastStageEncoder, f"resnet{depth}") for depth in (50, 101, 152)}
 VIT = {
     # heads and patches as ViTPose publishes them; timm's own ViT-S has 6 heads, its ViT-H patches of 14
-    "s": _vit("vit_small_patch16_224.dino", num_heads=12),
-    "b": _vit("vit_base_patch16_224.mae"),
-    "l": _vit("vit_large_patch16_224.mae"),
-    "h": _vit("vit_huge_patch14_224.mae"),
+    "s": _encoder(encoders.ViTEncoder, "vit_small_patch16_224.dino", num_heads=12),
+    "b": _encoder(encoders.ViTEncoder, "vit_base_patch16_224.mae"),
+    "l": _encoder(encoders.ViTEncoder, "vit_large_patch16_224.mae"),
+    "h": _encoder(encoders.ViTEncoder, "vit_huge_patch14_224.mae"),
 }
 # pad_type "same" is how the ImageNet weights at hand for MobileNetV2 were trained
-MOBILENETV2 = _encoder(PyramidEncoder, "mobilenetv2_100", 64, pad_type="same")
+MOBILENETV2 = _encoder(encoders.PyramidEncoder, "mobilenetv2_100", 64, pad_type="same")
 # Input sides in multiples of 32: on CPU in bf16, torch 2.15's 2x2 convolution of stride 2 reads beyond
 # maps of odd width and gives NaN.
-MOVENET = _encoder(MoveNetEncoder)
-TINY = _encoder(PyramidEncoder, "test_convnext", 32)
+MOVENET = _encoder(encoders.MoveNetEncoder)
+TINY = _encoder(encoders.PyramidEncoder, "test_convnext", 32)
 
 PLAIN = _heatmap_model(lambda channels, joints, codec: coarse_head(channels, joints))
-DECONVOLUTIONS = _heatmap_model(lambda channels, joints, codec: deconvolution_head(channels, joints))
-CLASSIC = _heatmap_model(lambda channels, joints, codec: deconvolution_head(channels, joints, layers=2))
-UNET = _heatmap_model(lambda channels, joints, codec, **options: UNetHead(channels, joints, **options))
-SIMPLE = _heatmap_model(lambda channels, joints, codec: SimpleDecoder(channels, joints))
+DECONVOLUTIONS = _heatmap_model(lambda channels, joints, codec: heads.deconvolution_head(channels, joints))
+CLASSIC = _heatmap_model(lambda channels, joints, codec: heads.deconvolution_head(channels, joints, layers=2))
+UNET = _heatmap_model(lambda channels, joints, codec, **options: heads.UNetHead(channels, joints, **options))
+SIMPLE = _heatmap_model(lambda channels, joints, codec: heads.SimpleDecoder(channels, joints))
 TOKENPOSE = _heatmap_model(
-    lambda channels, joints, codec, **options: TokenPoseHead(
+    lambda channels, joints, codec, **options: heads.TokenPoseHead(
         channels, joints, codec.size, codec.size, **options
     )
 )
 TRANSPOSE = _heatmap_model(
-    lambda channels, joints, codec, **options: TransPoseHead(channels, joints, codec.size, **options)
+    lambda channels, joints, codec, **options: heads.TransPoseHead(channels, joints, codec.size, **options)
 )
 
 MODELS: dict[str, tuple[Builder, EncoderMaker, dict[str, Any]]] = {
@@ -255,9 +211,17 @@ MODELS: dict[str, tuple[Builder, EncoderMaker, dict[str, Any]]] = {
     **{
         f"diffusionpose_hrformer_{size}": (_diffusion_pose, encoder, {}) for size, encoder in HRFORMER.items()
     },
-    "diffusionpose_resnet50": (_diffusion_pose, _encoder(PyramidEncoder, "resnet50", 128), {}),
-    "diffusionpose_convnext_tiny": (_diffusion_pose, _encoder(PyramidEncoder, "convnext_tiny", 128), {}),
-    "diffusionpose_convnext_base": (_diffusion_pose, _encoder(PyramidEncoder, "convnext_base", 128), {}),
+    "diffusionpose_resnet50": (_diffusion_pose, _encoder(encoders.PyramidEncoder, "resnet50", 128), {}),
+    "diffusionpose_convnext_tiny": (
+        _diffusion_pose,
+        _encoder(encoders.PyramidEncoder, "convnext_tiny", 128),
+        {},
+    ),
+    "diffusionpose_convnext_base": (
+        _diffusion_pose,
+        _encoder(encoders.PyramidEncoder, "convnext_base", 128),
+        {},
+    ),
     "diffusionpose_mobilenetv2": (_diffusion_pose, MOBILENETV2, {"width": 64}),
     "diffusionpose_movenet": (_diffusion_pose, MOVENET, {"width": 32}),
     "diffusionpose_tiny": (_diffusion_pose, TINY, {"width": 16, "input_size": (64, 96)}),
@@ -294,12 +258,11 @@ def create_model(
         skeleton: a skeleton, its name or its YAML file.
         pretrained: let timm download ImageNet weights of the encoder.
         encoder_weights: safetensors file of ImageNet weights of the encoder, in timm's names.
-        options: of the heatmaps: ``input_size`` (width, height; 192x256), ``stride`` (the paper's s;
-            4), ``unbiased`` (False), ``quantise`` (False). Of DiffusionPose: ``width`` (C; 128),
-            ``zeta`` (0.05), ``conditions`` ("full", "keypoints", "features"), ``time_input`` (False),
-            ``own_start`` (0), ``mistakes`` (0). Of U-Net heads: ``width``. Of the encoder: ``encoder``, a
-            dict of what its backbone takes (``{"drop_path_rate": 0.3}``). Of TokenPose and TransPose what
-            their heads take, such as ``patch`` and ``dropout``.
+        options: of ``OPTIONS``. Of the heatmaps: ``input_size`` (width, height; 192x256), ``stride`` (the
+            paper's s; 4), ``unbiased`` (False), ``quantise`` (False). Of DiffusionPose: ``width`` (C; 128),
+            ``zeta`` (0.05), ``conditions`` ("full", "keypoints", "features"), ``time_input``, ``own_start``,
+            ``mistakes``. Of other heads what they take. Of the encoder: ``encoder``, a dict of what its
+            backbone takes (``{"drop_path_rate": 0.3}``).
 
     Raises:
         InputError: an unknown name or option, or encoder weights that do not fit.

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -12,24 +13,17 @@ import torch
 from torch import Tensor
 
 from diffusionpose.errors import InputError
-from diffusionpose.models.imports.layouts import (
-    HUGGING_FACE,
-    LAYOUTS,
-    UNSUPPORTED,
-    Layout,
-    Placed,
-    fit,
-    place,
-)
+from diffusionpose.models.imports.layouts import LAYOUTS, UNSUPPORTED, Layout, Placed, fit, place
 from diffusionpose.models.imports.reading import Checkpoint, read_checkpoint
 from diffusionpose.models.pose_model import PoseModel
-from diffusionpose.models.weight_files import write_safetensors
+from diffusionpose.models.weight_files import three_numbers, write_safetensors
 from diffusionpose.models.zoo import MODELS, create_model
-from diffusionpose.skeletons import COCO, SKELETONS, Skeleton, get_skeleton
+from diffusionpose.skeletons import SKELETONS, Skeleton, get_skeleton
 
 DEFAULT_SIZE = (192, 256)  # (width, height) of the network input, pixels: what most files are for
-# red, green, blue in [0, 1]: all these projects normalise by them
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+Triple = tuple[float, float, float]  # red, green, blue in [0, 1]
+IMAGENET_MEAN: Triple = (0.485, 0.456, 0.406)  # by which all these projects normalise
+IMAGENET_STD: Triple = (0.229, 0.224, 0.225)
 FIRST_LAYERS = ("encoder.backbone.conv1.weight", "encoder.backbone.patch_embed.proj.weight")
 STATED = "the file's settings, or config.json beside it, say so"
 OFFSETS_UNSUPPORTED = (
@@ -51,30 +45,27 @@ class ImportedModel:
 
     model: PoseModel
     layout: str
-    notes: list[str] = field(default_factory=list)
+    notes: list[str]
 
 
 @dataclass(frozen=True)
 class ImportedEncoder:
-    """Weights of an encoder, in timm's names, for ``create_model(.., encoder_weights=..)``.
+    """Weights of an encoder's backbone, in timm's names, for ``create_model(.., encoder_weights=..)``.
 
-    Attributes:
-        tensors: of the encoder's backbone.
-        mean, std: by which the pictures it was trained on were normalised, of RGB in [0, 1].
-        layout: what the file was found to be.
-        notes: one line for each thing that was decided or left out, and why.
+    ``mean`` and ``std`` are those of RGB in [0, 1] that it was trained with; ``layout`` and ``notes`` as of
+    :class:`ImportedModel`.
     """
 
-    tensors: Mapping[str, Tensor]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    tensors: dict[str, Tensor]
+    mean: Triple
+    std: Triple
     layout: str
-    notes: list[str] = field(default_factory=list)
+    notes: list[str]
 
     def save(self, path: str | Path) -> None:
         """Write a file that ``Encoder.load_backbone`` reads; InputError where it cannot be written."""
         metadata = {name: ",".join(map(repr, getattr(self, name))) for name in ("mean", "std")}
-        write_safetensors(Path(path), dict(self.tensors), metadata)
+        write_safetensors(Path(path), self.tensors, metadata)
 
 
 def import_weights(
@@ -105,30 +96,18 @@ def import_weights(
         raise InputError(f"--as: no model {name!r}; there are {', '.join(MODELS)}")
     checkpoint = read_checkpoint(path)
     layout = find_layout(checkpoint)
-    names = [known for known in MODELS if re.fullmatch(layout.models, known)]
+    names = [known for known in MODELS if any(fnmatchcase(known, model) for model in layout.models)]
     if name not in names:
         raise InputError(f"{path}: is {layout.title}; --as must be one of {', '.join(names)}, not {name!r}")
     if layout.encoder:
-        for option, value in zip(
-            ("--skeleton", "--input-size", "--unbiased", "--colours"),
-            (skeleton, input_size, unbiased, bgr),
-            strict=True,
-        ):
-            if value is not None:
-                raise InputError(
-                    f"{path}: is {layout.title}, without a pose head: leave out {option}, which means "
-                    "nothing for it"
-                )
+        asked = {"--skeleton": skeleton, "--input-size": input_size, "--unbiased": unbiased, "--colours": bgr}
+        if useless := [option for option, value in asked.items() if value is not None]:
+            raise InputError(f"{path}: is {layout.title}, without a pose head: leave out {useless[0]}")
         return _import_encoder(checkpoint, layout, name)
     facts, notes = _training_facts(checkpoint, layout, input_size, unbiased)
     bgr = layout.bgr if bgr is None else bgr
     model = _pose_model(checkpoint, layout, name, skeleton, bgr, {**facts, **options}, notes)
     return ImportedModel(model, layout.title, notes)
-
-
-def is_vitpose(config: Mapping[str, Any]) -> bool:
-    """Whether entries of a config.json are those of transformers' ViTPose."""
-    return config.get("model_type") == "vitpose"
 
 
 def import_vitpose(path: Path, skeleton: Skeleton | None = None) -> PoseModel:
@@ -142,23 +121,26 @@ def import_vitpose(path: Path, skeleton: Skeleton | None = None) -> PoseModel:
         InputError: a form of ViTPose that is not known here, or weights that do not fit.
     """
     checkpoint = read_checkpoint(path)
-    backbone = checkpoint.config.get("backbone_config")
-    width, depth, heads = (
-        backbone.get(key) if isinstance(backbone, Mapping) else None
-        for key in ("hidden_size", "num_hidden_layers", "num_attention_heads")
-    )
+    layout = find_layout(checkpoint)
     # transformers leaves out of config.json what equals its defaults, those of the base model
-    width, depth, heads = width or 768, depth or 12, heads or 12
+    config = {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12}
+    config |= _vitpose_config(checkpoint, layout)
+    width, depth, heads = (config[key] for key in ("hidden_size", "num_hidden_layers", "num_attention_heads"))
     if width not in VITPOSE_WIDTHS or not isinstance(depth, int) or not isinstance(heads, int):
         raise InputError(
             f"{path.parent / 'config.json'}: a ViTPose of {width!r:.40} channels, {depth!r:.40} layers and "
             f"{heads!r:.40} heads; known are those of {', '.join(map(str, VITPOSE_WIDTHS))} channels"
         )
-    simple = find_layout(checkpoint) is HUGGING_FACE[1]
-    name = f"vitpose_{VITPOSE_WIDTHS[width]}{'_simple' if simple else ''}"
+    name = f"vitpose_{VITPOSE_WIDTHS[width]}{'_simple' if 'simple' in layout.title else ''}"
     imported = import_weights(path, name, skeleton=skeleton, encoder={"depth": depth, "num_heads": heads})
     assert isinstance(imported, ImportedModel)
     return imported.model
+
+
+def _vitpose_config(checkpoint: Checkpoint, layout: Layout) -> Mapping[str, Any]:
+    """What the config.json of transformers' ViTPose says of the backbone."""
+    backbone = checkpoint.config.get("backbone_config")
+    return backbone if "transformers" in layout.title and isinstance(backbone, Mapping) else {}
 
 
 def find_layout(checkpoint: Checkpoint) -> Layout:
@@ -168,8 +150,8 @@ def find_layout(checkpoint: Checkpoint) -> Layout:
         InputError: none, or a network that is known and not supported.
     """
     names = list(checkpoint.tensors)
-    for pattern, reason in UNSUPPORTED:
-        if any(re.match(pattern, name) for name in names):
+    for pattern, reason in UNSUPPORTED.items():
+        if any(fnmatchcase(name, pattern) for name in names):
             raise InputError(f"{checkpoint.path}: is {reason}")
     fitting = [layout for layout in LAYOUTS if layout.fits(names)]
     if len(fitting) == 1:
@@ -190,15 +172,13 @@ def _pose_model(
     notes: list[str],
 ) -> PoseModel:
     placed = place(checkpoint.tensors, layout, options["input_size"])
-    layer = _output_layer(placed)
-    outputs = None if layer is None else len(placed.tensors[f"{layer}.weight"][1])
-    kind, known = choose_skeleton(checkpoint, outputs, skeleton)
+    _, output = placed.tensors[f"{layout.output}.weight"]
+    kind, known = _choose_skeleton(checkpoint, len(output), skeleton)
     notes += [f"joints: {kind.name} ({known})", *placed.reasons()]
-    if layer is not None and _order_joints(placed, layer, kind, checkpoint):
+    if _order_joints(placed, layout.output, kind, checkpoint):
         notes.append("outputs brought into the skeleton's order of joints")
     model = create_model(name, kind, **options)
-    backbone = checkpoint.config.get("backbone_config") if layout in HUGGING_FACE else None
-    theirs = backbone.get("num_attention_heads") if isinstance(backbone, Mapping) else None
+    theirs = _vitpose_config(checkpoint, layout).get("num_attention_heads")
     if theirs is not None and theirs != (ours := model.encoder.backbone.blocks[0].attn.num_heads):
         raise InputError(  # the weights alone do not show it
             f"{checkpoint.path}: has {theirs} attention heads (config.json beside it); {name} has {ours}"
@@ -223,12 +203,8 @@ def _import_encoder(checkpoint: Checkpoint, layout: Layout, name: str) -> Import
     weights = {ours: value for ours, (_, value) in placed.tensors.items()}
     # what the encoder makes of them must be all it needs; written is what it makes that of
     fitted = {ours: (placed.tensors[ours][0], value) for ours, value in encoder.fit(weights).items()}
-    fit(
-        replace(placed, tensors=fitted),
-        encoder.backbone.state_dict(),
-        checkpoint.path,
-        f"the encoder of {name}",
-    )
+    own, what = encoder.backbone.state_dict(), f"the encoder of {name}"
+    fit(replace(placed, tensors=fitted), own, checkpoint.path, what)
     notes, mean, std = placed.reasons(), IMAGENET_MEAN, IMAGENET_STD
     if found := _timm_normalisation(checkpoint, encoder.backbone.pretrained_cfg["architecture"]):
         mean, std = found
@@ -237,84 +213,60 @@ def _import_encoder(checkpoint: Checkpoint, layout: Layout, name: str) -> Import
     return ImportedEncoder(tensors, mean, std, layout.title, notes)
 
 
-Triple = tuple[float, float, float]
-
-
 def _timm_normalisation(checkpoint: Checkpoint, architecture: str) -> tuple[Triple, Triple] | None:
-    """(mean, std) of RGB in [0, 1] in timm's config.json; None where there is none of this architecture."""
+    """(mean, std) in timm's config.json; None where there is none of this architecture."""
     facts = checkpoint.config.get("pretrained_cfg")
     if checkpoint.config.get("architecture") != architecture or not isinstance(facts, dict):
         return None
     if not {"mean", "std"} <= facts.keys():
         return None
     try:
-        (m_0, m_1, m_2), (s_0, s_1, s_2) = facts["mean"], facts["std"]
-        return (float(m_0), float(m_1), float(m_2)), (float(s_0), float(s_1), float(s_2))
-    except (TypeError, ValueError, OverflowError) as error:
+        mean, std = (three_numbers(",".join(map(str, facts[name]))) for name in ("mean", "std"))
+    except (TypeError, ValueError) as error:
         raise InputError(
             f"{checkpoint.path.parent / 'config.json'}: mean and std of pretrained_cfg must be three numbers "
             "each; mend them, or move the weights to a folder of their own"
         ) from error
+    return mean, std
 
 
 # --- joints ---
 
 ALIASES = {"top_head": "head"}  # mmpose's name of CrowdPose's joint 12 -> ours
-OUTPUT = r"head\.(?:(\d+)\.|conv\.)?weight"  # of a sequence, of the simple decoder, of HRNet
 
 
-def _output_layer(placed: Placed) -> str | None:
-    """Our name of the convolution that gives the heatmaps (without ``.weight``); None if it is missing."""
-    places = [(int(m[1] or 0), name) for name in placed.tensors if (m := re.fullmatch(OUTPUT, name))]
-    return max(places)[1].removesuffix(".weight") if places else None
-
-
-def choose_skeleton(
-    checkpoint: Checkpoint, outputs: int | None, wanted: Skeleton | str | None
+def _choose_skeleton(
+    checkpoint: Checkpoint, outputs: int, wanted: Skeleton | str | None
 ) -> tuple[Skeleton, str]:
     """The skeleton of a network, and how it is known.
 
     mmpose, the official repositories and we number the joints of COCO, CrowdPose and AI Challenger alike.
-
-    Raises:
-        InputError: a number of outputs other than that of the joints, or more than one skeleton of it.
     """
-    path = checkpoint.path
-    if outputs is None:  # the last layer is missing, which `fit` will say; any skeleton does until then
-        return COCO if wanted is None else get_skeleton(wanted), "as given"
-    if wanted is not None:
-        skeleton = get_skeleton(wanted)
-        if outputs == 3 * skeleton.num_joints:
-            raise InputError(f"{path}: {OFFSETS_UNSUPPORTED}")
-        if outputs != skeleton.num_joints:
-            raise InputError(
-                f"{path}: gives {outputs} heatmaps, but skeleton {skeleton.name!r} has "
-                f"{skeleton.num_joints} joints; give another --skeleton (a name or a YAML file)"
-            )
-        return skeleton, "as given"
+    says = f"{checkpoint.path}: gives {outputs} heatmaps"
     names = {ALIASES.get(name, name) for name in checkpoint.joints}
-    alike = [s for s in SKELETONS.values() if s.num_joints == outputs]
-    fitting = [s for s in alike if not names or names == {*s.joints}]
+    candidates = [*SKELETONS.values()] if wanted is None else [get_skeleton(wanted)]
+    alike = [skeleton for skeleton in candidates if skeleton.num_joints == outputs]
+    if wanted is not None and alike:
+        return alike[0], "as given"
+    fitting = [skeleton for skeleton in alike if not names or names == {*skeleton.joints}]
     if len(fitting) == 1:
-        known = "the file names its joints" if names else f"the only one here of {outputs} joints"
-        return fitting[0], known
-    if any(outputs == 3 * s.num_joints for s in SKELETONS.values()):
-        raise InputError(f"{path}: gives {outputs} heatmaps: probably it {OFFSETS_UNSUPPORTED}")
-    several = " or ".join(s.name for s in fitting)
-    what = f"of {several}" if several else "of no skeleton that comes with this package"
+        return fitting[0], "the file names its joints" if names else f"the only one here of {outputs} joints"
+    if any(outputs == 3 * skeleton.num_joints for skeleton in candidates):
+        raise InputError(f"{says}: probably it {OFFSETS_UNSUPPORTED}")
+    cure = "--skeleton (a name or a YAML file)"
+    if wanted is not None:
+        (skeleton,) = candidates
+        raise InputError(
+            f"{says}, but skeleton {skeleton.name!r} has {skeleton.num_joints} joints; give another {cure}"
+        )
+    several = " or ".join(skeleton.name for skeleton in fitting)
+    what = several or "no skeleton that comes with this package"
     named = f" ({', '.join(checkpoint.joints)})" if checkpoint.joints else ""
-    raise InputError(
-        f"{path}: gives {outputs} heatmaps{named}, {what}; say which joints they are by --skeleton "
-        "(a name or a YAML file)"
-    )
+    raise InputError(f"{says}{named}, of {what}; say which joints they are by {cure}")
 
 
 def _order_joints(placed: Placed, layer: str, skeleton: Skeleton, checkpoint: Checkpoint) -> bool:
-    """Bring the outputs into the skeleton's order, where the file names its joints; whether it was another.
-
-    Raises:
-        InputError: the file names other joints than the skeleton.
-    """
+    """Bring the outputs into the skeleton's order of joints; whether the file names another."""
     if not checkpoint.joints:
         return False
     theirs, ours = (
@@ -327,9 +279,9 @@ def _order_joints(placed: Placed, layer: str, skeleton: Skeleton, checkpoint: Ch
             "(a name or a YAML file)"
         )
     order = [theirs.index(joint) for joint in ours]
-    for part in ("weight", "bias"):
-        if (entry := placed.tensors.get(f"{layer}.{part}")) is not None and len(entry[1]) == len(order):
-            placed.tensors[f"{layer}.{part}"] = (entry[0], entry[1][order])
+    for name in (f"{layer}.weight", f"{layer}.bias"):
+        if (entry := placed.tensors.get(name)) is not None and len(entry[1]) == len(order):
+            placed.tensors[name] = (entry[0], entry[1][order])
     return order != sorted(order)
 
 
@@ -354,36 +306,26 @@ def _training_facts(
         notes.append(f"input size: {input_size[0]}x{input_size[1]} ({known})")
     stated = bool(re.search(UDP, settings)) if settings else None
     if unbiased is None:
-        unbiased, known = _geometry(checkpoint, layout, stated)
-        other = "--no-unbiased" if unbiased else "--unbiased"
-        known = known if stated is not None else f"{known}; the file does not say; or {other}"
+        if stated is None:
+            # DarkPose's repository has HRNet's and SimpleBaseline's names, but counts sizes as (pixels - 1)
+            # and shifts no mirrored heatmap
+            place = "/".join(checkpoint.path.absolute().parts[-2:]).lower()
+            dark = "pytorch" in layout.title and "dark" in place
+            unbiased = dark or layout.unbiased
+            known = "DarkPose's, by the name of file or folder" if dark else "as its project trains it"
+            known += f"; the file does not say; or {'--no-unbiased' if unbiased else '--unbiased'}"
+        else:
+            unbiased, known = stated, STATED
         notes.append(f"geometry: {'unbiased (UDP)' if unbiased else 'that of HRNet, not UDP'} ({known})")
     elif stated is not None and stated != unbiased:
         notes.append("geometry: as asked for, although the file's settings say otherwise")
     return {"input_size": input_size, "unbiased": unbiased}, notes
 
 
-def _geometry(checkpoint: Checkpoint, layout: Layout, stated: bool | None) -> tuple[bool, str]:
-    """Whether a network was trained in unbiased geometry, and how it is known."""
-    if stated is not None:
-        return stated, STATED
-    # DarkPose's repository has HRNet's and SimpleBaseline's names, but counts sizes as (pixels - 1) and
-    # shifts no mirrored heatmap
-    dark = any(
-        "dark" in part.lower() for part in (checkpoint.path.name, checkpoint.path.absolute().parent.name)
-    )
-    if dark and "pytorch" in layout.title:
-        return True, "DarkPose's, by the name of the file or its folder"
-    return layout.unbiased, "as its project trains it"
-
-
 def _stated_size(checkpoint: Checkpoint, layout: Layout) -> tuple[int, int] | None:
     """(width, height) of the network's input, pixels; None where nothing says, or several are named."""
-    if layout in HUGGING_FACE and is_vitpose(checkpoint.config):
-        backbone = checkpoint.config.get("backbone_config")
-        size = backbone.get("image_size") if isinstance(backbone, Mapping) else None
-        if isinstance(size, Sequence) and len(size) == 2 and all(isinstance(side, int) for side in size):
-            return size[1], size[0]
-        return None
+    size = _vitpose_config(checkpoint, layout).get("image_size")
+    if isinstance(size, Sequence) and len(size) == 2 and all(isinstance(side, int) for side in size):
+        return size[1], size[0]
     sizes = {(int(width), int(height)) for width, height in re.findall(SIZE, checkpoint.settings)}
     return sizes.pop() if len(sizes) == 1 else None

@@ -1,15 +1,16 @@
-"""How other projects name their weights, and the strict change of names into ours.
+"""How other projects name their weights: a table of layouts, and the strict change of their names into ours.
 
-Every weight of a file must be placed or be left out for a reason that its layout states; every weight
-of our model must be given.
+Names are patterns as of ``fnmatch``; what the stars of theirs stand for goes into the stars of ours.
+Every weight of a file must find its place or be left out for a reason that its layout states; every weight of
+our model must be given.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import torch
@@ -20,9 +21,7 @@ from diffusionpose.models.encoders import PATCH
 
 SHOWN = 12  # names listed of each kind of misfit
 Tensors = Mapping[str, Tensor]
-Size = tuple[int, int]  # (width, height) of the network input, pixels
-Rules = tuple[tuple[str, str], ...]  # (pattern, replacement or reason)
-Prepare = Callable[[Tensors, Size], Tensors]
+Names = Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -31,35 +30,198 @@ class Layout:
 
     Attributes:
         title: the project and network, as messages call it.
-        models: pattern of the names of our models that it becomes.
-        marks: patterns, for each of which a file of this layout has a name.
-        names: (pattern, replacement): the first that fits a whole name gives ours.
-        without: patterns for which it has none.
-        left_out: (pattern, reason) of names that have no place in our model, and why.
-        prepare: changes weights, under their own names, before they are renamed; None for nothing to change.
+        models: names of our models that it becomes.
+        marks: a file of this layout has a name for each of them,
+        without: and none for any of these.
+        names: theirs -> ours, the last of them that of the layer that gives the heatmaps.
+        left_out: names that have no place in our model -> why.
         unbiased: whether the project trains this network in UDP geometry.
         bgr: whether it trains it on pictures in the order blue, green, red.
         encoder: whether these are weights of an encoder, without a pose head.
+        folds: whether a class token's position is added to every patch's, or else cut off.
     """
 
     title: str
-    models: str
+    models: tuple[str, ...]
     marks: tuple[str, ...]
-    names: Rules
+    names: Names
     without: tuple[str, ...] = ()
-    left_out: Rules = ()
-    prepare: Prepare | None = None
+    left_out: Names = field(default_factory=dict)
     unbiased: bool = False
     bgr: bool = False
     encoder: bool = False
+    folds: bool = True
 
-    def fits(self, names: Sequence[str]) -> bool:
+    @property
+    def output(self) -> str:
+        """Our name of the layer that gives the heatmaps."""
+        return [*self.names.values()][-1].removesuffix(".*")
+
+    def fits(self, names: Iterable[str]) -> bool:
         """Whether a file of these names is of this layout; some may be missing or too many."""
+        names = list(names)
+        has = {mark: any(fnmatchcase(name, mark) for name in names) for mark in (*self.marks, *self.without)}
+        return all(has[mark] for mark in self.marks) and not any(has[mark] for mark in self.without)
 
-        def has(pattern: str) -> bool:
-            return any(re.match(pattern, name) for name in names)
 
-        return all(map(has, self.marks)) and not any(map(has, self.without))
+# --- the table ---
+
+
+def _under(prefix: str, names: Names, ours: str = "") -> dict[str, str]:
+    return {prefix + name: ours + place for name, place in names.items()}
+
+
+OURS = "encoder.backbone."
+HRNET = {name: name for name in ("conv*", "bn*", "layer1.*", "transition*", "stage*")}
+RESNET = {name: name for name in ("conv1.*", "bn1.*", "layer*")}
+# ViTPose's own repository names as timm does and we do
+TIMM = {
+    "pos_embed": "pos_embed",
+    "patch_embed.*": "patch_embed.*",
+    "blocks.*": "blocks.*",
+    "last_norm.*": "norm.*",
+}
+MMPRETRAIN = {
+    "pos_embed": "pos_embed",
+    "patch_embed.projection.*": "patch_embed.proj.*",
+    "layers.*.ln1.*": "blocks.*.norm1.*",
+    "layers.*.attn.*": "blocks.*.attn.*",
+    "layers.*.ln2.*": "blocks.*.norm2.*",
+    "layers.*.ffn.layers.0.0.*": "blocks.*.mlp.fc1.*",
+    "layers.*.ffn.layers.1.*": "blocks.*.mlp.fc2.*",
+    "ln1.*": "norm.*",
+}
+TRANSFORMERS = {
+    "embeddings.position_embeddings": "pos_embed",
+    "embeddings.patch_embeddings.projection.*": "patch_embed.proj.*",
+    "encoder.layer.*.layernorm_before.*": "blocks.*.norm1.*",
+    "encoder.layer.*.attention.attention.qkv.*": "blocks.*.attn.qkv.*",
+    "encoder.layer.*.attention.output.dense.*": "blocks.*.attn.proj.*",
+    "encoder.layer.*.layernorm_after.*": "blocks.*.norm2.*",
+    "encoder.layer.*.mlp.*": "blocks.*.mlp.*",
+    "layernorm.*": "norm.*",
+}
+# places 0 to 5 of our head are twice deconvolution, BatchNorm, ReLU, and 6 is the output
+MMPOSE_HEAD = {"deconv_layers.*": "head.*", "final_layer.*": "head.6.*"}
+TRANSFORMERS_HEAD = {
+    "deconv1.*": "head.0.*",
+    "batchnorm1.*": "head.1.*",
+    "deconv2.*": "head.3.*",
+    "batchnorm2.*": "head.4.*",
+    "conv.*": "head.6.*",
+}
+COPIES = {"ema_*": "a second copy of all weights: mmcv keeps there those that its moving average replaced"}
+CLASS_POSITION = "backbone.pos_embed of the class token"
+CLASS_TOKEN = {
+    "backbone.*cls_token": "a class token, which the network does not use",
+    CLASS_POSITION: "the position of a class token, which mmpose 1.x cuts off as well",
+}
+COARSER = "the coarser outputs of the last fusion, which our encoder does without"
+CLASSIFIER = "the classifier of ImageNet"
+UNSUPPORTED = dict.fromkeys(
+    ("*.experts.*", "associate_keypoint_heads.*"),
+    "ViTPose for several data sets at once (ViTPose+), which is not supported; give the file of one data "
+    "set, as ViTPose's tools/model_split.py makes it",
+)
+
+
+def _vitpose(
+    project: str, blocks: str, trunk: Names, head: Names, folds: bool = True
+) -> tuple[Layout, Layout]:
+    """ViTPose with the classic decoder, and with the simple one: the last layer of ``head`` alone."""
+    deconvolution, *_, output = head
+    marks, names = (f"backbone.{blocks}.*", output.replace("*", "weight")), _under("backbone.", trunk, OURS)
+    classic = Layout(
+        f"ViTPose of {project}, classic decoder",
+        ("vitpose_[sblh]",),
+        marks=(*marks, deconvolution),
+        names={**names, **head},
+        left_out={**CLASS_TOKEN, **COPIES},
+        unbiased=True,
+        folds=folds,
+    )
+    return classic, replace(
+        classic,
+        title=f"ViTPose of {project}, simple decoder",
+        models=("vitpose_[sblh]_simple",),
+        marks=marks,
+        without=(deconvolution,),
+        names={**names, output: "head.conv.*"},
+    )
+
+
+OFFICIAL_HRNET = "deep-high-resolution-net.pytorch"
+MMPOSE = (("mmpose 0.x", "backbone.", "keypoint_head."), ("mmpose 1.x", "backbone.", "head."))
+
+LAYOUTS = (
+    *(
+        Layout(
+            f"HRNet of {project}",
+            ("hrnet_w??",),
+            marks=(f"{trunk}stage4.*", f"{head}final_layer.weight"),
+            names={**_under(trunk, HRNET, OURS), f"{head}final_layer.*": "head.*"},
+            left_out=COPIES,
+        )
+        for project, trunk, head in ((OFFICIAL_HRNET, "", ""), *MMPOSE)
+    ),
+    Layout(
+        "HRNet trained on ImageNet (timm, HRNet-Image-Classification)",
+        ("hrnet_w??", "diffusionpose_hrnet_w??"),
+        marks=("stage4.*",),
+        without=("final_layer.weight",),
+        names=HRNET,
+        left_out={
+            "stage4.2.fuse_layers.[123].*": COARSER,
+            # incre_modules and so on in timm and the official files, head in those of the pose repository
+            **dict.fromkeys(("incre_modules.*", "downsamp_modules.*", "final_layer.*"), CLASSIFIER),
+            **dict.fromkeys(("classifier.*", "head.*", "fc.*"), CLASSIFIER),
+        },
+        encoder=True,
+    ),
+    *(
+        Layout(
+            f"SimpleBaseline of {project}",
+            ("simplebaseline_r*",),
+            marks=(f"{trunk}layer4.*", f"{head}final_layer.weight"),
+            # three times deconvolution, BatchNorm, ReLU, and then the output: places 0 to 8 and 9 of our head
+            names={
+                **_under(trunk, RESNET, OURS),
+                f"{head}deconv_layers.*": "head.*",
+                f"{head}final_layer.*": "head.9.*",
+            },
+            left_out=COPIES,
+            # Its own repositories read pictures by OpenCV and leave them in its order: COLOR_RGB is false
+            bgr=not trunk,
+        )
+        for project, trunk, head in ((f"human-pose-estimation.pytorch or {OFFICIAL_HRNET}", "", ""), *MMPOSE)
+    ),
+    Layout(
+        "ResNet trained on ImageNet (timm, torchvision)",
+        ("simplebaseline_r*", "diffusionpose_resnet*"),
+        marks=("layer4.*",),
+        without=("deconv_layers.*", "final_layer.weight"),
+        names=RESNET,
+        left_out={"fc.*": CLASSIFIER},
+        encoder=True,
+    ),
+    *_vitpose("its own repository or mmpose 0.x", "blocks", TIMM, _under("keypoint_head.", MMPOSE_HEAD)),
+    *_vitpose("mmpose 1.x", "layers", MMPRETRAIN, _under("head.", MMPOSE_HEAD), folds=False),
+    *_vitpose("Hugging Face transformers", "encoder.layer", TRANSFORMERS, _under("head.", TRANSFORMERS_HEAD)),
+    Layout(
+        "a vision transformer trained on ImageNet (timm, MAE)",
+        ("vitpose_[sblh]", "vitpose_[sblh]_simple", "diffusionpose_vit_[sblh]"),
+        marks=("blocks.*", "patch_embed.*"),
+        # class token and all positions stay: the encoder fits them to its input size when it takes them
+        names={name: name for name in ("cls_token", "pos_embed", "patch_embed.*", "blocks.*", "norm.*")},
+        left_out={
+            **dict.fromkeys(("head.*", "fc_norm.*"), CLASSIFIER),
+            **dict.fromkeys(("mask_token", "decoder_*"), "MAE's decoder, which paints hidden patches"),
+        },
+        encoder=True,
+    ),
+)
+
+# --- the change of names ---
 
 
 @dataclass
@@ -69,42 +231,63 @@ class Placed:
     Attributes:
         tensors: our name -> (name in the file, weight).
         left_out: reason -> names in the file.
-        left_over: names in the file that no rule knows.
-        twice: names in the file whose place another one took.
+        left_over: names in the file that no rule knows, or whose place another one took.
     """
 
     tensors: dict[str, tuple[str, Tensor]] = field(default_factory=dict)
     left_out: dict[str, list[str]] = field(default_factory=dict)
     left_over: list[str] = field(default_factory=list)
-    twice: list[str] = field(default_factory=list)
 
     def reasons(self) -> list[str]:
         """What was left out and why, one line for each reason."""
         return [f"left out: {len(names)} weights, {reason}" for reason, names in self.left_out.items()]
 
 
-def place(weights: Tensors, layout: Layout, size: Size) -> Placed:
-    """Rename weights of a file by the rules of its layout, for a network input of a size."""
+def place(weights: Tensors, layout: Layout, size: tuple[int, int]) -> Placed:
+    """Rename weights of a file, for a network input of ``size`` (width, height)."""
     placed = Placed()
-    for name, value in (layout.prepare(weights, size) if layout.prepare else weights).items():
-        reason = next((why for pattern, why in layout.left_out if re.fullmatch(pattern, name)), None)
-        rule = next((rule for rule in layout.names if re.fullmatch(rule[0], name)), None)
+    for name, value in _joined(weights, layout, size).items():
+        reason = next((why for pattern, why in layout.left_out.items() if fnmatchcase(name, pattern)), None)
         if reason is not None:
             placed.left_out.setdefault(reason, []).append(name)
-        elif rule is None:
+        elif (ours := _renamed(name, layout.names)) is None or ours in placed.tensors:
             placed.left_over.append(name)
-        elif (ours := re.sub(*rule, name)) in placed.tensors:
-            placed.twice.append(name)
         else:
             placed.tensors[ours] = (name, value)
     return placed
 
 
+def _renamed(name: str, names: Names) -> str | None:
+    for theirs, ours in names.items():
+        if match := re.fullmatch(re.escape(theirs).replace(r"\*", "(.+)"), name):
+            return ours.replace("*", "{}").format(*match.groups())
+    return None
+
+
+def _joined(weights: Tensors, layout: Layout, size: tuple[int, int]) -> Tensors:
+    """Join transformers' query, key and value, and take out the class token's position.
+
+    ViTPose has no class token, but kept the position of the one it started from and adds it to every patch's;
+    mmpose 1.x cuts it off when it loads such a file. A triple with a part missing stays as it is.
+    """
+    joined = dict(weights)
+    for name in weights:
+        parts = [name.replace(".query.", f".{part}.") for part in ("query", "key", "value")]
+        if ".attention.attention.query." in name and all(part in weights for part in parts):
+            joined[name.replace(".query.", ".qkv.")] = torch.cat([joined.pop(part) for part in parts])
+    patches = (size[0] // PATCH) * (size[1] // PATCH)
+    for name in ("backbone.pos_embed", "backbone.embeddings.position_embeddings"):
+        positions = joined.get(name)
+        if positions is not None and positions.ndim == 3 and positions.shape[1] == patches + 1:
+            first, rest = positions[:, :1], positions[:, 1:]
+            joined |= {name: rest + first} if layout.folds else {name: rest, CLASS_POSITION: first}
+    return joined
+
+
 def fit(placed: Placed, own: Tensors, path: Path, what: str) -> dict[str, Tensor]:
     """Weights for ``own``, all of them and no others, as float32.
 
-    BatchNorm's ``num_batches_tracked`` may be missing: older PyTorch did not write it and nothing reads
-    it where BatchNorm has a fixed momentum, as here.
+    BatchNorm's ``num_batches_tracked`` may be missing: older PyTorch did not write it, nothing reads it here.
 
     Args:
         placed: from :func:`place`.
@@ -126,7 +309,6 @@ def fit(placed: Placed, own: Tensors, path: Path, what: str) -> dict[str, Tensor
             for ours, (theirs, value) in tensors.items()
             if ours in own and value.shape != own[ours].shape
         ],
-        "twice": placed.twice,
         "not finite": [theirs for theirs, value in tensors.values() if not torch.isfinite(value).all()],
     }
     if kinds := {kind: names for kind, names in faults.items() if names}:
@@ -137,269 +319,3 @@ def fit(placed: Placed, own: Tensors, path: Path, what: str) -> dict[str, Tensor
             lines.append(f"  {kind}: {', '.join(names[:SHOWN])}{more}")
         raise InputError("\n".join(lines))
     return {ours: value.to(own[ours].dtype).contiguous() for ours, (_, value) in tensors.items()}
-
-
-# --- HRNet and SimpleBaseline: their own repositories, mmpose 0.x and 1.x; and classifiers of ImageNet ---
-
-HRNET = r"((?:conv[12]|bn[12]|layer1|transition[123]|stage[234])\..+)"
-RESNET = r"((?:conv1|bn1|layer[1234])\..+)"
-EMA = (r"ema_.+", "a second copy of all weights: mmcv keeps there those that its moving average replaced")
-
-
-def _pose_layouts(
-    network: str, repository: str, models: str, backbone: tuple[str, str], head: Rules, bgr: bool
-) -> Iterator[Layout]:
-    """The layouts of a network in three projects, which differ in what stands before the names.
-
-    Args:
-        network: its name.
-        repository: of its authors.
-        models: as of :class:`Layout`.
-        backbone: pattern of the backbone's names, and the mark by which it is known.
-        head: names of the head, and which ours are. The last one is that of the output.
-        bgr: whether the authors' files are of pictures in the order blue, green, red.
-    """
-    names, mark = backbone
-    for project, before_backbone, before_head, without in (
-        (repository, "", "", ()),
-        ("mmpose 0.x", r"backbone\.", r"keypoint_head\.", ()),
-        ("mmpose 1.x", r"backbone\.", r"head\.", (r"keypoint_head\.",)),
-    ):
-        yield Layout(
-            title=f"{network} of {project}",
-            models=models,
-            marks=(before_backbone + mark, before_head or head[0][0].removesuffix("(.+)")),
-            names=(
-                (before_backbone + names, r"encoder.backbone.\1"),
-                *((before_head + theirs, ours) for theirs, ours in head),
-            ),
-            without=without,
-            left_out=(EMA,) if before_backbone else (),
-            # The repositories of SimpleBaseline read pictures by OpenCV and leave them in its order:
-            # COLOR_RGB is false for its ResNets, and true for HRNet
-            bgr=bgr and not before_backbone,
-        )
-
-
-HRNET_LAYOUTS = (
-    *_pose_layouts(
-        "HRNet",
-        "deep-high-resolution-net.pytorch",
-        r"hrnet_w\d+",
-        (HRNET, r"stage[234]\."),
-        ((r"final_layer\.(weight|bias)", r"head.\1"),),
-        bgr=False,
-    ),
-    Layout(
-        title="HRNet trained on ImageNet (timm, HRNet-Image-Classification)",
-        models=r"(?:diffusionpose_)?hrnet_w\d+",
-        marks=(r"stage[234]\.",),
-        without=(r"final_layer\.(?:weight|bias)$",),
-        names=((HRNET, r"\1"),),
-        left_out=(
-            (
-                r"stage4\.2\.fuse_layers\.[123]\..+",
-                "the coarser outputs of the last fusion, which our encoder does without",
-            ),
-            # incre_modules and so on in timm and the official files, head in those of the pose repository
-            (
-                r"(?:incre_modules|downsamp_modules|final_layer|classifier|head|fc)\..+",
-                "the classifier of ImageNet",
-            ),
-        ),
-        encoder=True,
-    ),
-)
-SIMPLEBASELINE_LAYOUTS = (
-    *_pose_layouts(
-        "SimpleBaseline",
-        "human-pose-estimation.pytorch or deep-high-resolution-net.pytorch",
-        r"simplebaseline_r\d+",
-        (RESNET, r"layer4\."),
-        # three times deconvolution, BatchNorm, ReLU, and then the output: places 0 to 8 and 9 of our head
-        (
-            (r"deconv_layers\.([013467])\.(.+)", r"head.\1.\2"),
-            (r"final_layer\.(weight|bias)", r"head.9.\1"),
-        ),
-        bgr=True,
-    ),
-    Layout(
-        title="ResNet trained on ImageNet (timm, torchvision)",
-        models=r"simplebaseline_r\d+|diffusionpose_resnet\d+",
-        marks=(r"layer4\.",),
-        without=(r"deconv_layers\.", r"final_layer\."),
-        names=((RESNET, r"\1"),),
-        left_out=((r"fc\.(?:weight|bias)", "the classifier of ImageNet"),),
-        encoder=True,
-    ),
-)
-
-# --- ViTPose: its own repository and mmpose 0.x, mmpose 1.x, transformers; and ViTs of ImageNet ---
-
-OURS = "encoder.backbone."
-WB = r"(weight|bias)"
-CLASS_POSITION = "backbone.pos_embed of the class token"
-UNSUPPORTED = (
-    (
-        r".*\.experts\.|associate_keypoint_heads\.",
-        "ViTPose for several data sets at once (ViTPose+), which is not supported; give the file of one data "
-        "set, as ViTPose's tools/model_split.py makes it",
-    ),
-)
-CLASS_TOKEN = (
-    (r"backbone\.(?:embeddings\.)?cls_token", "a class token, which the network does not use"),
-    (re.escape(CLASS_POSITION), "the position of a class token, which mmpose 1.x cuts off as well"),
-)
-
-
-def class_position(weights: Tensors, size: Size, name: str, fold: bool) -> Tensors:
-    """Take the class token's position out of the (1, 1 + patches, c) positions, where there is one.
-
-    The network has no class token, but kept the position of the one it started from.
-
-    Args:
-        weights: of the file.
-        size: (width, height) of the network input, pixels.
-        name: of the positions.
-        fold: add it to every patch's, as ViTPose does before its first block; else cut it off, as mmpose 1.x
-            does when it loads such a file.
-    """
-    positions = weights.get(name)
-    patches = (size[0] // PATCH) * (size[1] // PATCH)
-    if positions is None or positions.ndim != 3 or positions.shape[1] != patches + 1:
-        return weights
-    first, rest = positions[:, :1], positions[:, 1:]
-    return {**weights, name: rest + first} if fold else {**weights, name: rest, CLASS_POSITION: first}
-
-
-def fuse_attention(weights: Tensors, size: Size) -> Tensors:
-    """Join transformers' query, key and value into one layer; a triple with a part missing stays as it is."""
-    fused = dict(weights)
-    for name in weights:
-        if not (match := re.fullmatch(rf"(.+\.attention\.attention\.)query\.{WB}", name)):
-            continue
-        parts = [f"{match[1]}{part}.{match[2]}" for part in ("query", "key", "value")]
-        if all(part in weights for part in parts):
-            fused[f"{match[1]}qkv.{match[2]}"] = torch.cat([fused.pop(part) for part in parts])
-    return class_position(fused, size, "backbone.embeddings.position_embeddings", fold=True)
-
-
-TIMM_NAMES: Rules = (
-    (
-        rf"backbone\.(pos_embed|patch_embed\.proj\.{WB}|blocks\.\d+\.(?:norm[12]|attn\.(?:qkv|proj)|mlp\.fc[12])\.{WB})",
-        rf"{OURS}\1",
-    ),
-    (rf"backbone\.last_norm\.{WB}", rf"{OURS}norm.\1"),
-)
-MMPRETRAIN_BLOCK = r"backbone\.layers\.(\d+)\."
-MMPRETRAIN_NAMES: Rules = (
-    (r"backbone\.pos_embed", rf"{OURS}pos_embed"),
-    (rf"backbone\.patch_embed\.projection\.{WB}", rf"{OURS}patch_embed.proj.\1"),
-    (rf"{MMPRETRAIN_BLOCK}ln([12])\.{WB}", rf"{OURS}blocks.\1.norm\2.\3"),
-    (rf"{MMPRETRAIN_BLOCK}attn\.(qkv|proj)\.{WB}", rf"{OURS}blocks.\1.attn.\2.\3"),
-    (rf"{MMPRETRAIN_BLOCK}ffn\.layers\.0\.0\.{WB}", rf"{OURS}blocks.\1.mlp.fc1.\2"),
-    (rf"{MMPRETRAIN_BLOCK}ffn\.layers\.1\.{WB}", rf"{OURS}blocks.\1.mlp.fc2.\2"),
-    (rf"backbone\.ln1\.{WB}", rf"{OURS}norm.\1"),
-)
-HUGGING_FACE_BLOCK = r"backbone\.encoder\.layer\.(\d+)\."
-HUGGING_FACE_NAMES: Rules = (
-    (r"backbone\.embeddings\.position_embeddings", rf"{OURS}pos_embed"),
-    (rf"backbone\.embeddings\.patch_embeddings\.projection\.{WB}", rf"{OURS}patch_embed.proj.\1"),
-    (rf"{HUGGING_FACE_BLOCK}layernorm_before\.{WB}", rf"{OURS}blocks.\1.norm1.\2"),
-    (rf"{HUGGING_FACE_BLOCK}layernorm_after\.{WB}", rf"{OURS}blocks.\1.norm2.\2"),
-    (rf"{HUGGING_FACE_BLOCK}attention\.attention\.qkv\.{WB}", rf"{OURS}blocks.\1.attn.qkv.\2"),
-    (rf"{HUGGING_FACE_BLOCK}attention\.output\.dense\.{WB}", rf"{OURS}blocks.\1.attn.proj.\2"),
-    (rf"{HUGGING_FACE_BLOCK}mlp\.fc([12])\.{WB}", rf"{OURS}blocks.\1.mlp.fc\2.\3"),
-    (rf"backbone\.layernorm\.{WB}", rf"{OURS}norm.\1"),
-)
-HUGGING_FACE_CLASSIC: Rules = (
-    (r"head\.deconv1\.weight", r"head.0.weight"),
-    (r"head\.batchnorm1\.(.+)", r"head.1.\1"),
-    (r"head\.deconv2\.weight", r"head.3.weight"),
-    (r"head\.batchnorm2\.(.+)", r"head.4.\1"),
-    (rf"head\.conv\.{WB}", r"head.6.\1"),
-)
-
-
-def _decoders(base: Layout, deconvolutions: str, classic: Rules, output: str) -> tuple[Layout, Layout]:
-    """The two layouts of a project, which differ in the decoder.
-
-    Args:
-        base: what both share.
-        deconvolutions: pattern of the names that the classic decoder alone has.
-        classic: names of the classic decoder.
-        output: pattern of the names of the simple decoder's convolution.
-    """
-    return (
-        replace(
-            base,
-            title=f"{base.title}, classic decoder",
-            models=r"vitpose_[sblh]",
-            marks=(*base.marks, deconvolutions),
-            names=(*base.names, *classic),
-        ),
-        replace(
-            base,
-            title=f"{base.title}, simple decoder",
-            models=r"vitpose_[sblh]_simple",
-            without=(*base.without, deconvolutions),
-            names=(*base.names, (output, r"head.conv.\1")),
-        ),
-    )
-
-
-def _mmpose(title: str, head: str, block: str, names: Rules, fold: bool) -> tuple[Layout, Layout]:
-    """mmpose's heads have the names of SimpleBaseline's."""
-    base = Layout(
-        title=title,
-        models="",
-        marks=(block, rf"{head}\."),
-        names=names,
-        left_out=(*CLASS_TOKEN, EMA),
-        prepare=partial(class_position, name="backbone.pos_embed", fold=fold),
-        unbiased=True,
-    )
-    deconvolutions, output = rf"{head}\.deconv_layers\.", rf"{head}\.final_layer\.{WB}"
-    classic = ((rf"{deconvolutions}([0134])\.(.+)", r"head.\1.\2"), (output, r"head.6.\1"))
-    return _decoders(base, deconvolutions, classic, output)
-
-
-HUGGING_FACE = _decoders(
-    Layout(
-        title="ViTPose of Hugging Face transformers",
-        models="",
-        marks=(r"backbone\.encoder\.layer\.", r"head\."),
-        names=HUGGING_FACE_NAMES,
-        left_out=CLASS_TOKEN,
-        prepare=fuse_attention,
-        unbiased=True,
-    ),
-    r"head\.deconv1\.",
-    HUGGING_FACE_CLASSIC,
-    rf"head\.conv\.{WB}",
-)
-VITPOSE_LAYOUTS = (
-    *_mmpose(
-        "ViTPose of its own repository or mmpose 0.x",
-        "keypoint_head",
-        r"backbone\.blocks\.",
-        TIMM_NAMES,
-        fold=True,
-    ),
-    *_mmpose("ViTPose of mmpose 1.x", "head", r"backbone\.layers\.", MMPRETRAIN_NAMES, fold=False),
-    *HUGGING_FACE,
-    Layout(
-        title="a vision transformer trained on ImageNet (timm, MAE)",
-        models=r"vitpose_[sblh](?:_simple)?|diffusionpose_vit_[sblh]",
-        marks=(r"blocks\.\d+\.", r"patch_embed\."),
-        # class token and all positions stay: the encoder fits them to its input size when it takes them
-        names=((r"((?:cls_token|pos_embed|patch_embed\.proj|blocks\.\d+|norm)(?:\..+)?)", r"\1"),),
-        left_out=(
-            (r"(?:head|fc_norm)\..+", "the classifier of ImageNet"),
-            (r"(?:mask_token|decoder_.+)", "MAE's decoder, which paints hidden patches"),
-        ),
-        encoder=True,
-    ),
-)
-
-LAYOUTS = (*HRNET_LAYOUTS, *SIMPLEBASELINE_LAYOUTS, *VITPOSE_LAYOUTS)

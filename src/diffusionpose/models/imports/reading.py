@@ -26,8 +26,6 @@ SUFFIXES = {".safetensors", ".pth", ".pt", ".bin"}
 WRAPPERS = ("state_dict", "model")  # keys under which checkpoints hold their weights
 DATA_PARALLEL = "module."  # what torch's DataParallel puts before every name
 PAGE_STARTS = (b"<!doctype", b"<html", b"<?xml", b"<head")
-LFS_START = b"version https://git-lfs"
-ZIP_START, PICKLE_START = b"PK\x03\x04", b"\x80"
 AGAIN = "download or copy it again"
 RESAVE = """{path}: holds {what}, which is not opened: making it could run any code.
 (A file that was cut short can look like this, too.)
@@ -45,7 +43,7 @@ class Checkpoint:
         tensors: weights by the names they have there, without DataParallel's ``module.``.
         settings: text of the settings it was trained with (mmpose writes them), or "".
         joints: names of its outputs in their order (mmpose 1.x writes them), or ().
-        config: entries of ``config.json`` beside the file (Hugging Face, timm); {} where there is none.
+        config: of ``config.json`` beside the file (Hugging Face, timm).
     """
 
     path: Path
@@ -69,20 +67,17 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     # the length may begin with the byte that pickles begin with
     if start[4:9] == b"\0\0\0\0{":
         content, _ = read_safetensors(path, AGAIN, finite=False)
-    elif start.startswith((ZIP_START, PICKLE_START)):
+    elif start.startswith((b"PK\x03\x04", b"\x80")):  # a zip archive, a pickle
         content = _unpickle(path)
     else:
         raise InputError(f"{path}: neither a PyTorch checkpoint nor safetensors; is it another file?")
     weights = _weights(path, content)
-    settings, joints = _training_facts(content.get("meta"))
+    settings, joints = _notes(content.get("meta"))
     return Checkpoint(path, weights, settings, joints, read_config(path))
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """The entries of ``config.json`` beside a file; none where there is no such file.
-
-    Most files come alone, and a ``config.json`` may be anybody's: one that cannot be read is nobody's.
-    """
+    """The entries of ``config.json`` beside a file; none where it cannot be read, as it may be anybody's."""
     try:
         content = json.loads((path.parent / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
@@ -104,21 +99,18 @@ def _start(path: Path) -> bytes:
         raise InputError(f"{path}: empty; {AGAIN}")
     if start.lstrip().lower().startswith(PAGE_STARTS):
         raise InputError(f"{path}: a web page, not weights: the link led to a page about them; {AGAIN}")
-    if start.startswith(LFS_START):
+    if start.startswith(b"version https://git-lfs"):
         raise InputError(f"{path}: only points to weights in Git LFS; fetch them by `git lfs pull`")
     return start
 
 
-def harmless_globals() -> list[Any]:
-    """What a pickled NumPy number or array of numbers needs: they hold data and run nothing.
-
-    mmpose notes such beside its weights. NumPy 1 called the module ``numpy.core``, NumPy 2 ``_core``.
-    """
+def _harmless() -> list[Any]:
+    """What a pickled NumPy number or array of numbers needs, such as mmpose notes beside its weights."""
     multiarray = np._core.multiarray  # type: ignore[attr-defined]
     makers = [
         (maker, f"numpy.{core}.multiarray.{maker.__name__}")
         for maker in (multiarray.scalar, multiarray._reconstruct)
-        for core in ("core", "_core")
+        for core in ("core", "_core")  # NumPy 1, NumPy 2
     ]
     codes = ("?", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8")
     return [*makers, np.ndarray, np.dtype, *(type(np.dtype(code)) for code in codes)]
@@ -126,7 +118,7 @@ def harmless_globals() -> list[Any]:
 
 def _unpickle(path: Path) -> Any:
     try:
-        with torch.serialization.safe_globals(harmless_globals()), warnings.catch_warnings():
+        with torch.serialization.safe_globals(_harmless()), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what torch warns of here ends in one of the errors below
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -140,8 +132,7 @@ def _unpickle(path: Path) -> Any:
             raise InputError(
                 f"{path}: a TorchScript program, not a checkpoint; give the project's checkpoint"
             ) from error
-        lines = str(error).strip().splitlines()
-        reason = lines[0].split(". ")[0] if lines else type(error).__name__
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0].split(". ")[0]
         raise InputError(f"{path}: cut short or damaged; {AGAIN} ({reason})") from error
 
 
@@ -158,21 +149,16 @@ def _weights(path: Path, content: Any) -> dict[str, Tensor]:
             f"{path}: no checkpoint: holds {what} and no weights by name; "
             "give the file that the other project loads"
         )
-    others = [str(name) for name, value in found.items() if not isinstance(value, Tensor)]
-    if others:
+    if others := [str(name) for name, value in found.items() if not isinstance(value, Tensor)]:
         raise InputError(
             f"{path}: {len(others)} of its weights are no tensors ({', '.join(others[:5])}); "
             "save the state dict of the model alone"
         )
-    names = [str(name) for name in found]
-    wrapped = all(name.startswith(DATA_PARALLEL) for name in names)
-    return {
-        name.removeprefix(DATA_PARALLEL) if wrapped else name: value
-        for name, value in zip(names, found.values(), strict=True)
-    }
+    wrapped = all(str(name).startswith(DATA_PARALLEL) for name in found)
+    return {str(name).removeprefix(DATA_PARALLEL if wrapped else ""): value for name, value in found.items()}
 
 
-def _training_facts(meta: Any) -> tuple[str, tuple[str, ...]]:
+def _notes(meta: Any) -> tuple[str, tuple[str, ...]]:
     """mmpose's notes: the text of its settings ("config" in 0.x, "cfg" in 1.x) and the joints (1.x)."""
     if not isinstance(meta, Mapping):
         return "", ()
