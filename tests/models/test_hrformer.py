@@ -33,19 +33,20 @@ def window(rows: slice, columns: slice, size: tuple[int, int]) -> torch.Tensor:
 def test_attention_is_its_definition():
     torch.manual_seed(0)
     attention = LocalWindowAttention(6, 2)
-    nn.init.normal_(attention.bias)
+    inner = attention.inner
+    nn.init.normal_(inner.relative_position_bias_table)
     x = torch.randn(1, 6, 7, 7)
     tokens = x.flatten(2).mT[0]
-    q, k, v = (t.unflatten(1, (2, 3)) for t in attention.qkv(tokens).chunk(3, dim=1))
+    q, k, v = (t.unflatten(1, (2, 3)) for t in inner.qkv(tokens).chunk(3, dim=1))
     expected = torch.zeros(49, 2, 3)
     for head in range(2):
         logits = q[:, head] @ k[:, head].T / 3**0.5
         for i in range(49):
             for j in range(49):
                 down, across = i // 7 - j // 7, i % 7 - j % 7
-                logits[i, j] += attention.bias[(down + 6) * 13 + across + 6, head]
+                logits[i, j] += inner.relative_position_bias_table[(down + 6) * 13 + across + 6, head]
         expected[:, head] = logits.softmax(1) @ v[:, head]
-    expected = attention.out(expected.flatten(1)).T.unflatten(1, (7, 7))
+    expected = inner.proj(expected.flatten(1)).T.unflatten(1, (7, 7))
     assert torch.allclose(attention(x)[0], expected, atol=1e-5)
 
 
@@ -103,7 +104,7 @@ def test_structure_is_table_1():
     last = network.stages[-1][-1]
     assert [len(branch) for branch in last.branches] == [2, 2, 2, 2]
     assert [branch[0].norm1.normalized_shape[0] for branch in last.branches] == [78, 156, 312, 624]
-    assert [branch[0].attention.heads for branch in last.branches] == [2, 4, 8, 16]
+    assert [branch[0].attention.inner.num_heads for branch in last.branches] == [2, 4, 8, 16]
     assert [branch[0].ffn[3].groups for branch in last.branches] == [312, 624, 1248, 2496]
     assert [len(module.fusions) for module in network.stages[-1]] == [4, 1]
 

@@ -105,12 +105,12 @@ def test_a_relative_rate_moves_each_tensor_in_proportion_to_its_size(tiny):
 def test_position_biases_of_windows_do_not_shrink():
     model = create_model("diffusionpose_hrformer_s", input_size=(64, 96), width=16)
     groups = by_name(model, parameter_groups(model, 0.1))
-    biases = [name for name in groups if name.endswith("attention.bias")]
+    biases = [name for name in groups if name.endswith("relative_position_bias_table")]
     # two blocks on each branch: one module of two branches, four of three, two of four
     assert len(biases) == 2 * (1 * 2 + 4 * 3 + 2 * 4)
     assert all(model.get_parameter(name).ndim == 2 for name in biases)
     assert {groups[name]["weight_decay"] for name in biases} == {0}
-    assert groups[biases[0].replace("bias", "qkv.weight")]["weight_decay"] == 0.1
+    assert groups[biases[0].replace("relative_position_bias_table", "qkv.weight")]["weight_decay"] == 0.1
 
 
 def test_the_papers_rate_drops_after_170_and_200_epochs():

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from timm.layers.drop import DropPath
+from timm.layers import DropPath, LayerNorm2d
 from timm.models.resnet import Bottleneck
+from timm.models.swin_transformer import WindowAttention
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -30,20 +31,9 @@ def _conv_norm(inside: int, outside: int, kernel: int, stride: int = 1, groups: 
 class LocalWindowAttention(nn.Module):
     """Multi-head attention inside windows, with a learned bias for every difference of places."""
 
-    index: Tensor
-
     def __init__(self, channels: int, heads: int) -> None:
         super().__init__()
-        self.heads = heads
-        self.qkv = nn.Linear(channels, 3 * channels)
-        self.out = nn.Linear(channels, channels)
-        self.bias = nn.Parameter(torch.zeros((2 * WINDOW - 1) ** 2, heads))
-        nn.init.trunc_normal_(self.bias, std=0.02)
-        place = torch.arange(WINDOW)
-        step = (place[:, None] - place + WINDOW - 1).long()
-        rows, columns = step[:, None, :, None], step[None, :, None, :]
-        index = (rows * (2 * WINDOW - 1) + columns).reshape(WINDOW**2, WINDOW**2)
-        self.register_buffer("index", index, persistent=False)
+        self.inner = WindowAttention(channels, heads, window_size=WINDOW)
 
     def forward(self, x: Tensor) -> Tensor:
         """(b, c, h, w) -> (b, c, h, w)."""
@@ -52,16 +42,9 @@ class LocalWindowAttention(nn.Module):
         # Zeros all round, which take part as the authors' do: keys and values are then the biases.
         padded = F.pad(x, (across // 2, across - across // 2, down // 2, down - down // 2))
         windows = cut_windows(padded, WINDOW).flatten(2).mT
-        attended = self._attend(windows).mT.unflatten(2, (WINDOW, WINDOW))
+        attended = self.inner(windows).mT.unflatten(2, (WINDOW, WINDOW))
         whole = join_windows(attended, padded.shape[2] // WINDOW, padded.shape[3] // WINDOW)
         return whole[..., down // 2 : down // 2 + height, across // 2 : across // 2 + width]
-
-    def _attend(self, x: Tensor) -> Tensor:
-        """(windows, 49, c) -> (windows, 49, c)."""
-        q, k, v = self.qkv(x).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        bias = self.bias[self.index].permute(2, 0, 1)[None].to(q.dtype)
-        attended = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
-        return self.out(attended.transpose(1, 2).flatten(2))
 
 
 class Block(nn.Module):
@@ -69,9 +52,9 @@ class Block(nn.Module):
 
     def __init__(self, channels: int, heads: int, drop_path: float) -> None:
         super().__init__()
-        self.norm1 = nn.LayerNorm(channels, eps=1e-6)
+        self.norm1 = LayerNorm2d(channels, eps=1e-6)
         self.attention = LocalWindowAttention(channels, heads)
-        self.norm2 = nn.LayerNorm(channels, eps=1e-6)
+        self.norm2 = LayerNorm2d(channels, eps=1e-6)
         hidden = MLP_RATIO * channels
         convolutions = (
             nn.Conv2d(channels, hidden, 1),
@@ -85,12 +68,8 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(b, c, h, w) -> (b, c, h, w)."""
-        x = x + self.drop_path(self.attention(_normed(self.norm1, x)))
-        return x + self.drop_path(self.ffn(_normed(self.norm2, x)))
-
-
-def _normed(norm: nn.LayerNorm, x: Tensor) -> Tensor:
-    return norm(x.movedim(1, 3)).movedim(3, 1)
+        x = x + self.drop_path(self.attention(self.norm1(x)))
+        return x + self.drop_path(self.ffn(self.norm2(x)))
 
 
 class Fusion(nn.Module):
@@ -175,7 +154,7 @@ class HRFormer(nn.Module):
 
     def no_weight_decay(self) -> set[str]:
         """Names of the position biases, which do not shrink in the published training (as timm calls it)."""
-        return {name for name, _ in self.named_parameters() if name.endswith("attention.bias")}
+        return {name for name, _ in self.named_parameters() if name.endswith("relative_position_bias_table")}
 
     def forward(self, x: Tensor) -> Tensor:
         """(b, 3, H, W) normalised -> (b, c, H / 4, W / 4)."""

@@ -44,10 +44,10 @@ PUBLICATIONS = (
     # TransPose: README of its repository (Yang et al., ICCV 2021)
     Publication("transpose_h", SMALL, 17.5, 21.8, "detr"),
     # HRFormer: Yuan et al., NeurIPS 2021, comparison on COCO val
-    Publication("hrformer_s", SMALL, 7.8, 2.8, "mmcv", unseen=("out",)),
-    Publication("hrformer_s", LARGE, 7.8, 6.2, "mmcv", unseen=("out",)),
-    Publication("hrformer_b", SMALL, 43.2, 12.2, "mmcv", unseen=("out",)),
-    Publication("hrformer_b", LARGE, 43.2, 26.8, "mmcv", unseen=("out",)),
+    Publication("hrformer_s", SMALL, 7.8, 2.8, "mmcv", unseen=("proj",)),
+    Publication("hrformer_s", LARGE, 7.8, 6.2, "mmcv", unseen=("proj",)),
+    Publication("hrformer_b", SMALL, 43.2, 12.2, "mmcv", unseen=("proj",)),
+    Publication("hrformer_b", LARGE, 43.2, 26.8, "mmcv", unseen=("proj",)),
     # ViTPose: Xu et al., NeurIPS 2022, comparison on COCO val (backbone)
     Publication("vitpose_b", SMALL, 86, backbone_only=True),
     Publication("vitpose_l", SMALL, 307, backbone_only=True),
