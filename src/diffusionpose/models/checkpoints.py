@@ -187,17 +187,13 @@ def save_pretrained(
 def push_to_hub(
     model: PoseModel, repository: str, private: bool = False, token: str | None = None, **card: Any
 ) -> str:
-    """Upload what :func:`save_pretrained` writes to a hub repository, which is made where there is none.
+    """Upload what :func:`save_pretrained` writes to a hub repository; the address of the commit.
 
     Args:
-        model: as of :func:`save_pretrained`.
-        repository: its id, ``name/model``.
+        model, card: as of :func:`save_pretrained`: metrics and licence.
+        repository: its id, ``name/model``; it is made where there is none.
         private: whether a new repository is to be private.
         token: with the right to write; None takes the one of ``hf auth login``.
-        card: metrics and licence of :func:`save_pretrained`.
-
-    Returns:
-        The address of the commit.
 
     Raises:
         InputError: no id, or the hub refuses or cannot be reached.

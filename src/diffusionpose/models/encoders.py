@@ -164,7 +164,7 @@ class ViTEncoder(Encoder):
             raise InputError(
                 f"input size {width}x{height} is no multiple of the transformer's patch, {PATCH}"
             )
-        plain = {"num_classes": 0, "global_pool": "", "class_token": False, "reg_tokens": 0}
+        plain: dict[str, Any] = {"num_classes": 0, "global_pool": "", "class_token": False, "reg_tokens": 0}
         backbone: Any = timm.create_model(
             name, img_size=(height, width), patch_size=PATCH, **plain, **options
         )
@@ -282,7 +282,7 @@ class MobileNetPyramid(nn.Module):
         channels = _rounded(32 * width)
         self.stem = Convolution(3, channels, 3, stride=2)
         self.blocks = nn.ModuleList()
-        outputs = []
+        outputs: list[int] = []
         for base, count, stride in MOBILENET_STAGES:
             for block in range(count):
                 before, channels = channels, _rounded(base * width)

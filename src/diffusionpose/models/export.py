@@ -291,11 +291,9 @@ def to_onnx(
     opset: int = OPSET,
     half: bool = False,
 ) -> bytes:
-    """An ONNX file of a graph.
+    """An ONNX file of a graph in evaluation mode, traced with the example.
 
     Args:
-        graph: in evaluation mode.
-        example: its inputs.
         dynamic: of each input, axes of any size and their ``torch.export.Dim``.
         inputs, outputs: their names.
         facts: the metadata; "model" names the graph.
@@ -381,13 +379,9 @@ def random_crops(count: int, size: tuple[int, int], seed: int = 0) -> np.ndarray
 
 @torch.no_grad()
 def compare(run: Run, graph: nn.Module, examples: Sequence[Tensors], ties: Ties | None = None) -> Parity:
-    """Compare an exported graph with PyTorch.
+    """Compare an exported graph with PyTorch, on the CPU, on batches of examples.
 
-    Args:
-        run: runs the exported graph.
-        graph: what was exported, on the CPU.
-        examples: inputs, one batch each.
-        ties: of the first input (b, ..), the rows (b,) that are not to be compared.
+    ``ties`` tells of the first input (b, ..) the rows (b,) that are not to be compared.
 
     Raises:
         ParityError: they differ by more than ``TOLERANCE``, or nothing could be compared.

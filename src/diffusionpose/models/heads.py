@@ -59,13 +59,7 @@ def sine_positions(size: tuple[int, int], channels: int) -> Tensor:
     The first half of the channels is of the row, the second of the column. Rows count from 1 and are
     scaled so that the last one is at 2 pi, columns likewise: the table stretches with the map. In
     each half channels 2i and 2i + 1 are the sine and the cosine of position / 10000^(2i / half).
-
-    Args:
-        size: (width, height) of the map of tokens.
-        channels: of a token; a multiple of 4, else ValueError.
-
-    Returns:
-        (h w, channels).
+    A map of ``size`` (width, height) gives (h w, channels); channels must be a multiple of 4.
     """
     if channels % 4:
         raise ValueError(f"{channels} channels are no multiple of 4, as sine positions need")

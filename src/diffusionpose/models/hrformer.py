@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from timm.layers import DropPath, LayerNorm2d
+from timm.layers.drop import DropPath
+from timm.layers.norm import LayerNorm2d
 from timm.models.resnet import Bottleneck
 from timm.models.swin_transformer import WindowAttention
 from torch import Tensor, nn
@@ -144,12 +145,13 @@ class HRFormer(nn.Module):
             for i in range(len(MODULES))
         )
         rates = torch.linspace(0, drop_path, BLOCKS * sum(MODULES), device="cpu").tolist()
-        self.stages = nn.ModuleList(nn.Sequential() for _ in MODULES)
-        for stage, (modules, count) in enumerate(zip(self.stages, MODULES, strict=True)):
+        self.stages = nn.ModuleList()
+        for branches, count in enumerate(MODULES, start=2):
+            modules = []
             for _ in range(count):
                 rate, rates = rates[:BLOCKS], rates[BLOCKS:]
-                out = stage + 2 if rates else 1
-                modules.append(Module(width[: stage + 2], heads, rate, out))
+                modules.append(Module(width[:branches], heads, rate, branches if rates else 1))
+            self.stages.append(nn.Sequential(*modules))
         self.apply(_begin)
 
     def no_weight_decay(self) -> set[str]:

@@ -157,11 +157,7 @@ def finder_loss(logits: Tensor, boxes: Tensor, targets: Targets) -> tuple[Tensor
 
     Centres: the focal loss of CornerNet (Law and Deng 2018, Eq. 1) where ``known``. Boxes: 1 - GIoU
     (Rezatofighi et al. 2019) and the distance of the corners over the box's size, near the centres.
-
-    Args:
-        logits: (b, h, w).
-        boxes: (b, 4, h, w) xyxy.
-        targets: stacked over the batch.
+    ``logits`` (b, h, w) and ``boxes`` (b, 4, h, w) are the network's, the targets are stacked.
     """
     true = targets.center == 1
     log_p, log_not = F.logsigmoid(logits), F.logsigmoid(-logits)

@@ -7,25 +7,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Publication:
-    """The size of a model as its own publication states it, with COCO's 17 joints.
+    """The size of a model as its own publication states it, with COCO's 17 joints."""
 
-    Attributes:
-        model: name in the zoo.
-        input_size: (width, height), pixels.
-        parameters: millions.
-        multiply_adds: billions in the publication's way of counting; None where it states none.
-        counting: that way, by the tool it comes from: "hrnet", "mmcv" or "detr" (tests/models/test_costs.py).
-        unseen: last names of layers that its way of counting misses.
-        backbone_only: the parameters are those of the backbone without head.
-    """
-
-    model: str
-    input_size: tuple[int, int]
-    parameters: float
-    multiply_adds: float | None = None
-    counting: str | None = None
-    unseen: tuple[str, ...] = ()
-    backbone_only: bool = False
+    model: str  # name in the zoo
+    input_size: tuple[int, int]  # (width, height), pixels
+    parameters: float  # millions
+    multiply_adds: float | None = None  # billions in the publication's way of counting
+    counting: str | None = None  # that way: "hrnet", "mmcv" or "detr" (tests/models/test_costs.py)
+    unseen: tuple[str, ...] = ()  # last names of layers that its way of counting misses
+    backbone_only: bool = False  # whether the parameters are those of the backbone without head
 
 
 SMALL, LARGE = (192, 256), (288, 384)

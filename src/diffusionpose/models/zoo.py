@@ -36,13 +36,11 @@ Option = tuple[str, Callable[[Any], bool]]  # what a value must be, in words and
 
 
 def _number(least: float, most: float, kind: type | tuple[type, ...] = (int, float)) -> Option:
-    word = "a whole number" if kind is int else "a number"
-    return (
-        f"{word} from {least:g} to {most:g}",
-        lambda value: (
-            isinstance(value, kind) and not isinstance(value, bool) and bool(least <= value <= most)
-        ),
-    )
+    def fits(value: Any) -> bool:
+        is_number = isinstance(value, kind) and not isinstance(value, bool)
+        return is_number and bool(least <= value <= most)
+
+    return f"{'a whole number' if kind is int else 'a number'} from {least:g} to {most:g}", fits
 
 
 def _whole(least: int, most: int) -> Option:

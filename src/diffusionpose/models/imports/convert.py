@@ -35,31 +35,21 @@ VITPOSE_WIDTHS = {384: "s", 768: "b", 1024: "l", 1280: "h"}
 
 @dataclass(frozen=True)
 class ImportedModel:
-    """A pose model with the weights of a file.
+    """A pose model with the weights of a file."""
 
-    Attributes:
-        model: in evaluation mode; ``model.config`` makes it again.
-        layout: what the file was found to be.
-        notes: one line for each thing that was decided or left out, and why.
-    """
-
-    model: PoseModel
-    layout: str
-    notes: list[str]
+    model: PoseModel  # in evaluation mode
+    layout: str  # what the file was found to be
+    notes: list[str]  # one line for each thing that was decided or left out, and why
 
 
 @dataclass(frozen=True)
 class ImportedEncoder:
-    """Weights of an encoder's backbone, in timm's names, for ``create_model(.., encoder_weights=..)``.
-
-    ``mean`` and ``std`` are those of RGB in [0, 1] that it was trained with; ``layout`` and ``notes`` as of
-    :class:`ImportedModel`.
-    """
+    """Weights of an encoder's backbone, in timm's names, for ``create_model(.., encoder_weights=..)``."""
 
     tensors: dict[str, Tensor]
-    mean: Triple
+    mean: Triple  # of the pictures it was trained on
     std: Triple
-    layout: str
+    layout: str  # as of :class:`ImportedModel`
     notes: list[str]
 
     def save(self, path: str | Path) -> None:
@@ -111,11 +101,7 @@ def import_weights(
 
 
 def import_vitpose(path: Path, skeleton: Skeleton | None = None) -> PoseModel:
-    """The model of transformers' ViTPose, as its config.json describes it beside the weights.
-
-    Args:
-        path: of ``model.safetensors``.
-        skeleton: its joints, where their number does not say.
+    """The model of transformers' ViTPose, as config.json describes it beside the weights at ``path``.
 
     Raises:
         InputError: a form of ViTPose that is not known here, or weights that do not fit.

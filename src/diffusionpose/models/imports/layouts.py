@@ -26,31 +26,18 @@ Names = Mapping[str, str]
 
 @dataclass(frozen=True)
 class Layout:
-    """The names of one project's weights of one family of networks.
+    """The names of one project's weights of one family of networks."""
 
-    Attributes:
-        title: the project and network, as messages call it.
-        models: names of our models that it becomes.
-        marks: a file of this layout has a name for each of them,
-        without: and none for any of these.
-        names: theirs -> ours, the last of them that of the layer that gives the heatmaps.
-        left_out: names that have no place in our model -> why.
-        unbiased: whether the project trains this network in UDP geometry.
-        bgr: whether it trains it on pictures in the order blue, green, red.
-        encoder: whether these are weights of an encoder, without a pose head.
-        folds: whether a class token's position is added to every patch's, or else cut off.
-    """
-
-    title: str
-    models: tuple[str, ...]
-    marks: tuple[str, ...]
-    names: Names
-    without: tuple[str, ...] = ()
-    left_out: Names = field(default_factory=dict)
-    unbiased: bool = False
-    bgr: bool = False
-    encoder: bool = False
-    folds: bool = True
+    title: str  # the project and network, as messages call it
+    models: tuple[str, ...]  # names of our models that it becomes
+    marks: tuple[str, ...]  # a file of this layout has a name for each of them,
+    names: Names  # theirs -> ours, the last of them that of the layer that gives the heatmaps
+    without: tuple[str, ...] = ()  # and none for any of these
+    left_out: Names = field(default_factory=dict)  # names that have no place in our model -> why
+    unbiased: bool = False  # whether the project trains this network in UDP geometry
+    bgr: bool = False  # whether it trains it on pictures in the order blue, green, red
+    encoder: bool = False  # whether these are weights of an encoder, without a pose head
+    folds: bool = True  # whether a class token's position is added to every patch's, or else cut off
 
     @property
     def output(self) -> str:
@@ -226,17 +213,13 @@ LAYOUTS = (
 
 @dataclass
 class Placed:
-    """Weights of a file under our names.
+    """Weights of a file under our names."""
 
-    Attributes:
-        tensors: our name -> (name in the file, weight).
-        left_out: reason -> names in the file.
-        left_over: names in the file that no rule knows, or whose place another one took.
-    """
-
-    tensors: dict[str, tuple[str, Tensor]] = field(default_factory=dict)
-    left_out: dict[str, list[str]] = field(default_factory=dict)
-    left_over: list[str] = field(default_factory=list)
+    tensors: dict[str, tuple[str, Tensor]] = field(
+        default_factory=dict
+    )  # our name -> (name in the file, weight)
+    left_out: dict[str, list[str]] = field(default_factory=dict)  # reason -> names in the file
+    left_over: list[str] = field(default_factory=list)  # that no rule knows, or whose place another one took
 
     def reasons(self) -> list[str]:
         """What was left out and why, one line for each reason."""
@@ -288,12 +271,6 @@ def fit(placed: Placed, own: Tensors, path: Path, what: str) -> dict[str, Tensor
     """Weights for ``own``, all of them and no others, as float32.
 
     BatchNorm's ``num_batches_tracked`` may be missing: older PyTorch did not write it, nothing reads it here.
-
-    Args:
-        placed: from :func:`place`.
-        own: the state of our module.
-        path: of the file, for messages.
-        what: as which what is loaded, for messages.
 
     Raises:
         InputError: weights missing, left over, of another shape or not finite; lists all kinds.

@@ -36,21 +36,13 @@ If you trust the file, save its weights alone, where the project that wrote it i
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a file of another project says.
-
-    Attributes:
-        path: of the file.
-        tensors: weights by the names they have there, without DataParallel's ``module.``.
-        settings: text of the settings it was trained with (mmpose writes them), or "".
-        joints: names of its outputs in their order (mmpose 1.x writes them), or ().
-        config: of ``config.json`` beside the file (Hugging Face, timm).
-    """
+    """What a file of another project says."""
 
     path: Path
-    tensors: Mapping[str, Tensor]
-    settings: str = ""
-    joints: tuple[str, ...] = ()
-    config: Mapping[str, Any] = field(default_factory=dict)
+    tensors: Mapping[str, Tensor]  # by the names they have there, without DataParallel's ``module.``
+    settings: str = ""  # text of the settings it was trained with (mmpose writes them)
+    joints: tuple[str, ...] = ()  # names of its outputs in their order (mmpose 1.x writes them)
+    config: Mapping[str, Any] = field(default_factory=dict)  # of config.json beside it (Hugging Face, timm)
 
 
 def read_checkpoint(path: str | Path) -> Checkpoint:
