@@ -82,7 +82,7 @@ def test_heads_from_a_trained_model(run, words, tmp_path, monkeypatch):
 
 def test_no_pretrained_reaches_every_training_and_the_report(words):
     command = _parse(["reproduce", "table5", *map(str, words), "--no-pretrained", "--budget", "small"])
-    budget = command.each
+    budget = command.chosen_budget
     assert budget.base == replace(BUDGETS["small"].base, pretrained=False)
     assert "random weights" in budget.words
     assert BUDGETS["small"].base.pretrained

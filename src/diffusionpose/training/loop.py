@@ -135,7 +135,8 @@ def train(
             check_ctrl_c()
 
         failures = list(dict.fromkeys([*data.failures(), *validation.failures]))
-        return Summary(folder, settings.epochs, first_epoch, folder.rows()[-1], failures)
+        last = folder.rows()[-1] if first else {}  # which the others may read too early
+        return Summary(folder, settings.epochs, first_epoch, last, failures)
 
 
 def _entries(images: ImageSet) -> dict[str, Any]:

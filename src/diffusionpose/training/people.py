@@ -271,12 +271,8 @@ def augmented(
             [size[0], 0, size[0], 0] + each[:, [2, 1, 0, 3]] * [-1, 1, -1, 1] for each in (boxes, unknown)
         )
     image = _recoloured(image, rng)
-    shown = np.full((canvas[1], canvas[0], 3), 127, np.uint8)
-    to, source = np.maximum(shift, 0), np.maximum(-shift, 0)
-    extent = np.minimum(size - source, np.array(canvas) - to)
-    shown[to[1] : to[1] + extent[1], to[0] : to[0] + extent[0]] = image[
-        source[1] : source[1] + extent[1], source[0] : source[0] + extent[0]
-    ]
+    move = np.column_stack([np.eye(2), shift])
+    shown = cv2.warpAffine(image, move, canvas, flags=cv2.INTER_NEAREST, borderValue=(127, 127, 127))
     limits = np.tile(canvas, 2)
     moved = boxes + np.tile(shift, 2)
     boxes = moved.clip(0, limits)

@@ -54,7 +54,7 @@ def reproduce(request: Request, say: Say, command: str = "") -> tuple[list[Path]
     Raises:
         InputError: something given cannot be used. What fails in one training is among the messages instead.
     """
-    study, budget = STUDIES[request.study], request.each
+    study, budget = STUDIES[request.study], request.chosen_budget
     for name in ("seeds", "pictures", "parallel", "threads"):
         if (number := getattr(request, name)) is not None and number < 1:
             raise InputError(f"--{name} is {number}; it must be 1 or more")
@@ -110,7 +110,7 @@ def check_folder(request: Request) -> dict[str, Any]:
         InputError: the folder holds studies of other data or another budget, or a file cannot be used.
     """
     name = request.skeleton or read_annotations(request.train[0].annotations).skeleton.name
-    skeleton, budget = get_skeleton(name), request.each
+    skeleton, budget = get_skeleton(name), request.chosen_budget
     train = [read_persons(each, skeleton) for each in request.train]
     val = read_persons(request.val, skeleton)
     key = {

@@ -276,7 +276,7 @@ class Request:
         return Machine(self.accelerator, self.devices, workers=self.workers)
 
     @property
-    def each(self) -> Budget:
+    def chosen_budget(self) -> Budget:
         """What one training is, in words also what it starts from."""
         budget = BUDGETS[self.budget]
         if self.weights is not None:
