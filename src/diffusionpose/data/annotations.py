@@ -423,7 +423,7 @@ class _Reader:
             cure = "list that image under 'images' or remove the annotation"
             raise _EntryError("unlisted image", f"{name} is of image {image_id!s:.60}", cure)
         keypoints, visible = self._keypoints(name, entry.get("keypoints"), joints)
-        box = given = as_numbers(entry.get("bbox"), 4)
+        given = as_numbers(entry.get("bbox"), 4)
         if entry.get("bbox") is None:
             if not visible.any():
                 what = f"{name} has neither a 'bbox' nor a labelled joint"
@@ -436,6 +436,8 @@ class _Reader:
         elif given is None or not (np.isnan(given) | (abs(given) < LARGEST)).all():
             what = f"{name} has a bbox that is not four numbers"
             raise _EntryError("box numbers", what, "a bbox is x, y, width, height")
+        else:
+            box = given
         cure = f"{BOX_SHARE} of the box's is taken"
         area = self._number(entry, "area", name, "area number", cure, **about)
         count = as_number(entry.get("num_keypoints"))

@@ -166,7 +166,7 @@ class People:
 
     def joints(self, mask: np.ndarray) -> Iterator[tuple[int, tuple[str, ...], str]]:
         """Rows of an (n, J) mask that hold any, the names of the joints they hold, and those as text."""
-        for row in _true(mask.any(axis=1)):
+        for row in _true(np.any(mask, axis=1)):
             names = tuple(self.skeleton.joints[joint] for joint in _true(mask[row]))
             more = f" and {len(names) - 3} more" if len(names) > 3 else ""
             yield row, names, ", ".join(names[:3]) + more

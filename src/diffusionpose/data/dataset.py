@@ -71,10 +71,9 @@ class Augmentation:
 
 
 def half_body_box(person: Person, skeleton: Skeleton, prefer_upper: bool) -> np.ndarray | None:
-    """(4,) box about half a body, xyxy in image pixels: the extent of its labelled joints, about their mean.
+    """(4,) box of the extent of the labelled joints of half a body, about their mean, xyxy in image pixels.
 
-    The preferred half if enough of it is labelled, else the other; None if the person has too few
-    labelled joints for either.
+    The preferred half if enough of it is labelled, else the other; None if neither is.
     """
     labelled = person.visible > 0
     if labelled.sum() <= HALF_BODY_SHARE * skeleton.num_joints:
@@ -107,13 +106,10 @@ class PersonDataset(Dataset[Sample]):
     or processes, or on the order of the samples.
 
     Args:
-        annotations: whose persons; ``annotations.skeleton`` is the model's
-            (:meth:`Annotations.to_skeleton`).
+        annotations: whose persons, with the model's joints (:meth:`Annotations.to_skeleton`).
         images: folder of the pictures.
-        input_size: (width, height) of the network input.
-        unbiased: UDP geometry of the crops.
-        augmentation: None for evaluation.
-        seed: of the augmentation.
+        input_size, unbiased: (width, height) of the network input, and UDP geometry of the crops.
+        augmentation, seed: None for evaluation.
         skip_missing: leave persons out whose picture does not exist, with a message for every such
             picture in ``failures``; else they are an InputError.
     """
@@ -128,12 +124,9 @@ class PersonDataset(Dataset[Sample]):
         seed: int = 0,
         skip_missing: bool = False,
     ) -> None:
-        self.annotations = annotations
-        self.images = Path(images)
-        self.input_size = input_size
-        self.unbiased = unbiased
-        self.augmentation = augmentation
-        self.seed = seed
+        self.annotations, self.images = annotations, Path(images)
+        self.input_size, self.unbiased = input_size, unbiased
+        self.augmentation, self.seed = augmentation, seed
         # in shared memory, so that workers which live on see the next epoch
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
 
@@ -222,12 +215,9 @@ class PersonDataset(Dataset[Sample]):
 
 
 class JointDataset(Dataset[Sample]):
-    """Several data sets as one, for joint training: different folders, one skeleton and input size.
+    """Several data sets as one, for joint training: of one skeleton, input size and geometry, or InputError.
 
     ``index`` counts through all of them; randomness is drawn from (a set's seed, epoch, that index).
-
-    Raises:
-        InputError: no data set, or two of different skeletons, input sizes or geometries.
     """
 
     def __init__(self, parts: Sequence[PersonDataset]) -> None:

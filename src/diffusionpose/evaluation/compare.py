@@ -210,10 +210,8 @@ def compare_results(
     found = {}
     for name in AP_METRICS:
         pairs = [(one[name], other[name]) for one, other in drawn]
-        found[name] = _difference(
-            *(metrics[name] for metrics in whole),
-            [b - a for a, b in pairs if a is not None and b is not None],
-        )
+        gained = [b - a for a, b in pairs if a is not None and b is not None]
+        found[name] = _difference(whole[0][name], whole[1][name], gained)
     found |= _pck(truth, both, samples)
     return {name: difference for name, difference in found.items() if difference is not None}
 

@@ -69,9 +69,6 @@ class Inference:
                 raise InputError(f"{name}: {number} must be {least} or more")
 
 
-# The poses of the persons of a data set
-
-
 def predict_persons(
     model: Network | PoseModel, persons: Annotations, images: str | Path, inference: Inference
 ) -> tuple[list[Row | None], list[str]]:
@@ -212,9 +209,6 @@ def predict_mean_pose(mean_pose: np.ndarray, annotations: Annotations) -> list[R
         keypoints = person.box[:2] + mean_pose * (person.box[2:] - person.box[:2])
         rows.append(result_row(annotations, person, annotations.skeleton, keypoints, np.ones(len(keypoints))))
     return rows
-
-
-# The report
 
 
 @dataclass(frozen=True, eq=False)

@@ -106,8 +106,8 @@ def read_truth(annotations: Annotations | str | Path, skeleton: Skeleton | None)
 def _names(entry: Any) -> tuple[str, ...]:
     """The names of the joints that an entry gives; () for none."""
     names = entry.get("joints") if isinstance(entry, dict) else None
-    usable = isinstance(names, list) and all(isinstance(name, str) for name in names)
-    return tuple(names) if usable else ()
+    named = isinstance(names, list) and all(isinstance(name, str) for name in names)
+    return tuple(entry["joints"]) if named else ()
 
 
 def _checked(truth: Annotations, entry: Any, names: Sequence[str], shared: Sequence[str]) -> Row:
