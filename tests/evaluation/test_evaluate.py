@@ -34,7 +34,8 @@ class PlacedModel(Network):
 
     def __init__(self, skeleton=COCO):
         codec = HeatmapCodec(INPUT_SIZE, stride=1)
-        super().__init__("placed", skeleton, codec, steps=1, any_steps=True, flip_inside=True)
+        self.name, self.skeleton, self.codec = "placed", skeleton, codec
+        self.steps, self.any_steps, self.flip_inside = 1, True, True
         self.calls = []
 
     def heatmaps(self, images, steps=None, start=None):

@@ -52,8 +52,8 @@ class Painter(Network):
     """
 
     def __init__(self, unbiased: bool = False, steps: int | None = 1) -> None:
-        codec = HeatmapCodec((48, 64), 4, unbiased)
-        super().__init__("painter", CROWDPOSE, codec, steps=steps, any_steps=steps is not None)
+        self.name, self.skeleton, self.codec = "painter", CROWDPOSE, HeatmapCodec((48, 64), 4, unbiased)
+        self.steps, self.any_steps = steps, steps is not None
 
     def heatmaps(self, images: np.ndarray, steps: int | None = None, start: Any = None) -> list[np.ndarray]:
         """Peaks of 0.5 to 0.95 on a ring."""

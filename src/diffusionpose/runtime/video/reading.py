@@ -86,7 +86,7 @@ class OpenedVideo(ABC):
     live = False  # it cannot be read again, and ends when :meth:`stop` tells it to
     facts: Facts
 
-    def __init__(self, name: str, container: Any, max_frames: int | None) -> None:
+    def __init__(self, name: str, container: Any, max_frames: int | None = None) -> None:
         self.name = name
         self.max_frames = max_frames
         self.rest: list[Any] = []
