@@ -127,10 +127,14 @@ class Crop:
         inverse = self._rotation().mT / self._zoom()[:, None, :]
         return (points - self._middle()) @ inverse.mT + self.center[:, None]
 
+    def heatmap_to_input(self, points: Array, heatmap_size: tuple[int, int]) -> Array:
+        """(b, n, 2) pixels of a heatmap of ``heatmap_size`` (width, height) -> input pixels."""
+        ratio = heatmap_ratio(self.input_size, heatmap_size, self.unbiased)
+        return points / _like(ratio, points)
+
     def heatmap_to_image(self, points: Array, heatmap_size: tuple[int, int]) -> Array:
         """(b, n, 2) pixels of a heatmap of ``heatmap_size`` (width, height) -> image pixels."""
-        ratio = heatmap_ratio(self.input_size, heatmap_size, self.unbiased)
-        return self.input_to_image(points / _like(ratio, points))
+        return self.input_to_image(self.heatmap_to_input(points, heatmap_size))
 
     def cut(self, image: np.ndarray, index: int = 0) -> np.ndarray:
         """The crop ``index`` of a picture: (H, W, 3) uint8 -> (h, w, 3) uint8, bilinear, black outside."""
