@@ -37,6 +37,7 @@ COMMANDS = {
     "data": "Check a data set before training on it.",
     "models": "List models and recipes with their cost.",
     "web": "Serve a page for poses in the browser.",
+    "benchmark": "Measure the speed of everything on this machine.",
     "demo": "Pose a photograph that is always at hand.",
 }
 MODULES = {"web": "web.server"}  # others are called as their command

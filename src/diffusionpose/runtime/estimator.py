@@ -294,7 +294,7 @@ class PoseEstimator:
             start = Start(triplets[..., :2], triplets[..., 2])
         keypoints, scores = keypoints_in_crops(self.network, images, crops, start=start, **self._options)
         for (request, index, poses), points, sure in zip(batch, keypoints, scores, strict=True):
-            poses.append(self._pose(points, sure, request.boxes[index], request.scores[index]))
+            poses.append(self.pose(points, sure, request.boxes[index], request.scores[index]))
 
     def trace(self, request: Request) -> Iterator[tuple[list[Pose], np.ndarray]]:
         """How the poses in a picture come about, from the coarse heatmaps to the answer.
@@ -310,7 +310,7 @@ class PoseEstimator:
             maps = [to_numpy(each) for each in heatmap_steps(self.network, images, flip=flip, steps=steps)]
             decoded = [_decoded(self.network, each, crops, decode) for each in maps]
             for index, (box, score) in enumerate(zip(boxes, scores, strict=True)):
-                poses = [self._pose(points[index], sure[index], box, score) for points, sure in decoded]
+                poses = [self.pose(points[index], sure[index], box, score) for points, sure in decoded]
                 yield poses, np.stack([each[index, self._joints] for each in maps])
 
     def _crops(self, boxes: np.ndarray, images: Sequence[np.ndarray]) -> tuple[Crop, np.ndarray]:
@@ -320,7 +320,7 @@ class PoseEstimator:
         cut = np.stack([crops.cut(image, index) for index, image in enumerate(images)])
         return crops, np.ascontiguousarray(cut.transpose(0, 3, 1, 2))
 
-    def _pose(self, keypoints: np.ndarray, scores: np.ndarray, box: np.ndarray, box_score: float) -> Pose:
+    def pose(self, keypoints: np.ndarray, scores: np.ndarray, box: np.ndarray, box_score: float) -> Pose:
         """Of all joints of the network; the pose has those of the skeleton."""
         keypoints, scores = keypoints[self._joints], scores[self._joints]
         return Pose(self.skeleton, keypoints, scores, box, pose_score(box_score, scores))
