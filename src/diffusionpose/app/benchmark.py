@@ -179,7 +179,7 @@ def _networks(command: BenchmarkCommand) -> list[Row]:
             engines["PyTorch float32"] = timed
             engines["PyTorch bfloat16"] = lambda images: timed(images, bf16=True)
     matrix = np.random.default_rng(0).random((MATRIX, MATRIX), np.float32)
-    rows, (width, height) = [], default.input_size
+    rows, (width, height) = [], default.codec.input_size
     for batch in BATCHES:
         images = np.random.default_rng(0).integers(0, 255, (batch, 3, height, width), np.uint8)
         contestants: dict[str, Callable[[], object]] = {"matrix": lambda: matrix @ matrix}
@@ -208,7 +208,7 @@ def _pictures(command: BenchmarkCommand) -> list[Row]:
 
     from diffusionpose.geometry import Crop
     from diffusionpose.runtime.drawing import draw_poses
-    from diffusionpose.runtime.estimator import PictureTask, PoseEstimator, heatmap_steps, pose_pictures
+    from diffusionpose.runtime.estimator import LocalEngine, PictureTask, PoseEstimator, heatmap_steps
     from diffusionpose.runtime.images import list_pictures, read_image
 
     estimator = PoseEstimator.from_pretrained(command.weights, command.device)
@@ -258,10 +258,8 @@ def _pictures(command: BenchmarkCommand) -> list[Row]:
             lap("write")
         apart = sum(took.values())
         began = time.perf_counter()
-        tasks = [PictureTask(file) for file in files]
-        for _ in pose_pictures(
-            estimator, tasks, lambda request, poses: save(draw_poses(request.image, poses))
-        ):
+        engine = LocalEngine(estimator, lambda request, poses: save(draw_poses(request.image, poses)))
+        for _ in engine.run([[PictureTask(file) for file in files]]):
             pass
         together = time.perf_counter() - began
     rows = [
@@ -414,7 +412,7 @@ def _peers(command: BenchmarkCommand) -> list[Row]:
     torch.set_num_threads(cpu_threads())
     device = find_device(command.device)
     ours = load_network(command.weights, command.device)
-    width, height = ours.input_size
+    width, height = ours.codec.input_size
     crop = np.zeros((1, 3, height, width), np.uint8)
     contestants: dict[str, Callable[[], object]] = {"the default network": lambda: ours.heatmaps(crop)}
     if find_spec("timm") is not None:
