@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from diffusionpose import PoseEstimator, create_model, save_model
+from diffusionpose.bundled import DEFAULT_MODEL
 from diffusionpose.poses import pose_score
 from diffusionpose.skeletons import CROWDPOSE
 
@@ -146,6 +147,20 @@ def test_models_that_cannot_refine(refined, tiny_onnx, tmp_path):
         status, err, _ = refined([entry()], "--weights", weights)
         assert status == 1
         assert message in err
+
+
+@pytest.mark.parametrize(
+    ("joints", "words", "answered"),
+    [(17, (), 17), (14, (), 14), (19, (), 19), (19, ("--skeleton", "coco"), None), (5, (), None)],
+)
+def test_a_model_of_a_union_refines_poses_of_its_parts(refined, joints, words, answered):
+    triplets = np.column_stack([np.linspace(20, 70, 2 * joints).reshape(-1, 2), np.ones(joints)])
+    given = {"image_id": 12, "keypoints": triplets.ravel().tolist(), "box": BOX}
+    status, err, rows = refined([given], "--weights", DEFAULT_MODEL, "--no-flip", *words)
+    if answered is None:
+        assert (status, f"{joints} joints" in err) == (1, True)
+    else:
+        assert (status, len(rows[0]["keypoints"])) == (0, 3 * answered)
 
 
 def test_the_input_is_not_overwritten(run, folder, tmp_path):

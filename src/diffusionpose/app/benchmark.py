@@ -304,7 +304,8 @@ def _training(command: BenchmarkCommand) -> list[Row]:
 
     torch.set_num_threads(cpu_threads())
     device = find_device(command.device)
-    model = load_model(command.weights or DEFAULT_MODEL).to(device, memory_format=torch.channels_last).train()
+    model = load_model(command.weights or DEFAULT_MODEL).to(device).train()
+    model = model.to(memory_format=torch.channels_last)
     optimiser = torch.optim.AdamW(model.parameters(), lr=0.0, fused=True)
     width, height = model.input_size
     generator = torch.Generator().manual_seed(0)
@@ -423,8 +424,8 @@ def _peers(command: BenchmarkCommand) -> list[Row]:
     if find_spec("transformers") is not None:
         from transformers import VitPoseBackboneConfig, VitPoseConfig, VitPoseForPoseEstimation
 
-        backbone = VitPoseBackboneConfig(out_indices=[12])
-        vit = VitPoseForPoseEstimation(VitPoseConfig(backbone_config=backbone, num_labels=17))
+        backbone: Any = VitPoseBackboneConfig(**{"out_indices": [12]})
+        vit = VitPoseForPoseEstimation(VitPoseConfig(backbone_config=backbone, **{"num_labels": 17}))
         contestants["VitPose-B (transformers), 256x192"] = _forward(vit, (1, 3, 256, 192), device)
     if find_spec("torchvision") is not None:
         from torchvision.models.detection import keypointrcnn_resnet50_fpn

@@ -17,24 +17,27 @@ from tqdm import tqdm
 from diffusionpose.app.options import Folder, NetworkOptions, Output, counted, make_folder, say
 from diffusionpose.errors import InputError
 from diffusionpose.json_files import write_json
+from diffusionpose.skeletons import get_skeleton
 
 if TYPE_CHECKING:
     from diffusionpose.poses import Pose
     from diffusionpose.runtime.boxes import PeopleFile
     from diffusionpose.runtime.estimator import PoseEstimator, Request
+    from diffusionpose.skeletons import Skeleton
 
 ANNOTATIONS = (
     "COCO annotation file that tells the file name of each image_id. Without it: the entries' own file_name, "
     "else the picture whose name ends in the number."
 )
+BY_NUMBER = "(default: by their number in RESULTS)"
 
 
 @dataclass(frozen=True)
 class RefineCommand:
     """Refine poses that another model or a hand has made.
 
-    RESULTS is a COCO results list: [{"image_id": 785, "keypoints": [x, y, score, ...]}, ...], with as
-    many joints as the model, in its order; or AlphaPose's results, OpenPose's JSON (a file or a folder of
+    RESULTS is a COCO results list: [{"image_id": 785, "keypoints": [x, y, score, ...]}, ...], with the joints
+    of the model, or of COCO or CrowdPose where it has these, in their order; or AlphaPose's results, OpenPose's JSON (a file or a folder of
     them), or keypoints.json or keypoints.csv of predict. Joints with a score (or visibility) of 0 are not
     given: the model looks for them by itself. The person is looked for in the entry's box (x0, y0, x1, y1),
     else its bbox (x, y, width, height), else the extent of its given joints and 10 % of that on every side.
@@ -53,6 +56,8 @@ class RefineCommand:
     annotations: Annotated[
         Path | None, tyro.conf.arg(metavar="FILE", help=ANNOTATIONS, help_behavior_hint="")
     ] = None
+    skeleton: Annotated[str | None, tyro.conf.arg(metavar="NAME", help_behavior_hint=BY_NUMBER)] = None
+    """Joints of the poses, where the model has more: coco or crowdpose."""
     options: Annotated[NetworkOptions, tyro.conf.arg(name="")] = field(default_factory=NetworkOptions)
 
     def run(self) -> int:
@@ -66,6 +71,7 @@ class RefineCommand:
             raise InputError(f"{output}: would be overwritten by the result; name another --output")
         from diffusionpose.runtime.boxes import PeopleFile, listed_pictures
         from diffusionpose.runtime.estimator import PoseEstimator
+        from diffusionpose.runtime.networks import load_network
 
         if not self.images.is_dir():
             raise InputError(f"{self.images}: no such folder; give that of the pictures")
@@ -74,10 +80,22 @@ class RefineCommand:
         file = PeopleFile(self.results, names)
         if not file.people:
             raise InputError(f"{self.results}: an empty list; there is no pose to refine")
-        estimator = PoseEstimator.from_pretrained(**vars(options))
-        estimator.network.check(start=True)
+        network = load_network(options.weights, options.device)
+        network.check(start=True)
+        others = {name: value for name, value in vars(options).items() if name not in ("weights", "device")}
+        skeleton = self.skeleton or _part(network.skeleton, file)
+        estimator = PoseEstimator(network, device=options.device, skeleton=skeleton, **others)
         sizes = {name: (width, height) for name, width, height in (listed or {}).values()}
         return _Job(estimator, file, self.images, sizes).run(output)
+
+
+def _part(skeleton: Skeleton, file: PeopleFile) -> str | None:
+    """The part of a union of skeletons that has so many joints as the file's poses, which it does not name."""
+    keypoints = file.people[0].keypoints
+    if file.joints is not None or keypoints is None or len(keypoints) == skeleton.num_joints:
+        return None
+    parts = skeleton.name.split("+") if "+" in skeleton.name else []
+    return next((part for part in parts if len(keypoints) == get_skeleton(part).num_joints), None)
 
 
 class _Job:
