@@ -37,10 +37,11 @@ class RefineCommand:
     """Refine poses that another model or a hand has made.
 
     RESULTS is a COCO results list: [{"image_id": 785, "keypoints": [x, y, score, ...]}, ...], with the joints
-    of the model, or of COCO or CrowdPose where it has these, in their order; or AlphaPose's results, OpenPose's JSON (a file or a folder of
-    them), or keypoints.json or keypoints.csv of predict. Joints with a score (or visibility) of 0 are not
-    given: the model looks for them by itself. The person is looked for in the entry's box (x0, y0, x1, y1),
-    else its bbox (x, y, width, height), else the extent of its given joints and 10 % of that on every side.
+    of the model, or of COCO or CrowdPose where it has these, in their order; or AlphaPose's results,
+    OpenPose's JSON (a file or a folder of them), or keypoints.json or keypoints.csv of predict. Joints with a
+    score (or visibility) of 0 are not given: the model looks for them by itself. The person is looked for in
+    the entry's box (x0, y0, x1, y1), else its bbox (x, y, width, height), else the extent of its given
+    joints and 10 % of that on every side.
 
     Writes OUTPUT/keypoints.json: the same list, its order and ids, with the refined keypoints, the
     score (the old one times the mean of the joints' new scores above 0.2), file_name and box (x0, y0,
@@ -90,7 +91,7 @@ class RefineCommand:
 
 
 def _part(skeleton: Skeleton, file: PeopleFile) -> str | None:
-    """The part of a union of skeletons that has so many joints as the file's poses, which it does not name."""
+    """The part of a union of skeletons that has as many joints as the file's unnamed ones."""
     keypoints = file.people[0].keypoints
     if file.joints is not None or keypoints is None or len(keypoints) == skeleton.num_joints:
         return None
