@@ -187,6 +187,15 @@ def test_boxes_are_clipped_and_those_outside_give_no_crop(tmp_path: Path) -> Non
     assert "and 1 more" in message
 
 
+def test_a_person_without_box_and_labelled_joints_is_no_loss(tmp_path):
+    content = coco_content()
+    content["annotations"].append({"id": 9, "image_id": 1, "category_id": 1, "bbox": [0, 0, 0, 0],
+                                   "num_keypoints": 0, "keypoints": [0] * 51})  # fmt: skip
+    found = read_annotations(write(tmp_path, content))
+    assert found.dropped == []
+    assert "annotation 9: its box [0, 0, 0, 0] has no area" in found.doubts[0]
+
+
 def test_other_categories_are_left_out(tmp_path: Path) -> None:
     content = coco_content()
     content["categories"].append({"id": 2, "name": "dog"})

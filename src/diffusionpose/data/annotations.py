@@ -275,7 +275,8 @@ class _Reader:
                     raise _EntryError("box without area", what, cure)
             except _EntryError as error:
                 check, what, cure = error.args
-                self.find("error", check, what, cure, **about)
+                nothing_lost = check == "box without area" and not person.visible.any()
+                self.find("warning" if nothing_lost else "error", check, what, cure, **about)
         images = {record.id: record for record in self.images.values()}
         if text_ids and not any(isinstance(image_id, str) for image_id in images):
             message = f"{text_ids} annotations have an image_id or category_id written as text"
