@@ -424,8 +424,9 @@ def _peers(command: BenchmarkCommand) -> list[Row]:
     if find_spec("transformers") is not None:
         from transformers import VitPoseBackboneConfig, VitPoseConfig, VitPoseForPoseEstimation
 
-        backbone: Any = VitPoseBackboneConfig(**{"out_indices": [12]})
-        vit = VitPoseForPoseEstimation(VitPoseConfig(backbone_config=backbone, **{"num_labels": 17}))
+        backbone = VitPoseBackboneConfig()
+        backbone.set_output_features_output_indices(out_indices=[12], out_features=None)
+        vit = VitPoseForPoseEstimation(VitPoseConfig(backbone_config=backbone))
         contestants["VitPose-B (transformers), 256x192"] = _forward(vit, (1, 3, 256, 192), device)
     if find_spec("torchvision") is not None:
         from torchvision.models.detection import keypointrcnn_resnet50_fpn

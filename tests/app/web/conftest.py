@@ -89,7 +89,7 @@ def estimator() -> PoseEstimator:
     return PoseEstimator(Painter(), detector="whole")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # a module's visitors are not the next one's
 def served(estimator: Any) -> Iterator[Served]:
     """The page at an address of its own, as ``diffusionpose web`` serves it."""
     pytest.importorskip("gradio")
@@ -115,10 +115,11 @@ def served(estimator: Any) -> Iterator[Served]:
 @pytest.fixture(scope="session")
 def people() -> tuple[np.ndarray, list[list[float]]]:
     """(480, 640, 3) uint8 RGB, two drawn people, and their boxes x0, y0, x1, y1."""
+    from diffusionpose.app.web.page import DRAWN
     from diffusionpose.data.synthetic import draw_picture
     from diffusionpose.skeletons import COCO
 
-    picture, persons = draw_picture(7, 7, COCO, (640, 480), most_people=2)
+    picture, persons = draw_picture(*DRAWN, COCO, (640, 480), most_people=2)
     boxes = [[x, y, x + width, y + height] for x, y, width, height in (p["bbox"] for p in persons)]
     return picture, boxes
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import ABCMeta
 from collections.abc import Callable, Iterable, Iterator
 from inspect import isgeneratorfunction
-from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -66,16 +65,16 @@ HEAD = f"<style>{STYLE}</style><script>{ASK_FOR_VIDEOS}</script>"
 FONTS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica Neue", "sans-serif")
 MONOSPACE = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace")
 
-SEED, NUMBERS = 7, (0, 15, 12)  # drawn people who are seen from head to foot
+DRAWN = 7, 0  # seed and number of drawn people who are seen from head to foot
 
 
-def drawn_people(folder: Path, number: int) -> tuple[Path, np.ndarray]:
+def drawn_people(folder: Path) -> tuple[Path, np.ndarray]:
     """A picture of synthetic people below ``folder``, and their (n, 4) boxes."""
     from diffusionpose.data.synthetic import draw_picture
     from diffusionpose.skeletons import COCO
 
-    picture, people = draw_picture(SEED, number, COCO, (640, 480), most_people=2)
-    path = new_folder(folder) / f"people_{number}.png"
+    picture, people = draw_picture(*DRAWN, COCO, (640, 480), most_people=2)
+    path = new_folder(folder) / "people.png"
     path.write_bytes(cv2.imencode(".png", picture[:, :, ::-1])[1].tobytes())
     boxes = np.array([person["bbox"] for person in people], np.float32)
     boxes[:, 2:] += boxes[:, :2]
@@ -285,13 +284,13 @@ class Wiring:
 def _wire_editing(wiring: Wiring) -> None:
     """The picture and the boxes in it."""
     handlers, parts, on = wiring.handlers, wiring.parts, wiring.on
-    settings, numbers = "steps flip threshold", cycle(NUMBERS)
+    settings = "steps flip threshold"
 
     def show_portrait(steps: int, flip: bool, threshold: float) -> Iterator[Parts]:
         yield from handlers.drop(str(PORTRAIT), steps, flip, threshold)
 
     def show_people(steps: int, flip: bool, threshold: float) -> Iterator[Parts]:
-        path, boxes = drawn_people(handlers.folder, next(numbers))
+        path, boxes = drawn_people(handlers.folder)
         yield from handlers.drop(str(path), steps, flip, threshold, boxes)
 
     def tap(editor: Editor | None, point: list[float]) -> Parts:
