@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, redirect_stdout
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -374,18 +374,14 @@ def _evaluation(command: BenchmarkCommand) -> list[Row]:
     }
 
     def score(coco: Any, evaluator: Any) -> float:
-        known = coco()
-        known.dataset = json.loads(json.dumps(content))
-        known.createIndex()
-        evaluation = evaluator(known, known.loadRes(json.loads(json.dumps(results))), "keypoints")
-        with open(os.devnull, "w") as nowhere:
-            stdout, sys.stdout = sys.stdout, nowhere
-            try:
-                evaluation.evaluate()
-                evaluation.accumulate()
-                evaluation.summarize()
-            finally:
-                sys.stdout = stdout
+        with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
+            known = coco()
+            known.dataset = json.loads(json.dumps(content))
+            known.createIndex()
+            evaluation = evaluator(known, known.loadRes(json.loads(json.dumps(results))), "keypoints")
+            evaluation.evaluate()
+            evaluation.accumulate()
+            evaluation.summarize()
         return float(evaluation.stats[0])
 
     contestants: dict[str, Callable[[], object]] = {"faster-coco-eval": lambda: score(COCO, COCOeval_faster)}
