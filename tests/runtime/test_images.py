@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from diffusionpose.errors import InputError
-from diffusionpose.runtime.images import MAX_SIDE, read_image, read_recorded_image, to_rgb
+from diffusionpose.runtime.images import MAX_SIDE, as_image, read_image, read_recorded_image, to_rgb
 
 
 @pytest.fixture
@@ -222,12 +222,20 @@ def test_real_pictures(data_dir: Path) -> None:
 
 
 @pytest.mark.parametrize("bits", [8, 10, 12, 14, 16])
-def test_fewer_bits_than_sixteen_are_scaled(grey: np.ndarray, tmp_path: Path, bits: int) -> None:
+@pytest.mark.parametrize("colour", [False, True])
+def test_fewer_bits_than_sixteen_are_scaled(
+    grey: np.ndarray, picture: np.ndarray, tmp_path: Path, bits: int, colour: bool
+) -> None:
     """Cameras write 12 bits into the lower ones of 16."""
-    values = grey.copy()
+    import cv2
+
+    values = (picture if colour else grey).copy()
     values.flat[0] = 255
-    Image.fromarray(values.astype(np.uint16) << (bits - 8)).save(tmp_path / "a.png")
-    np.testing.assert_array_equal(read_image(tmp_path / "a.png"), repeated(values))
+    stored = (values[..., ::-1] if colour else values).astype(np.uint16) << (bits - 8)
+    cv2.imwrite(str(tmp_path / "a.png"), stored)
+    expected = values if colour else repeated(values)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png"), expected)
+    np.testing.assert_array_equal(as_image((tmp_path / "a.png").read_bytes()), expected)
 
 
 def test_the_stored_pixels_are_taken_only_where_they_alone_fit(picture: np.ndarray, tmp_path: Path) -> None:

@@ -72,8 +72,8 @@ def as_image(image: Any, name: str = "picture") -> np.ndarray:
 def read_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """A picture as (H, W, 3) uint8 RGB, turned as its EXIF orientation says.
 
-    Grey, palette and CMYK pictures are converted, alpha is dropped. Grey values of 16 bits keep the upper
-    eight of the bits that are in use: a camera's 12 bits fill the lower ones.
+    Grey, palette and CMYK pictures are converted, alpha is dropped. Values of 16 bits keep the upper eight of
+    the bits that are in use: a camera's 12 bits fill the lower ones.
 
     Raises:
         InputError: the file is missing, empty, cut short, no picture, has more than ``max_pixels`` by its
@@ -142,8 +142,9 @@ def _decode(source: Path | BinaryIO, name: str | Path, max_pixels: int = MAX_PIX
                 raise Image.DecompressionBombError
             if max(image.size) > MAX_SIDE:
                 raise InputError(f"{name}: a side of more than {MAX_SIDE} pixels; scale the picture down")
+            colours = _colours_of_16_bits(source, image)
             image.load()
-            return image
+            return colours or image
     except InputError:
         raise
     except FileNotFoundError as error:
@@ -161,6 +162,33 @@ def _decode(source: Path | BinaryIO, name: str | Path, max_pixels: int = MAX_PIX
         raise InputError(f"{name}: damaged or cut short ({reason}); copy or download it again") from error
 
 
+def _colours_of_16_bits(source: Path | BinaryIO, image: Image.Image) -> Image.Image | None:
+    """A colour picture of 16 bits, of which Pillow keeps the upper eight alone; None for any other."""
+    tiles = getattr(image, "tile", ())  # how the file's plug-in reads it: ("zip", box, offset, "RGB;16B")
+    if image.mode not in ("RGB", "RGBA") or not any(";16" in str(tile[3]) for tile in tiles):
+        return None
+    import cv2
+
+    if not isinstance(source, Path):
+        source.seek(0)
+    content = source.read_bytes() if isinstance(source, Path) else source.read()
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
+    values = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
+    if values is None or values.dtype != np.uint16:
+        return None
+    if not isinstance(source, Path):
+        source.seek(0)
+    colours = Image.fromarray(np.ascontiguousarray(_upper_bits(values)[:, :, ::-1]))
+    colours.info["exif"] = image.getexif().tobytes()
+    return colours
+
+
+def _upper_bits(values: np.ndarray) -> np.ndarray:
+    """uint8 of values of 16 bits: the upper eight of the bits in use (8, 10, 12, 14 or 16)."""
+    used = next(bits for bits in (8, 10, 12, 14, 16) if values.max(initial=0) < 2**bits)
+    return (values >> (used - 8)).astype(np.uint8)
+
+
 def _oriented(image: Image.Image) -> Image.Image:
     try:
         return ImageOps.exif_transpose(image)
@@ -172,8 +200,7 @@ def _rgb(image: Image.Image, path: str | Path) -> np.ndarray:
     """uint8 RGB of a decoded picture of any mode."""
     if image.mode.startswith("I"):  # 16 bits a pixel, in 16- or 32-bit integers
         values = np.clip(np.asarray(image), 0, 65535).astype(np.uint16)
-        used = next(bits for bits in (8, 10, 12, 14, 16) if values.max(initial=0) < 2**bits)
-        return np.repeat((values >> (used - 8)).astype(np.uint8)[:, :, None], 3, axis=2)
+        return np.repeat(_upper_bits(values)[:, :, None], 3, axis=2)
     try:
         if image.mode == "F":
             raise ValueError("pixels are floating-point numbers without a known range")
