@@ -11,6 +11,7 @@ import logging
 import os
 import pickle
 import socket
+import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -21,6 +22,7 @@ from diffusionpose.runtime.estimator import Answer, Finish, Group, LocalEngine, 
 
 OBJECT_STORE = 100_000_000  # bytes: only paths and poses go through it; Ray wants 75 MB at least
 REACH = 10  # seconds for an answer from a cluster's address
+ENDS = 60  # seconds for a thread of Ray Data to end
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",  # tells nobody that it was used
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # else Ray warns that it will change its mind on this
@@ -63,6 +65,10 @@ def connected(address: str | None = None, cpus: int | None = None) -> Iterator[C
         there = ray.cluster_resources()
         yield Cluster(int(there.get("CPU", 0)), int(there.get("GPU", 0)))
     finally:
+        # Ray ends the process where a thread of its own still works when it is shut down
+        for thread in threading.enumerate():
+            if thread.name.startswith("StreamingExecutor"):
+                thread.join(ENDS)
         ray.shutdown()
 
 
