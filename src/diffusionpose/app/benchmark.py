@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext, redirect_stdout
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,7 +23,7 @@ from tyro.conf import arg
 
 from diffusionpose.app.options import Device, Output, Weights, make_folder, say
 from diffusionpose.bundled import DEFAULT_MODEL, PORTRAIT, bundled_models
-from diffusionpose.errors import InputError
+from diffusionpose.errors import InputError, write_file
 
 Part = Literal["networks", "pictures", "start", "training", "evaluation", "peers"]
 PARTS: tuple[Part, ...] = ("networks", "pictures", "start", "training", "evaluation", "peers")
@@ -95,7 +95,7 @@ class BenchmarkCommand:
 
     def _write(self, machine: dict[str, Any], rows: Sequence[Row]) -> None:
         content = {"machine": machine, "rounds": self.rounds, "rows": [row._asdict() for row in rows]}
-        (self.output / "benchmark.json").write_text(json.dumps(content, indent=1) + "\n")
+        write_file(self.output / "benchmark.json", f"{json.dumps(content, indent=1)}\n".encode())
         table = ["| part | | value | | ratio | |", "|---|---|---|---|---|---|"]
         table += [
             f"| {row.part} | {row.what} | {row.value:.4g} | {row.unit} | "
@@ -103,7 +103,7 @@ class BenchmarkCommand:
             for row in rows
         ]
         facts = ", ".join(f"{name} {value}" for name, value in machine.items())
-        (self.output / "benchmark.md").write_text("\n".join([facts, "", *table]) + "\n")
+        write_file(self.output / "benchmark.md", "\n".join([facts, "", *table, ""]).encode())
 
 
 def describe_machine() -> dict[str, Any]:
@@ -169,11 +169,11 @@ def _networks(command: BenchmarkCommand) -> list[Row]:
         torch.set_num_threads(cpu_threads())
         if (command.weights or DEFAULT_MODEL) in bundled_models() or name == "TorchNetwork":
             model = load_model(command.weights or DEFAULT_MODEL)
-            network, place = TorchNetwork(model, command.device), str(model.device)
+            network = TorchNetwork(model, command.device)
             adds = count_multiply_adds(model)
 
             def timed(images: np.ndarray, bf16: bool = False) -> None:
-                with torch.autocast(torch.device(place).type, torch.bfloat16) if bf16 else nullcontext():
+                with torch.autocast(model.device.type, torch.bfloat16, enabled=bf16):
                     network.heatmaps(images)[-1].cpu()
 
             engines["PyTorch float32"] = timed

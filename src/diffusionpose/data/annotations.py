@@ -272,11 +272,12 @@ class _Reader:
                     numbers = ", ".join(f"{value:g}" for value in person.xywh)
                     what = f"{name}: its box [{numbers}] has no area inside {about['image']}{size}"
                     cure = "x, y, width, height in pixels; no pose can be sought or learnt in it"
-                    raise _EntryError("box without area", what, cure)
+                    # without a labelled joint nothing is lost
+                    severity: Severity = "error" if person.visible.any() else "warning"
+                    self.find(severity, "box without area", what, cure, **about)
             except _EntryError as error:
                 check, what, cure = error.args
-                nothing_lost = check == "box without area" and not person.visible.any()
-                self.find("warning" if nothing_lost else "error", check, what, cure, **about)
+                self.find("error", check, what, cure, **about)
         images = {record.id: record for record in self.images.values()}
         if text_ids and not any(isinstance(image_id, str) for image_id in images):
             message = f"{text_ids} annotations have an image_id or category_id written as text"

@@ -143,8 +143,10 @@ def _decode(source: Path | BinaryIO, name: str | Path, max_pixels: int = MAX_PIX
             if max(image.size) > MAX_SIDE:
                 raise InputError(f"{name}: a side of more than {MAX_SIDE} pixels; scale the picture down")
             colours = _colours_of_16_bits(source, image)
+            if colours is not None:
+                return colours
             image.load()
-            return colours or image
+            return image
     except InputError:
         raise
     except FileNotFoundError as error:
@@ -169,15 +171,17 @@ def _colours_of_16_bits(source: Path | BinaryIO, image: Image.Image) -> Image.Im
         return None
     import cv2
 
-    if not isinstance(source, Path):
+    if isinstance(source, Path):
+        content = source.read_bytes()
+    else:
+        place = source.tell()  # from which Pillow goes on where OpenCV cannot read it
         source.seek(0)
-    content = source.read_bytes() if isinstance(source, Path) else source.read()
+        content = source.read()
+        source.seek(place)
     flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
     values = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
     if values is None or values.dtype != np.uint16:
         return None
-    if not isinstance(source, Path):
-        source.seek(0)
     colours = Image.fromarray(np.ascontiguousarray(_upper_bits(values)[:, :, ::-1]))
     colours.info["exif"] = image.getexif().tobytes()
     return colours

@@ -40,16 +40,16 @@ def make_optimiser(model: PoseModel, settings: TrainingSettings) -> torch.optim.
     groups = parameter_groups(model, settings.weight_decay, settings.layer_decay)
     if settings.relative_rate:
         groups = [
-            {**group, "params": [tensor], "lr_scale": group["lr_scale"] * _size(tensor)}
+            {**group, "params": [tensor], "lr_scale": group["lr_scale"] * tensor_size(tensor, SMALLEST_SIZE)}
             for group in groups
             for tensor in group["params"]
         ]
     return kind(groups, lr=settings.learning_rate, fused=True)
 
 
-def _size(tensor: Tensor) -> float:
-    """The root mean square of a tensor at the start of the training, no less than SMALLEST_SIZE."""
-    return max(float(tensor.detach().square().mean().sqrt()), SMALLEST_SIZE)
+def tensor_size(tensor: Tensor, smallest: float) -> float:
+    """The root mean square of a tensor, no less than ``smallest``: what a relative rate is relative to."""
+    return max(float(tensor.detach().square().mean().sqrt()), smallest)
 
 
 def set_learning_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:

@@ -35,10 +35,12 @@ from diffusionpose.runtime.boxes import Boxes
 from diffusionpose.runtime.images import read_image
 from diffusionpose.runtime.people import box_overlaps, find_people
 from diffusionpose.training.folder import RunFolder, read_checkpoint, write
+from diffusionpose.training.optimiser import set_learning_rate, tensor_size
 from diffusionpose.training.settings import ImageSet
 
 LABEL_OVERLAP = 0.3  # IoU with a labelled person below which a box is another person
 HELD_OUT_SCORE = 0.03  # of boxes that the held-out AP is computed from
+SMALLEST_SIZE = 1e-4  # as which a tensor counts for its rate, at least
 
 
 @dataclass(frozen=True)
@@ -101,8 +103,7 @@ def train_people_finder(
         average = AveragedModel(finder, multi_avg_fn=get_ema_multi_avg_fn(settings.ema_decay))
         trained = [p for p in finder.parameters() if p.requires_grad]
         # without BatchNorm the sizes of layers differ by a thousand: each learns in proportion to its own
-        sizes = [max(float(p.detach().square().mean().sqrt()), 1e-4) for p in trained]
-        groups = [{"params": [p], "size": size} for p, size in zip(trained, sizes, strict=True)]
+        groups = [{"params": [p], "lr_scale": tensor_size(p, SMALLEST_SIZE)} for p in trained]
         optimiser = torch.optim.Adam(groups)
         steps = len(scenes) // settings.batch_size
         total, first_epoch = steps * settings.epochs, 1
@@ -122,8 +123,7 @@ def train_people_finder(
             for step in range(steps):
                 done = (epoch - 1) * steps + step
                 rate = min((done + 1) / settings.warmup_steps, 0.5 + 0.5 * math.cos(math.pi * done / total))
-                for group in optimiser.param_groups:
-                    group["lr"] = settings.learning_rate * rate * group["size"]
+                set_learning_rate(optimiser, settings.learning_rate * rate)
                 chosen = order[step * settings.batch_size : (step + 1) * settings.batch_size]
                 rng = np.random.default_rng([settings.seed, epoch, step])
                 images, targets = _batch([scenes[index] for index in chosen], settings, rng)
