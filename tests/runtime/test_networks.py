@@ -9,6 +9,8 @@ import pytest
 
 from diffusionpose import InputError, PoseEstimator, load_model
 from diffusionpose.bundled import DEFAULT_MODEL, PORTRAIT
+from diffusionpose.geometry import to_numpy
+from diffusionpose.runtime import networks
 from diffusionpose.runtime.networks import TorchNetwork, TwoGraphNetwork, load_network, open_session
 from diffusionpose.skeletons import COCO, CROWDPOSE
 
@@ -63,6 +65,33 @@ def test_the_bundled_model_gives_the_same_poses_by_both_engines(steps):
     ours, theirs = (PoseEstimator(each, steps=steps)(PORTRAIT, box) for each in (eager, network))
     assert apart(ours, theirs) < 1e-2
     assert theirs[0].scores.max() > 0.5
+
+
+@pytest.mark.parametrize("engine", ["two graphs", "PyTorch"])
+def test_auto_steps_leave_sure_crops_their_coarse_heatmaps(tiny_weights, tiny_folder, monkeypatch, engine):
+    network = load_network(tiny_folder if engine == "two graphs" else tiny_weights, "cpu")
+    crops = np.random.default_rng(0).integers(0, 256, (5, 3, 64, 48), np.uint8)
+    coarse, refined = (to_numpy(network.heatmaps(crops, steps)[-1]) for steps in (0, 1))
+    highest = np.sort(coarse.max((2, 3)), axis=1)[:, 14 // 4]  # three quarters of the joints are at least so sure
+    limit = float(np.sort(highest)[2])
+    monkeypatch.setattr(networks, "SURE", limit)
+    first, answer = map(to_numpy, network.heatmaps(crops, "auto"))
+    sure = highest >= limit
+    assert 0 < sure.sum() < 5
+    np.testing.assert_allclose(first, coarse, atol=1e-6)
+    np.testing.assert_allclose(answer[sure], networks.RAISED * coarse[sure], atol=1e-6)
+    np.testing.assert_allclose(answer[~sure], refined[~sure], atol=1e-5)
+    for limit in (-1e9, 1e9):  # all of them, none of them
+        monkeypatch.setattr(networks, "SURE", limit)
+        expected = networks.RAISED * coarse if limit < 0 else refined
+        np.testing.assert_allclose(to_numpy(network.heatmaps(crops, "auto")[-1]), expected, atol=1e-5)
+
+
+def test_auto_steps_need_a_choice(tiny_folder, tiny_onnx, picture):
+    with pytest.raises(InputError, match="give a number with a start"):
+        PoseEstimator.from_pretrained(tiny_folder, steps="auto")(picture, BOXES[:1], np.ones((1, 14, 3)))
+    with pytest.raises(InputError, match="exported with --steps 1, and auto cannot be had"):
+        PoseEstimator.from_pretrained(tiny_onnx, device="cpu", steps="auto")
 
 
 def test_it_is_made_as_its_model_was(tiny_weights, exported):

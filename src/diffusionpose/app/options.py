@@ -57,9 +57,10 @@ class NetworkOptions:
 
     weights: Weights = None
     steps: Annotated[
-        int | None, arg(metavar="N", help_behavior_hint="(default: the model's own, mostly 1)")
+        int | Literal["auto"] | None,
+        arg(metavar="N|auto", help_behavior_hint="(default: the model's own, mostly 1)"),
     ] = None
-    """Diffusion steps; 0 leaves the coarse heatmaps."""
+    """Diffusion steps; 0 leaves the coarse heatmaps, 'auto' those of persons where they are sure."""
     decode: Decode = "dark"
     flip: bool = True
     """Average with the mirrored picture: a little better, twice the time."""

@@ -33,7 +33,7 @@ from diffusionpose.geometry import DECODE_METHODS, Crop, HeatmapCodec
 from diffusionpose.poses import Pose
 from diffusionpose.runtime.estimator import keypoints_in_crops
 from diffusionpose.runtime.images import read_recorded_image
-from diffusionpose.runtime.networks import Network, TorchNetwork
+from diffusionpose.runtime.networks import Network, Steps, TorchNetwork
 from diffusionpose.skeletons import AIC, Skeleton
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class Inference:
 
     decode: str = "dark"  # one of DECODE_METHODS
     flip: bool = True  # average with the mirrored picture
-    steps: int | None = None  # of the diffusion; None for the model's own number
+    steps: Steps | None = None  # of the diffusion; None for the model's own number
     batch_size: int = 32  # persons per pass through the network
     workers: int = 0  # threads that read pictures ahead
     device: str | None = None  # a PoseModel is put there; None leaves it where it is
@@ -65,7 +65,7 @@ class Inference:
             raise InputError(f"decode: {self.decode!r} is not one of {', '.join(DECODE_METHODS)}")
         for name, least in {"steps": 0, "batch_size": 1, "workers": 0}.items():
             number = getattr(self, name)
-            if number is not None and number < least:
+            if number not in (None, "auto") and number < least:
                 raise InputError(f"{name}: {number} must be {least} or more")
 
 

@@ -22,7 +22,7 @@ from diffusionpose.geometry import DECODE_METHODS, Array, Crop, Start, flip_imag
 from diffusionpose.poses import Pose, box_around, pose_score
 from diffusionpose.runtime.boxes import Boxes, usable_boxes
 from diffusionpose.runtime.images import ImageLike, as_image, read_image
-from diffusionpose.runtime.networks import Network, TorchNetwork, load_network
+from diffusionpose.runtime.networks import Network, Steps, TorchNetwork, load_network
 from diffusionpose.runtime.people import (
     AUTO,
     MAX_PERSONS,
@@ -55,7 +55,7 @@ def heatmap_steps(
     images: Array,
     *,
     flip: bool = True,
-    steps: int | None = None,
+    steps: Steps | None = None,
     start: Start | None = None,
 ) -> list[Array]:
     """Heatmaps of crops, of every diffusion step; with ``flip`` the mean with the mirror image's.
@@ -79,7 +79,7 @@ def keypoints_in_crops(
     *,
     decode: str = "dark",
     flip: bool = True,
-    steps: int | None = None,
+    steps: Steps | None = None,
     start: Start | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Keypoints (b, j, 2) in image pixels and scores (b, j) of the persons in crops.
@@ -140,7 +140,8 @@ class PoseEstimator:
         detector: finds the persons of pictures that come without boxes: a callable (H, W, 3) uint8 RGB ->
             boxes (n, 4) xyxy and scores (n,), or a name that ``make_detector`` knows ("people", "whole",
             "dfine", ...).
-        steps: diffusion steps; None for the network's own number, 0 for its coarse heatmaps.
+        steps: diffusion steps; None for the network's own number, 0 for its coarse heatmaps, "auto" for
+            these where they are sure.
         decode: how heatmaps become coordinates: "argmax", "quarter" or "dark".
         flip: average with the mirrored picture.
         batch_size: persons per pass through the network; None for a number that suits the device.
@@ -158,7 +159,7 @@ class PoseEstimator:
         *,
         device: str = "auto",
         detector: Detector | str = AUTO,
-        steps: int | None = None,
+        steps: Steps | None = None,
         decode: str = "dark",
         flip: bool = True,
         batch_size: int | None = None,

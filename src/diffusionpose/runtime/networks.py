@@ -23,13 +23,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from diffusionpose.bundled import DEFAULT_MODEL, FOLDER, bundled_models
 from diffusionpose.errors import InputError, first_line, needs_extra
-from diffusionpose.geometry import Array, HeatmapCodec, Start, to_numpy
+from diffusionpose.geometry import Array, HeatmapCodec, Start, namespace, to_numpy
 from diffusionpose.skeletons import Skeleton
 
 if TYPE_CHECKING:
@@ -41,6 +41,11 @@ EXPORTED = (".onnx", ".xml")
 LARGEST_SIDE, MOST_STEPS = 4096, 1000  # beyond, metadata are damaged rather than unusual
 ERRORS_ONLY = 3  # onnxruntime's severity; below it tells of every optimisation it leaves out
 CUDA = "CUDAExecutionProvider"
+
+Steps = int | Literal["auto"]  # of the diffusion; "auto": none for crops whose coarse heatmaps are sure
+# A crop is sure where three quarters of its coarse maxima are at least so high; a step would raise its
+# maxima about so much, which makes scores of persons with and without a step compare (docs/results.md)
+SURE, RAISED = 0.34, 1.08
 
 
 class Network(ABC):
@@ -61,12 +66,13 @@ class Network(ABC):
         return batch_size_on(self.device)
 
     @abstractmethod
-    def heatmaps(self, images: Array, steps: int | None = None, start: Start | None = None) -> list[Array]:
+    def heatmaps(self, images: Array, steps: Steps | None = None, start: Start | None = None) -> list[Array]:
         """Heatmaps of crops, of every diffusion step.
 
         Args:
             images: (b, 3, H, W) RGB uint8, NumPy's or PyTorch's.
-            steps: diffusion steps; None for ``self.steps``. 0 leaves the coarse heatmaps.
+            steps: diffusion steps; None for ``self.steps``, 0 leaves the coarse heatmaps, "auto" those of
+                crops where these are sure.
             start: keypoints in input pixels, drawn in the place of the coarse heatmaps.
 
         Returns:
@@ -77,7 +83,7 @@ class Network(ABC):
             InputError: an answer of another shape than the network's metadata say.
         """
 
-    def check(self, flip: bool = True, steps: int | None = None, start: bool = False) -> None:
+    def check(self, flip: bool = True, steps: Steps | None = None, start: bool = False) -> None:
         """See before any work whether the network can run so; if not, InputError says what to do."""
         name, kept = self.name, self.steps
         exported = f"{name} was exported"
@@ -97,8 +103,26 @@ class Network(ABC):
             raise InputError(f"steps: {name} is no diffusion model and takes none; leave it out")
         if not self.any_steps:
             raise InputError(f"steps: {exported} with --steps {kept}, and {steps} cannot be had of it")
-        if steps < 0:
+        if start and steps == "auto":
+            raise InputError(
+                "steps: 'auto' judges the model's own coarse heatmaps; give a number with a start"
+            )
+        if steps != "auto" and steps < 0:
             raise InputError(f"steps: {steps} must be 0 (the coarse heatmaps) or more")
+
+
+def where_unsure(coarse: Array, refine: Callable[[Array], Array]) -> list[Array]:
+    """The coarse heatmaps (b, j, h, w), and those after "auto" steps.
+
+    ``refine`` makes the heatmaps after all steps of the crops with the given indices.
+    """
+    xp = namespace(coarse)
+    highest = xp.sort(xp.max(coarse, axis=(2, 3)), axis=1)
+    rows = xp.nonzero(highest[:, coarse.shape[1] // 4] < SURE)[0]
+    answer = coarse * RAISED
+    if len(rows):
+        answer[rows] = refine(rows)
+    return [coarse, answer]
 
 
 def batch_size_on(device: str) -> int:
@@ -220,7 +244,7 @@ class OneGraphNetwork(Network):
         self.steps, self.flip_inside, self.device = facts.steps, facts.flip, device
         self._path, self._facts, self._run = path, facts, run
 
-    def heatmaps(self, images: Array, steps: int | None = None, start: Start | None = None) -> list[Array]:
+    def heatmaps(self, images: Array, steps: Steps | None = None, start: Start | None = None) -> list[Array]:
         """As of :class:`Network`: the answer alone."""
         self.check(steps=steps, start=start is not None)
         return [self._facts.check(self._path, self._run(np.ascontiguousarray(to_numpy(images))))]
@@ -284,7 +308,7 @@ class TwoGraphNetwork(Network):
             raise InputError(f"{path}: belongs to another model than {ENCODER} beside it; copy both again")
         self._sees_t = "t" in [entry.name for entry in self._step.get_inputs()]
 
-    def heatmaps(self, images: Array, steps: int | None = None, start: Start | None = None) -> list[Array]:
+    def heatmaps(self, images: Array, steps: Steps | None = None, start: Start | None = None) -> list[Array]:
         """As of :class:`Network`: those of all steps."""
         self.check(steps=steps, start=start is not None)
         path, crops = self._folder / ENCODER, np.ascontiguousarray(to_numpy(images))
@@ -292,15 +316,25 @@ class TwoGraphNetwork(Network):
         self._facts.check(path, coarse)
         if self.steps is None:
             return [coarse]
-        hm, y_t, steps = [coarse], None, self.steps if steps is None else steps
+        x_fea, own = feature[0], self.steps
+        if steps == "auto":
+            return where_unsure(coarse, lambda rows: self._reverse(x_fea[rows], coarse[rows], None, own)[-1])
+        y_t = None
         if start is not None:
-            hm[0], y_t = self.codec.begin(coarse, start)
+            coarse, y_t = self.codec.begin(coarse, start)
+        return self._reverse(x_fea, coarse, y_t, own if steps is None else steps)
+
+    def _reverse(
+        self, x_fea: np.ndarray, coarse: np.ndarray, y_t: np.ndarray | None, steps: int
+    ) -> list[np.ndarray]:
+        """hm_T, .., hm_0 (lines 3 to 8); ``y_t`` where it is another than the maxima of hm_T."""
+        hm = [coarse]
         for step in range(steps):
             if y_t is None:
                 y_t, _ = self.codec.decode(hm[-1], "argmax")
-            values = {"x_fea": feature[0], "hm_t": hm[-1], "y_t": y_t}
+            values = {"x_fea": x_fea, "hm_t": hm[-1], "y_t": y_t}
             if self._sees_t:
-                values["t"] = np.full(len(images), 1 - step / steps, np.float32)
+                values["t"] = np.full(len(x_fea), 1 - step / steps, np.float32)
             (heatmaps,) = _run(self._folder / STEP, self._step, values)
             hm.append(self._facts.check(self._folder / STEP, heatmaps))
             y_t = None
@@ -331,7 +365,7 @@ class TorchNetwork(Network):
         self.steps, self.any_steps = model.default_steps, model.default_steps is not None
         self.takes_start = model.takes_start
 
-    def heatmaps(self, images: Array, steps: int | None = None, start: Start | None = None) -> list[Array]:
+    def heatmaps(self, images: Array, steps: Steps | None = None, start: Start | None = None) -> list[Array]:
         """As of :class:`Network`, as tensors on the device: those of all steps."""
         import torch
 
@@ -345,7 +379,13 @@ class TorchNetwork(Network):
         try:
             with torch.no_grad():
                 self.model.eval()
-                maps = self.model.trajectory(images.to(place), self.steps if steps is None else steps, start)
+                images, own = images.to(place), self.steps
+                if steps == "auto":
+                    coarse = self.model.trajectory(images, 0)[-1].float()
+                    return where_unsure(
+                        coarse, lambda rows: self.model.trajectory(images[rows], own)[-1].float()
+                    )
+                maps = self.model.trajectory(images, own if steps is None else steps, start)
                 return [heatmaps.float() for heatmaps in maps]
         finally:
             self.model.train(training)
