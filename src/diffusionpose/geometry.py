@@ -83,17 +83,27 @@ class Crop:
 
     @classmethod
     def from_boxes(
-        cls, boxes: Array, input_size: tuple[int, int], padding: float = PADDING, unbiased: bool = False
+        cls,
+        boxes: Array,
+        input_size: tuple[int, int],
+        padding: float = PADDING,
+        unbiased: bool = False,
+        turn: int = 0,
     ) -> Crop:
-        """Crops around (b, 4) xyxy boxes in image pixels, grown to the input's aspect and by ``padding``."""
+        """Crops around (b, 4) xyxy boxes in image pixels, grown to the input's aspect and by ``padding``.
+
+        ``turn`` is the angle, a multiple of 90 degrees.
+        """
         xp = namespace(boxes)
         boxes = xp.astype(boxes, xp.float32)
         center = (boxes[:, :2] + boxes[:, 2:]) / 2
         width, height = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
+        if turn % 180:
+            width, height = height, width
         aspect = input_size[0] / input_size[1]
         width, height = xp.maximum(width, height * aspect), xp.maximum(height, width / aspect)
         scale = xp.stack([width, height], axis=1) * padding
-        return cls(center, scale, xp.zeros_like(width), input_size, unbiased)
+        return cls(center, scale, xp.zeros_like(width) + turn, input_size, unbiased)
 
     def __len__(self) -> int:
         return len(self.center)

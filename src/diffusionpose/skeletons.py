@@ -88,6 +88,13 @@ class Skeleton:
             )
         return self.joints.index(joint)
 
+    @property
+    def limb_joints(self) -> tuple[int, ...]:
+        """Indices of the joints from shoulders to wrists and hips to ankles: 12 in all known skeletons."""
+        parts = ("shoulder", "elbow", "wrist", "hip", "knee", "ankle")
+        names = {f"{side}_{part}" for side in ("left", "right") for part in parts}
+        return tuple(index for index, joint in enumerate(self.joints) if joint in names)
+
     def select(self, joints: Sequence[str]) -> Skeleton:
         """The skeleton with these of its joints, in this order; limbs and pairs that lose an end go."""
         if tuple(joints) == self.joints:

@@ -41,7 +41,7 @@ def pck(*arguments, **options):
     counts = count_joints(*arguments, **options)
     return {
         "PCK": counts.value(),
-        "PCK_limbs": counts.value(counts.limbs),
+        "PCK_limbs": counts.value(counts.skeleton.limb_joints),
         "per_joint": counts.per_joint(),
         "persons": persons_of(counts),
     }

@@ -1,15 +1,19 @@
 import threading
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from diffusionpose import InputError, PoseEstimator, create_model, load_model
+from diffusionpose.geometry import HeatmapCodec
 from diffusionpose.poses import Pose
 from diffusionpose.runtime import estimator as estimator_module
 from diffusionpose.runtime.estimator import Request
+from diffusionpose.runtime.networks import Network
+from diffusionpose.skeletons import CROWDPOSE
 
 BOXES = np.array([[5, 5, 60, 80], [30, 10, 110, 85], [-20, -20, 40, 60]], np.float32)
 
@@ -236,3 +240,51 @@ def test_a_trace_ends_in_the_answer_and_has_every_step(tiny_weights: Path, pictu
     assert [maps.shape[:2] for _, maps in traced] == [(3, len(estimator.skeleton.joints))] * len(BOXES)
     assert equal([poses[-1] for poses, _ in traced], estimator(picture, BOXES))
     assert equal([poses[0] for poses, _ in traced], coarse(picture, BOXES))
+
+
+class SpotNetwork(Network):
+    """Sees a bright spot, surely where it is in the upper third of the crop."""
+
+    name, skeleton, codec, steps = "spot", CROWDPOSE, HeatmapCodec((96, 128), 4, True), None
+
+    def heatmaps(self, images, steps=None, start=None):
+        grey = cv2.GaussianBlur(images.astype(np.float32).mean(axis=1).transpose(1, 2, 0), (0, 0), 3).reshape(
+            128, 96, -1
+        )
+        rows, columns = np.unravel_index(grey.reshape(128 * 96, -1).argmax(axis=0), (128, 96))
+        spot = np.stack([columns, rows], axis=1).astype(np.float32)
+        maps = self.codec.draw(self.codec.to_heatmap(np.repeat(spot[:, None], 14, axis=1)))
+        return [maps * np.where(rows < 128 / 3, 0.9, 0.3)[:, None, None, None].astype(np.float32)]
+
+
+@pytest.mark.parametrize("spot", [(100, 20), (165, 80), (100, 140), (35, 80)])
+def test_the_rotation_test_keeps_the_surest_look(spot: tuple[int, int]) -> None:
+    image = np.zeros((160, 200, 3), np.uint8)
+    cv2.circle(image, spot, 6, (255, 255, 255), -1)
+    plain, looking = (PoseEstimator(SpotNetwork(), flip=False, rotation_test=test) for test in (False, True))
+    boxes = np.array([[20, 20, 180, 140]], np.float32)
+    (first,), (best,) = plain(image, boxes), looking(image, boxes)
+    np.testing.assert_allclose(best.keypoints, np.tile(spot, (14, 1)), atol=3)
+    assert best.scores.min() > 0.6
+    assert (first.scores.max() > 0.6) == (spot == (100, 20))
+
+
+def test_the_rotation_test_looks_again_at_unsure_persons_alone(
+    tiny_weights: Path, picture: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    boxes = np.array([[5, 5, 60, 80], [30, 10, 110, 85]], np.float32)
+    plain, looking = (
+        PoseEstimator.from_pretrained(tiny_weights, rotation_test=test) for test in (False, True)
+    )
+    first = plain(picture, boxes)
+    means = [pose.scores[list(pose.skeleton.limb_joints)].mean() for pose in first]
+    monkeypatch.setattr(estimator_module, "UNSURE", float(np.mean(means)))
+    monkeypatch.setattr(estimator_module, "BETTER", -1e9)  # any further look is taken
+    again = [
+        not np.allclose(a.keypoints, b.keypoints, atol=0.1)
+        for a, b in zip(first, looking(picture, boxes), strict=True)
+    ]
+    assert again == [mean < np.mean(means) for mean in means]
+    start = np.dstack([np.stack([pose.keypoints for pose in first]), np.ones((2, 14, 1))])
+    for a, b in zip(plain(picture, boxes, start), looking(picture, boxes, start), strict=True):
+        np.testing.assert_allclose(a.keypoints, b.keypoints, atol=1e-3)

@@ -72,7 +72,9 @@ def test_auto_steps_leave_sure_crops_their_coarse_heatmaps(tiny_weights, tiny_fo
     network = load_network(tiny_folder if engine == "two graphs" else tiny_weights, "cpu")
     crops = np.random.default_rng(0).integers(0, 256, (5, 3, 64, 48), np.uint8)
     coarse, refined = (to_numpy(network.heatmaps(crops, steps)[-1]) for steps in (0, 1))
-    highest = np.sort(coarse.max((2, 3)), axis=1)[:, 14 // 4]  # three quarters of the joints are at least so sure
+    highest = np.sort(coarse.max((2, 3)), axis=1)[
+        :, 14 // 4
+    ]  # three quarters of the joints are at least so sure
     limit = float(np.sort(highest)[2])
     monkeypatch.setattr(networks, "SURE", limit)
     first, answer = map(to_numpy, network.heatmaps(crops, "auto"))

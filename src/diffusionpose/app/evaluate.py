@@ -128,6 +128,7 @@ class EvaluateCommand:
             decode=options.decode,
             flip=options.flip,
             steps=options.steps,
+            rotation_test=options.rotation_test,
             batch_size=options.batch_size or network.batch_size,
             workers=min(cores, MAX_WORKERS) if self.workers is None else self.workers,
             progress=progress_of("persons"),

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from tyro.conf import arg
+from tyro.conf import FlagCreatePairsOff, arg
 
 from diffusionpose.errors import InputError, make_writable
 
@@ -64,6 +64,8 @@ class NetworkOptions:
     decode: Decode = "dark"
     flip: bool = True
     """Average with the mirrored picture: a little better, twice the time."""
+    rotation_test: FlagCreatePairsOff[bool] = False
+    """Look at unsure persons turned by 90, 180 and 270 degrees as well: for gymnasts and divers."""
     device: Device = "auto"
     batch_size: Annotated[
         int | None, arg(metavar="N", help_behavior_hint="(default: 8 on a CPU, 64 on a GPU)")
@@ -97,7 +99,7 @@ class PoseOptions(NetworkOptions):
         """All that decides the poses in a picture, JSON values: by what a job that goes on knows its own."""
         from diffusionpose import __version__
 
-        names = ("skeleton", "steps", "decode", "flip", "box_score")
+        names = ("skeleton", "steps", "decode", "flip", "rotation_test", "box_score")
         persons = stamp(boxes) if boxes else estimator.detector.identity()
         found = {"weights": stamp(self.weights), "persons": persons}
         return {"version": __version__, **found, **{name: getattr(self, name) for name in names}}

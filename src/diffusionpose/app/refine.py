@@ -66,6 +66,8 @@ class RefineCommand:
         options = self.options
         if options.steps == 0:
             raise InputError("--steps 0: would leave the poses as they are; take 1 or more")
+        if options.rotation_test:
+            raise InputError("--rotation-test: the poses say how the persons are turned; leave it out")
         make_folder(self.output)
         output = self.output / "keypoints.json"
         if output.resolve() in {path.resolve() for path in (self.results, self.annotations) if path}:

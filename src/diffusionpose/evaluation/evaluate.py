@@ -31,7 +31,7 @@ from diffusionpose.evaluation.metrics import (
 )
 from diffusionpose.geometry import DECODE_METHODS, Crop, HeatmapCodec
 from diffusionpose.poses import Pose
-from diffusionpose.runtime.estimator import keypoints_in_crops
+from diffusionpose.runtime.estimator import as_batch, keypoints_in_looks, looks
 from diffusionpose.runtime.images import read_recorded_image
 from diffusionpose.runtime.networks import Network, Steps, TorchNetwork
 from diffusionpose.skeletons import AIC, Skeleton
@@ -41,12 +41,14 @@ if TYPE_CHECKING:
 
 INPUT_SIZE = (192, 256)  # of the crop whose area OKS-NMS goes by, for poses without a network
 AHEAD = 64  # pictures
-Cut = tuple[int, np.ndarray | str]  # index of a person, and the crop (h, w, 3) or why there is none
+Cut = tuple[
+    int, list[np.ndarray] | str
+]  # index of a person; its crops (h, w, 3), one a look, or why there is none
 
 
 @dataclass(frozen=True)
 class Inference:
-    """How poses are made and how the work is done; only the first three change the poses.
+    """How poses are made and how the work is done; only the first four change the poses.
 
     Raises:
         InputError: an unknown decoder, or a number below its least.
@@ -55,6 +57,7 @@ class Inference:
     decode: str = "dark"  # one of DECODE_METHODS
     flip: bool = True  # average with the mirrored picture
     steps: Steps | None = None  # of the diffusion; None for the model's own number
+    rotation_test: bool = False  # look at unsure persons turned as well
     batch_size: int = 32  # persons per pass through the network
     workers: int = 0  # threads that read pictures ahead
     device: str | None = None  # a PoseModel is put there; None leaves it where it is
@@ -89,7 +92,7 @@ def predict_persons(
     there = [i for i, person in enumerate(persons.persons) if person.image_id not in found.missing]
     # persons of one picture that follow each other share its reading
     groups = [list(group) for _, group in groupby(there, key=lambda index: persons.persons[index].image_id)]
-    cut = partial(_cut, network.codec, persons, found.paths)
+    cut = partial(_cut, network.codec, inference.rotation_test, persons, found.paths)
     done = len(rows) - len(there)
     for batch in _batches(cut, groups, inference):
         good = [(index, crop) for index, crop in batch if not isinstance(crop, str)]
@@ -119,17 +122,21 @@ def _batches(
 
 
 def _cut(
-    codec: HeatmapCodec, persons: Annotations, paths: Mapping[Any, Path], group: Sequence[int]
+    codec: HeatmapCodec,
+    rotation_test: bool,
+    persons: Annotations,
+    paths: Mapping[Any, Path],
+    group: Sequence[int],
 ) -> list[Cut]:
-    """The crop of each person of a picture."""
+    """The crops of each person of a picture."""
     record = persons.images[persons.persons[group[0]].image_id]
     try:
         image = read_recorded_image(paths[record.id], record.width, record.height)
     except InputError as error:
         return [(index, str(error)) for index in group]
     boxes = np.stack([persons.persons[index].box for index in group])
-    crops = Crop.from_boxes(boxes, codec.input_size, unbiased=codec.unbiased)
-    return [(index, crops.cut(image, place)) for place, index in enumerate(group)]
+    crops = looks(codec, boxes, rotation_test)
+    return [(index, [look.cut(image, place) for look in crops]) for place, index in enumerate(group)]
 
 
 def _poses(
@@ -140,12 +147,11 @@ def _poses(
         return
     indices = [index for index, _ in crops]
     boxes = np.stack([persons.persons[index].box for index in indices])
-    images = np.ascontiguousarray(np.stack([crop for _, crop in crops]).transpose(0, 3, 1, 2))
-    places = Crop.from_boxes(boxes, network.codec.input_size, unbiased=network.codec.unbiased)
+    places = looks(network.codec, boxes, inference.rotation_test)
+    images = [as_batch(each) for each in zip(*(cut for _, cut in crops), strict=True)]
+    options = {"decode": inference.decode, "flip": inference.flip, "steps": inference.steps}
     try:
-        keypoints, scores = keypoints_in_crops(
-            network, images, places, decode=inference.decode, flip=inference.flip, steps=inference.steps
-        )
+        keypoints, scores = keypoints_in_looks(network, images, places, **options)
     except InputError as error:
         if len(indices) == 1:
             yield indices[0], str(error)
@@ -240,7 +246,7 @@ class Report:
         """95 % bootstrap intervals over persons, of PCK and PCK_limbs."""
         if self.joints is None:
             return {}
-        limbs = bootstrap_pck(self.joints, self.joints.limbs)
+        limbs = bootstrap_pck(self.joints, self.joints.skeleton.limb_joints)
         return {"PCK": bootstrap_pck(self.joints), "PCK_limbs": limbs}
 
     def to_dict(self) -> dict[str, Any]:
@@ -292,7 +298,7 @@ def evaluate(
         images: folder of the pictures.
         boxes: detected boxes or their file; None for the true boxes of the labelled persons.
         skeleton: of the annotation file, where its joint names do not tell, or the joints of it to measure.
-        options: decode, flip, steps, batch_size, workers, device, progress of :class:`Inference`.
+        options: decode, flip, steps and the others of :class:`Inference`.
 
     Raises:
         InputError: a file that cannot be used, no joint in common, or no picture to be found. What
@@ -313,6 +319,7 @@ def evaluate(
     codec = network.codec
     report = score_results(truth, persons, picked, codec.input_size, codec.unbiased, boxes is not None)
     settings = {"decode": inference.decode, "flip": inference.flip, "steps": inference.steps}
+    settings |= {"rotation_test": True} if inference.rotation_test else {}
     lost = truth.dropped if boxes is None else [*truth.dropped, *persons.dropped]
     notes += [*truth.doubts, *find_pictures(persons, images, persons_only=True).notes]
     return replace(report, settings=settings, failures=[*lost, *failures], notes=notes, partial=missing)
@@ -410,7 +417,7 @@ def _report(
 ) -> Report:
     metrics = average_precision(truth, rows)
     if joints is not None:
-        metrics |= {"PCK": joints.value(), "PCK_limbs": joints.value(joints.limbs)}
+        metrics |= {"PCK": joints.value(), "PCK_limbs": joints.value(joints.skeleton.limb_joints)}
     if set(truth.skeleton.joints) == set(AIC.joints):
         metrics["AIC_score"] = aic_score(truth, rows)
     return Report(metrics, rows, boxes, truth.skeleton, counts=counts, joints=joints)

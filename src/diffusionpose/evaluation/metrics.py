@@ -25,9 +25,6 @@ COCO_METRICS = ("AP", "AP50", "AP75", "AP_M", "AP_L", "AR", "AR50", "AR75", "AR_
 CROWD_METRICS = {"AP_easy": (0.0, 0.2), "AP_medium": (0.2, 0.8), "AP_hard": (0.8, np.inf)}
 SAME_PERSON = 0.9  # HRNet's oks_thre
 TORSO_DIAGONALS = (("left_shoulder", "right_hip"), ("right_shoulder", "left_hip"))
-LIMB_PARTS = ("shoulder", "elbow", "wrist", "hip", "knee", "ankle")
-LIMB_JOINTS = tuple(f"{side}_{part}" for side in ("left", "right") for part in LIMB_PARTS)
-
 # Results: COCO keypoint results, a list of {"image_id", "keypoints": [x, y, score, ...], "score"}
 
 
@@ -319,11 +316,6 @@ class JointCounts:
         chosen = slice(None) if joints is None else list(joints)
         total = int(self.counted[:, chosen].sum())
         return float(self.correct[:, chosen].sum() / total) if total else None
-
-    @property
-    def limbs(self) -> tuple[int, ...]:
-        """Indices of the joints from shoulders to wrists and hips to ankles: 12 in all known skeletons."""
-        return tuple(index for index, joint in enumerate(self.skeleton.joints) if joint in LIMB_JOINTS)
 
     def per_joint(self) -> dict[str, float | None]:
         """PCK of every joint by its name; None for a joint never labelled."""

@@ -18,7 +18,16 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload
 import numpy as np
 
 from diffusionpose.errors import InputError
-from diffusionpose.geometry import DECODE_METHODS, Array, Crop, Start, flip_images, namespace, to_numpy
+from diffusionpose.geometry import (
+    DECODE_METHODS,
+    Array,
+    Crop,
+    HeatmapCodec,
+    Start,
+    flip_images,
+    namespace,
+    to_numpy,
+)
 from diffusionpose.poses import Pose, box_around, pose_score
 from diffusionpose.runtime.boxes import Boxes, usable_boxes
 from diffusionpose.runtime.images import ImageLike, as_image, read_image
@@ -40,6 +49,8 @@ if TYPE_CHECKING:
     from diffusionpose.models.pose_model import PoseModel
 
 HELD_BYTES = 500_000_000  # pictures that wait for a full batch take at most about this much memory
+TURNS = (0, 90, 180, 270)  # degrees, of the rotation test
+UNSURE, BETTER = 0.55, 0.05  # mean score of the limbs to look again below, and by how much to be better
 AHEAD = 4  # pictures read before, and finished after, their turn in the network
 
 Detector = PersonDetector | Callable[[np.ndarray], Boxes]
@@ -100,6 +111,43 @@ def keypoints_in_crops(
     return _decoded(network, heatmaps, crops, decode)
 
 
+def looks(codec: HeatmapCodec, boxes: np.ndarray, rotation_test: bool = False) -> list[Crop]:
+    """The crops of persons; with ``rotation_test`` also those turned by 90, 180 and 270 degrees."""
+    turns = TURNS if rotation_test else TURNS[:1]
+    return [Crop.from_boxes(boxes, codec.input_size, unbiased=codec.unbiased, turn=turn) for turn in turns]
+
+
+def as_batch(crops: Sequence[np.ndarray]) -> np.ndarray:
+    """Crops (h, w, 3) as a network takes them: (b, 3, h, w)."""
+    return np.ascontiguousarray(np.stack(crops).transpose(0, 3, 1, 2))
+
+
+def keypoints_in_looks(
+    network: Network, images: Sequence[Array], crops: Sequence[Crop], **options: Any
+) -> tuple[np.ndarray, np.ndarray]:
+    """Keypoints (b, j, 2) in image pixels and scores (b, j) of the persons, from the best of several looks.
+
+    Persons whose limbs are sure in the first look are not looked at again; a further look is kept where the
+    mean score of its limbs is clearly higher.
+
+    Args:
+        images, crops: of each look, from :func:`looks`.
+        network, options: as of :func:`keypoints_in_crops`.
+    """
+    keypoints, scores = keypoints_in_crops(network, images[0], crops[0], **options)
+    limbs = list(network.skeleton.limb_joints) or slice(None)
+    best = scores[:, limbs].mean(axis=1)
+    rows = np.flatnonzero(best < UNSURE)
+    best += BETTER
+    for image, crop in zip(images[1:], crops[1:], strict=True) if len(rows) else ():
+        points, sure = keypoints_in_crops(network, image[rows], crop[rows], **options)
+        mean = sure[:, limbs].mean(axis=1)
+        higher = mean > best[rows]
+        won = rows[higher]
+        best[won], keypoints[won], scores[won] = mean[higher], points[higher], sure[higher]
+    return keypoints, scores
+
+
 def _decoded(network: Network, heatmaps: Array, crops: Crop, decode: str) -> tuple[np.ndarray, np.ndarray]:
     """Keypoints (b, j, 2) in image pixels and scores (b, j); InputError where heatmaps are not finite."""
     try:
@@ -144,6 +192,8 @@ class PoseEstimator:
             these where they are sure.
         decode: how heatmaps become coordinates: "argmax", "quarter" or "dark".
         flip: average with the mirrored picture.
+        rotation_test: look at persons whose limbs are unsure turned by 90, 180 and 270 degrees as well, and
+            keep the surest pose; for gymnasts and divers. Poses with a start are left as they are.
         batch_size: persons per pass through the network; None for a number that suits the device.
         skeleton: the joints that poses shall have, all of them joints of the network: "coco" of a network
             with COCO's and CrowdPose's; None for all.
@@ -153,7 +203,7 @@ class PoseEstimator:
             does not have, options that it cannot take, or a detector that cannot be had.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # options of the user, by their names
         self,
         network: Network | PoseModel,
         *,
@@ -162,6 +212,7 @@ class PoseEstimator:
         steps: Steps | None = None,
         decode: str = "dark",
         flip: bool = True,
+        rotation_test: bool = False,
         batch_size: int | None = None,
         skeleton: str | Path | Skeleton | None = None,
     ) -> None:
@@ -188,6 +239,7 @@ class PoseEstimator:
             self._detector = make_detector(detector, device)
         self.batch_size = batch_size or self.network.batch_size
         self._options: dict[str, Any] = {"decode": decode, "flip": flip, "steps": steps}
+        self._rotation_test = rotation_test
 
     @property
     def detector(self) -> PersonDetector:
@@ -284,8 +336,7 @@ class PoseEstimator:
         """One pass through the network: takes a batch of (request, which box, where its pose goes)."""
         batch = [persons.popleft() for _ in range(min(self.batch_size, len(persons)))]
         boxes = np.stack([request.boxes[index] for request, index, _ in batch])
-        crops, images = self._crops(boxes, [request.image for request, _, _ in batch])
-        start = None
+        pictures, start = [request.image for request, _, _ in batch], None
         if any(request.start is not None for request, _, _ in batch):
             # a joint that is not given, and so all of a person without a start, starts from coarse heatmaps
             triplets = np.zeros((len(batch), self.network.skeleton.num_joints, 3), np.float32)
@@ -293,7 +344,9 @@ class PoseEstimator:
                 if request.start is not None:
                     row[self._joints] = request.start[index]
             start = Start(triplets[..., :2], triplets[..., 2])
-        keypoints, scores = keypoints_in_crops(self.network, images, crops, start=start, **self._options)
+        crops = looks(self.network.codec, boxes, self._rotation_test and start is None)
+        images = [_cut(look, pictures) for look in crops]
+        keypoints, scores = keypoints_in_looks(self.network, images, crops, start=start, **self._options)
         for (request, index, poses), points, sure in zip(batch, keypoints, scores, strict=True):
             poses.append(self.pose(points, sure, request.boxes[index], request.scores[index]))
 
@@ -307,19 +360,13 @@ class PoseEstimator:
         for first in range(0, len(request.boxes), self.batch_size):
             part = slice(first, first + self.batch_size)
             boxes, scores = request.boxes[part], request.scores[part]
-            crops, images = self._crops(boxes, [request.image] * len(boxes))
+            (crops,) = looks(self.network.codec, boxes)
+            images = _cut(crops, [request.image] * len(boxes))
             maps = [to_numpy(each) for each in heatmap_steps(self.network, images, flip=flip, steps=steps)]
             decoded = [_decoded(self.network, each, crops, decode) for each in maps]
             for index, (box, score) in enumerate(zip(boxes, scores, strict=True)):
                 poses = [self.pose(points[index], sure[index], box, score) for points, sure in decoded]
                 yield poses, np.stack([each[index, self._joints] for each in maps])
-
-    def _crops(self, boxes: np.ndarray, images: Sequence[np.ndarray]) -> tuple[Crop, np.ndarray]:
-        """Where the network looks, and what it sees there, (b, 3, H, W)."""
-        codec = self.network.codec
-        crops = Crop.from_boxes(boxes, codec.input_size, unbiased=codec.unbiased)
-        cut = np.stack([crops.cut(image, index) for index, image in enumerate(images)])
-        return crops, np.ascontiguousarray(cut.transpose(0, 3, 1, 2))
 
     def pose(self, keypoints: np.ndarray, scores: np.ndarray, box: np.ndarray, box_score: float) -> Pose:
         """Of all joints of the network; the pose has those of the skeleton."""
@@ -378,6 +425,11 @@ def make_detector(
 
     tell = tell or logging.getLogger(__name__).warning
     return load_detector(name, device, tell=tell, min_score=min_score, max_persons=max_persons)
+
+
+def _cut(crops: Crop, images: Sequence[np.ndarray]) -> np.ndarray:
+    """(b, 3, H, W): a crop of each picture."""
+    return as_batch([crops.cut(image, index) for index, image in enumerate(images)])
 
 
 def _as_boxes(name: str, boxes: Any) -> Boxes:
