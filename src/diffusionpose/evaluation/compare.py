@@ -256,7 +256,10 @@ def _pck(
     place = {image_id: index for index, image_id in enumerate(truth.images)}
     where = np.asarray([place[person.image_id] for person in labelled.persons])
     found = {}
-    for name, joints in {"PCK": range(truth.skeleton.num_joints), "PCK_limbs": first.skeleton.limb_joints}.items():
+    for name, joints in {
+        "PCK": range(truth.skeleton.num_joints),
+        "PCK_limbs": first.skeleton.limb_joints,
+    }.items():
         chosen = list(joints)
         right, more, counted = (  # by picture
             np.bincount(where, mask[:, chosen].sum(1), len(place))
