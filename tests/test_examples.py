@@ -12,7 +12,8 @@ from diffusionpose.bundled import PORTRAIT as PHOTO
 
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
-LONGER = {"onnx_pose.py", "refine_errors.py"}  # decodes with NumPy alone; a measurement of the docs
+# decodes with NumPy alone; measurements of the docs
+LONGER = {"onnx_pose.py", "refine_errors.py", "audit_faults.py"}
 
 
 def run(example: str, *arguments: object) -> str:
@@ -94,3 +95,10 @@ def test_refine_errors_makes_results_that_are_worse_than_the_truth_and_scores_th
     assert all(float(share.rstrip("%")) <= 100 for share in re.findall(r"[\d.]+%", shares))
     table = run("refine_errors.py", "score", annotations, tmp_path / "errors.json")
     assert 0.1 < float(re.search(r"^AP +([\d.]+)", table, re.MULTILINE)[1]) < 1
+
+
+def test_audit_faults_measures_precision_and_recall_of_each_kind(synthetic_set):
+    images, annotations = synthetic_set
+    lines = run("audit_faults.py", annotations, images, 2).splitlines()
+    assert lines[0].startswith("2 labels, faults in 1, 200 draws")
+    assert len(lines) == 7

@@ -1,4 +1,4 @@
-"""``diffusionpose data check``: what is wrong with a data set, found before a long training does."""
+"""``diffusionpose data``: what is wrong with a data set, found before a long training does."""
 
 from __future__ import annotations
 
@@ -6,11 +6,24 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
-from tyro.conf import FlagCreatePairsOff, Positional, arg
+from tyro.conf import FlagCreatePairsOff, arg, subcommand
 
-from diffusionpose.app.options import AnyFile, AnyFolder, File, Folder, Joints, counted, progress_of, say
+from diffusionpose.app.options import (
+    AnyFile,
+    AnyFolder,
+    Device,
+    File,
+    Folder,
+    Joints,
+    Output,
+    Weights,
+    counted,
+    progress_of,
+    say,
+    stamp,
+)
 from diffusionpose.errors import InputError
 from diffusionpose.json_files import printable
 from diffusionpose.skeletons import get_skeleton
@@ -25,16 +38,14 @@ INDENT = 46 * " "
 
 
 @dataclass(frozen=True)
-class DataCommand:
+class CheckCommand:
     """Look for what is wrong with training and validation data.
 
-    `diffusionpose data check` opens every picture and prints what would make a training fail, lose persons,
-    learn something wrong or know the answers (errors; the exit status is then 1), and what is suspicious
-    (warnings; status 0). Several training sets are given side by side, as to `diffusionpose train`.
+    Opens every picture and prints what would make a training fail, lose persons, learn something wrong or
+    know the answers (errors; the exit status is then 1), and what is suspicious (warnings; status 0). Several
+    training sets are given side by side, as to `diffusionpose train`.
     """
 
-    task: Positional[Literal["check"]]
-    """What to do with the data."""
     annotations: tuple[File, ...]
     """Training annotations (COCO form or AI Challenger's own)."""
     images: tuple[Folder, ...] = ()
@@ -96,6 +107,63 @@ class DataCommand:
             folder = None if self.no_images else self.val_images
             sets.append(SetToCheck(self.val_annotations, folder, validation=True))
         return sets
+
+
+@dataclass(frozen=True)
+class AuditCommand:
+    """Rank labels by how unlikely a model finds them.
+
+    Writes OUTPUT/audit.html, a page with pictures to look through, the most doubtful label first, with what
+    seems wrong (sides exchanged, wrong person, misplaced joint, missing joint, no person), and
+    OUTPUT/audit.json, the whole list with a correction for each. Tick what is right, save the list from the
+    page, and call it again with --accept. A model knows the labels that it was trained on: take one that
+    has not seen these (docs/audit.md). An audit that was stopped goes on; where a picture cannot be used the
+    others are done, and the exit status is 1.
+    """
+
+    annotations: File
+    """Annotations in COCO's form, of joints that the model has, or some of them."""
+    output: Output
+    images: AnyFolder = None
+    """Folder of the pictures."""
+    accept: AnyFile = None
+    """List that the page saved: write OUTPUT/corrected.json, the annotations with these corrections."""
+    most: Annotated[int, arg(metavar="N")] = 200
+    """Labels on the page; the list has all."""
+    weights: Weights = None
+    device: Device = "auto"
+    skeleton: Joints = None
+    """Joints of the annotations, where the file does not name them."""
+
+    def run(self) -> int:
+        """Audit, or accept; 0 if everything could be used, 2 if the options do not go together."""
+        if (self.images is None) == (self.accept is None):
+            say("data audit: give --images to audit, or --accept to correct")
+            return 2
+        from diffusionpose.app.data_audit import audit, correct
+        from diffusionpose.runtime.networks import load_network
+
+        skeleton = None if self.skeleton is None else get_skeleton(self.skeleton)
+        if self.accept is not None:
+            return correct(self.annotations, self.output, self.accept, skeleton)
+        assert self.images is not None
+        network = load_network(self.weights, self.device)
+        known = stamp(self.weights)
+        return audit(self.annotations, self.images, self.output, network, skeleton, self.most, known)
+
+
+@dataclass(frozen=True)
+class DataCommand:
+    """What is wrong with a data set, before training on it."""
+
+    job: Annotated[
+        Annotated[CheckCommand, subcommand("check")] | Annotated[AuditCommand, subcommand("audit")],
+        arg(name=""),
+    ]
+
+    def run(self) -> int:
+        """Do the job; its exit status."""
+        return self.job.run()
 
 
 def _rows(findings: Sequence[Finding]) -> dict[tuple[str, str], list[Finding]]:

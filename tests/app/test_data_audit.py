@@ -1,0 +1,187 @@
+"""``diffusionpose data audit``: list, page, resume, and the corrections that are accepted."""
+
+import json
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from diffusionpose.app import data_audit
+from diffusionpose.bundled import PORTRAIT
+from diffusionpose.geometry import HeatmapCodec
+from diffusionpose.runtime import networks
+from diffusionpose.runtime.networks import Network
+from diffusionpose.skeletons import COCO, CROWDPOSE
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def people(synthetic_set: tuple[Path, Path], tmp_path: Path) -> tuple[Path, Path]:
+    """A copy of the synthetic set that a test may spoil: (images, annotations)."""
+    images, annotations = synthetic_set
+    shutil.copytree(images, tmp_path / "images")
+    shutil.copy(annotations, tmp_path / "people.json")
+    return tmp_path / "images", tmp_path / "people.json"
+
+
+class Brightness(Network):
+    """Takes what is bright for a joint, the later ones the surer."""
+
+    name, skeleton, codec, steps, any_steps, takes_start = (
+        "brightness", CROWDPOSE, HeatmapCodec((48, 64), unbiased=True), 1, True, True
+    )  # fmt: skip
+
+    def heatmaps(self, images, steps=None, start=None):
+        bright = images.mean(axis=1)[:, ::4, ::4]
+        bright = bright / bright.max(axis=(1, 2), keepdims=True)
+        maps = (bright[:, None] * np.linspace(0.2, 1, 14)[:, None, None]).astype(np.float32)
+        return [maps if start is None else 0.8 * maps + 0.2 * self.codec.begin(maps, start)[0]]
+
+
+@pytest.fixture
+def audit(run: Run, people: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    monkeypatch.setattr(networks, "load_network", lambda *given: Brightness())
+    words = ["--images", people[0], "--annotations", people[1], "--output", tmp_path / "out"]
+    return lambda *more: run("data", "audit", *words, *more)
+
+
+def listed(folder: Path) -> list[dict]:
+    return json.loads((folder / "out" / "audit.json").read_text())["labels"]
+
+
+def test_all_labels_are_listed_and_the_first_are_on_the_page(audit: Run, tmp_path: Path) -> None:
+    status, out, err = audit("--most", 5)
+    assert status == 0
+    assert "problem" not in err
+    labels, page = listed(tmp_path), (tmp_path / "out" / "audit.html").read_text()
+    assert "25 labels: " in out
+    assert len({label["annotation"] for label in labels}) == 25
+    doubts = [label["doubt"] for label in labels]
+    assert doubts == sorted(doubts, reverse=True)
+    assert page.count("data:image/jpeg;base64,") == 10
+    ticks = re.findall(r'<input type="checkbox" value="(\d+)">', page)
+    assert list(map(int, ticks)) == [label["annotation"] for label in labels[:5]]
+    assert not re.findall(r"(?:src|href)=\"(?!data:)", page)  # asks nobody for anything
+    assert not (tmp_path / "out" / "progress.jsonl").exists()
+
+
+def test_what_cannot_be_read_is_told_and_the_same_command_does_the_rest(
+    audit: Run, people: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spoilt = people[0] / "000003.jpg"
+    content = spoilt.read_bytes()
+    spoilt.write_bytes(content[:500])
+    (people[0] / "000004.jpg").rename(tmp_path / "away.jpg")
+    status, _, err = audit()
+    assert status == 1
+    assert "000003.jpg" in err
+    assert "000004.jpg" in err
+    before = listed(tmp_path)
+    assert 0 < len(before) < 25
+    spoilt.write_bytes(content)
+    (tmp_path / "away.jpg").rename(people[0] / "000004.jpg")
+    looked = []
+    look = data_audit.look
+    monkeypatch.setattr(data_audit, "look", lambda *given: looked.extend(given[2]) or look(*given))
+    assert audit()[0] == 0
+    assert len(looked) == 25 - len(before)
+    assert len(listed(tmp_path)) == 25
+    doubts = [label["doubt"] for label in listed(tmp_path)]
+    assert audit()[0] == 0  # anew, in one go
+    assert [label["doubt"] for label in listed(tmp_path)] == doubts
+
+
+def test_accepted_corrections_are_made_and_all_else_stays(
+    audit: Run, run: Run, people: tuple[Path, Path], tmp_path: Path
+) -> None:
+    content = json.loads(people[1].read_text())
+    content["licence"] = content["annotations"][3]["mine"] = "kept"
+    people[1].write_text(json.dumps(content))
+    audit()
+    labels = {label["annotation"]: label for label in listed(tmp_path)}
+    removed = [key for key, label in labels.items() if label["correction"] is None]
+    moved = [key for key in labels if key not in removed]
+    assert moved
+    chosen = [*removed[:1], *moved[:3]]
+    accepted = tmp_path / "accepted.json"
+    accepted.write_text(json.dumps(chosen))
+    words = ["data", "audit", "--annotations", people[1], "--output", tmp_path / "out", "--accept", accepted]
+    status, out, err = run(*words)
+    assert (status, err) == (0, "")
+    assert f"{len(chosen)} labels corrected" in out
+    corrected = json.loads((tmp_path / "out" / "corrected.json").read_text())
+    names = content["categories"][0]["keypoints"]
+    for entry in content["annotations"]:
+        if entry["id"] in chosen and labels[entry["id"]]["correction"] is not None:
+            for name, numbers in labels[entry["id"]]["correction"].items():
+                entry["keypoints"][3 * names.index(name) : 3 * names.index(name) + 3] = numbers
+            entry["num_keypoints"] = sum(flag > 0 for flag in entry["keypoints"][2::3])
+    content["annotations"] = [entry for entry in content["annotations"] if entry["id"] not in removed[:1]]
+    assert corrected == content
+    for spoil, complaint in (
+        (lambda: accepted.write_text("[4711]"), "'4711' is no label of"),
+        (lambda: accepted.write_text("{}"), "not a list of an audit"),
+        (lambda: (accepted.write_text("[]"), people[1].write_text(json.dumps(content))), "has changed"),
+    ):
+        spoil()
+        status, _, err = run(*words)
+        assert status == 1
+        assert complaint in err
+        assert err.count("\n") == 1
+
+
+def test_what_cannot_be_audited_is_one_message(run: Run, people: tuple[Path, Path], tmp_path: Path) -> None:
+    content = json.loads(people[1].read_text())
+    content["categories"][0]["keypoints"] = [f"j{j}" for j in range(17)]
+    (tmp_path / "own.json").write_text(json.dumps(content))
+    (tmp_path / "empty").mkdir()
+    for images, annotations, complaint in (
+        (people[0], tmp_path / "own.json", "has no joint of"),
+        (tmp_path / "empty", people[1], "no label could be looked at"),
+        (people[0], tmp_path / "none.json", "no such file"),
+    ):
+        status, _, err = run(
+            "data", "audit", "--images", images, "--annotations", annotations, "--output", tmp_path / "out"
+        )
+        assert status == 1
+        assert complaint in err
+    status, _, err = run("data", "audit", "--annotations", people[1], "--output", tmp_path / "out")
+    assert (status, "--images" in err) == (2, True)
+
+
+def test_exchanged_sides_of_a_real_person_are_first_with_their_name(run: Run, tmp_path: Path) -> None:
+    """The bundled model's own pose of a portrait as the label, and the same with arms and eyes exchanged."""
+    from diffusionpose import PoseEstimator
+
+    shutil.copy(PORTRAIT, tmp_path / "photo.jpg")
+    (pose,) = PoseEstimator.from_pretrained(device="cpu", skeleton="coco")(PORTRAIT)
+    visible = (pose.scores > 0.3) * 2
+    box = pose.box.tolist()
+    entries = []
+    for number, order in ((1, list(range(17))), (2, list(COCO.flip_order))):
+        triplets = [[*pose.keypoints[joint].tolist(), int(visible[joint])] for joint in order]
+        entries.append(
+            {
+                "id": number,
+                "image_id": number,
+                "category_id": 1,
+                "keypoints": [number for triplet in triplets for number in triplet],
+                "bbox": [*box[:2], box[2] - box[0], box[3] - box[1]],
+            }
+        )
+    content = {
+        "images": [{"id": number, "file_name": "photo.jpg"} for number in (1, 2)],
+        "annotations": entries,
+        "categories": [{"id": 1, "name": "person", "keypoints": list(COCO.joints)}],
+    }
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    words = ["--images", tmp_path, "--annotations", tmp_path / "a.json", "--output", tmp_path / "out"]
+    assert run("data", "audit", *words, "--device", "cpu")[0] == 0
+    first, second = listed(tmp_path)
+    assert (first["annotation"], first["fault"]) == (2, "sides exchanged")
+    assert {"left_eye", "right_eye", "left_shoulder"} <= first["correction"].keys()
+    assert second["doubt"] < 0.2 * first["doubt"]
