@@ -20,6 +20,37 @@ if TYPE_CHECKING:
 
 VISIBLE_SCORE = 0.2  # HRNet's in_vis_thre: a joint that scores less counts as not seen
 MARGIN = 0.1  # joints lie inside the body; annotated boxes reach about so far beyond their extent
+ABSENT, HIDDEN, VISIBLE = 0, 1, 2  # COCO's flags: not to be labelled (outside the picture), covered, seen
+REGION = 4.605  # of a Gaussian in two dimensions, 90 % lies within this squared Mahalanobis distance
+
+
+@dataclass(frozen=True, eq=False)
+class Confidence:
+    """What a calibrated model says of one person's J joints (docs/confidence.md); arrays are float32.
+
+    Attributes:
+        right: (J,) probability that a joint is right: exp(-d^2 / (2 area (2 sigma)^2)) of its distance d from
+            the true place is at least 0.5, with the skeleton's sigma and 0.53 of the box's area.
+        visibility: (J,) int, ``ABSENT``, ``HIDDEN`` or ``VISIBLE``.
+        covariances: (J, 2, 2) square image pixels; in 90 % of cases the true place lies within the squared
+            Mahalanobis distance ``REGION`` of the keypoint.
+        oks: expected OKS of the person.
+    """
+
+    right: np.ndarray
+    visibility: np.ndarray
+    covariances: np.ndarray
+    oks: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """``probabilities``, ``visibility``, ``covariances`` (xx, xy, yy each) and ``expected_oks``."""
+        flat = self.covariances.reshape(-1, 4)[:, [0, 1, 3]]
+        return {
+            "probabilities": [round(number, 4) for number in self.right.tolist()],
+            "visibility": self.visibility.tolist(),
+            "covariances": [[round(number, 3) for number in each] for each in flat.tolist()],
+            "expected_oks": round(self.oks, 4),
+        }
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +63,7 @@ class Pose:
         scores: (J,) float32 in [0, 1], how sure the model is of each joint (the heatmap's maximum).
         box: (4,) float32, x0, y0, x1, y1 in image pixels: the person box the pose was found in.
         score: confidence of the whole pose.
+        confidence: calibrated statements, of a model that has been calibrated; else None.
 
     Raises:
         InputError: an array of another shape, or a number that is not finite.
@@ -42,6 +74,7 @@ class Pose:
     scores: np.ndarray
     box: np.ndarray
     score: float
+    confidence: Confidence | None = None
 
     def __post_init__(self) -> None:
         joints = self.skeleton.num_joints
@@ -59,13 +92,14 @@ class Pose:
         return [round(number, 2) for number in self.box.tolist()]
 
     def to_coco_result(self, image_id: int | str, category_id: int = 1) -> dict[str, Any]:
-        """The pose as an entry of a COCO keypoint results file: flat x, y, score triplets."""
+        """The pose as an entry of a COCO keypoint results file: flat x, y, score triplets; its confidence."""
         triplets = np.column_stack([self.keypoints, self.scores]).astype(float)
         return {
             "image_id": image_id,
             "category_id": category_id,
             "keypoints": [round(number, 3) for number in triplets.ravel().tolist()],
             "score": float(self.score),
+            **(self.confidence.to_dict() if self.confidence else {}),
         }
 
 

@@ -28,6 +28,7 @@ COMMANDS = {
     "refine": "Refine the poses of another model, or clicks.",
     "train": "Train a model by a recipe, or resume.",
     "evaluate": "Measure a model on an annotated data set.",
+    "calibrate": "Fit the confidence of a model, on pictures with labels.",
     "train-people": "Train the people finder, or resume.",
     "evaluate-people": "Measure the people finder.",
     "compare": "Compare two results on the same pictures.",

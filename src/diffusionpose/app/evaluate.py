@@ -22,7 +22,7 @@ from diffusionpose.app.options import (
     progress_of,
     say,
 )
-from diffusionpose.errors import InputError
+from diffusionpose.errors import InputError, write_file
 from diffusionpose.json_files import write_json
 from diffusionpose.skeletons import Skeleton, get_skeleton
 
@@ -43,8 +43,10 @@ class EvaluateCommand:
     Prints AP, AR and, where they apply, CrowdPose's easy / medium / hard, AI Challenger's score and PCK
     at 0.2 of the torso, each beside the source of the boxes, and writes OUTPUT/metrics.json and
     OUTPUT/keypoints.json (COCO results in the order of the annotation file's joints, file_name and box
-    added). A model of other joints is measured on those whose names it shares with the annotations.
-    Pictures and entries that cannot be used are reported, the rest is measured, and the exit status is 1.
+    added); of a calibrated model also how far its confidence can be trusted, and OUTPUT/reliability.png
+    (docs/confidence.md). A model of other joints is measured on those whose names it shares with the
+    annotations. Pictures and entries that cannot be used are reported, the rest is measured, and the exit
+    status is 1.
     """
 
     annotations: File
@@ -76,8 +78,15 @@ class EvaluateCommand:
         metrics = {**report.to_dict(), "model": self._name(), "annotations": str(self.annotations)}
         write_json(self.output / "keypoints.json", report.rows())
         write_json(self.output / "metrics.json", metrics)
+        files = [self.output / "metrics.json", self.output / "keypoints.json"]
+        if report.confidence is not None:
+            from diffusionpose.evaluation.confidence import plot_reliability
+
+            files.append(self.output / "reliability.png")
+            figure = plot_reliability(report.confidence)
+            write_file(files[-1], lambda part: figure.savefig(part, format="png"))
         print(report.table())
-        print(f"{self.output / 'metrics.json'}, {self.output / 'keypoints.json'}")
+        print(", ".join(map(str, files)))
         for message in [*report.notes, *report.failures]:
             say(message)
         return 1 if report.failures else 0

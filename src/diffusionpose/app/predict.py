@@ -131,13 +131,14 @@ class DrawPicture:
     """Writes FOLDER/<stem>.png (or .jpg), the picture with its poses, wherever the picture was read.
 
     Persons whose box has a score below ``box_score`` are left out. With ``boxes`` the boxes are drawn and the
-    scores of the poses written, with ``names`` the names of the joints.
+    scores of the poses written, with ``names`` the names of the joints, with ``regions`` where they may be.
     """
 
     folder: Path
     box_score: float
     boxes: bool = False
     names: bool = False
+    regions: bool = False
 
     def __call__(self, request: Request, poses: list[Pose]) -> None:
         """Draw one picture; InputError where it cannot be written, as on a full disk."""
@@ -146,7 +147,8 @@ class DrawPicture:
         from diffusionpose.runtime.drawing import draw_poses
 
         shown = [p for p, score in zip(poses, request.scores, strict=True) if score >= self.box_score]
-        drawn = draw_poses(request.image, shown, boxes=self.boxes, scores=self.boxes, names=self.names)
+        looks = {"boxes": self.boxes, "scores": self.boxes, "names": self.names, "regions": self.regions}
+        drawn = draw_poses(request.image, shown, **looks)
         file = self.folder / request.source.drawn
         write_file(file, cv2.imencode(file.suffix, drawn[:, :, ::-1])[1].tobytes())
 
@@ -166,7 +168,8 @@ class Ready(NamedTuple):
 def ready_engine(command: PredictCommand) -> Iterator[Ready]:
     """The engine that a command asks for while the block lasts; InputError where it cannot be had."""
     options, detect = command.options, not command.boxes
-    finish = DrawPicture(command.output.absolute(), options.box_score, command.draw_boxes, command.draw_names)
+    looks = (command.draw_boxes, command.draw_names, command.draw_regions)
+    finish = DrawPicture(command.output.absolute(), options.box_score, *looks)
     if command.engine == "local":
         from diffusionpose.runtime.estimator import LocalEngine
 
@@ -234,6 +237,8 @@ class PredictCommand:
     """Draw the person boxes, and write the scores of the poses."""
     draw_names: FlagCreatePairsOff[bool] = False
     """Write the names of the joints."""
+    draw_regions: FlagCreatePairsOff[bool] = False
+    """Draw the ellipses in which the joints lie with 90 %, of a calibrated model."""
     csv: FlagCreatePairsOff[bool] = False
     """Write OUTPUT/keypoints.csv as well: one row for each person and joint."""
     engine: Literal["local", "ray"] = "local"
@@ -303,7 +308,7 @@ class _Run:
     ) -> None:
         self.command, self.pictures, self.boxes, self.ready = command, pictures, boxes, ready
         self.output = command.output
-        drawn = [command.draw_boxes, command.draw_names]
+        drawn = [command.draw_boxes, command.draw_names, command.draw_regions]
         settings = [command.options.identity(command.boxes, ready.estimator), drawn]
         self.keys = {picture: _key(picture, settings) for picture in pictures}  # before any is read
         self.journal = Journal(command.output / PROGRESS, {"command": "predict"})

@@ -16,6 +16,7 @@ from diffusionpose.data.annotations import Annotations, Person, annotations_in, 
 from diffusionpose.data.boxes import read_boxes
 from diffusionpose.errors import InputError
 from diffusionpose.evaluation.compare import Interval, bootstrap_pck, rows_in_boxes
+from diffusionpose.evaluation.confidence import ConfidenceReport, measure_confidence
 from diffusionpose.evaluation.metrics import (
     JointCounts,
     Metrics,
@@ -30,7 +31,7 @@ from diffusionpose.evaluation.metrics import (
     rescore,
 )
 from diffusionpose.geometry import DECODE_METHODS, Crop, HeatmapCodec
-from diffusionpose.poses import Pose
+from diffusionpose.poses import Confidence, Pose
 from diffusionpose.runtime.estimator import as_batch, keypoints_in_looks, looks
 from diffusionpose.runtime.images import read_recorded_image
 from diffusionpose.runtime.networks import Network, Steps, TorchNetwork
@@ -141,17 +142,19 @@ def _cut(
 
 def _poses(
     network: Network, persons: Annotations, crops: Sequence[tuple[int, Any]], inference: Inference
-) -> Iterator[tuple[int, tuple[np.ndarray, np.ndarray] | str]]:
-    """Keypoints and scores of each crop of a batch, or why there are none."""
+) -> Iterator[tuple[int, tuple[np.ndarray, np.ndarray, Confidence | None] | str]]:
+    """Keypoints, scores and confidence of each crop of a batch, or why there are none."""
     if not crops:
         return
     indices = [index for index, _ in crops]
     boxes = np.stack([persons.persons[index].box for index in indices])
+    records = [persons.images[persons.persons[index].image_id] for index in indices]
+    sizes = np.array([(record.width or np.inf, record.height or np.inf) for record in records])
     places = looks(network.codec, boxes, inference.rotation_test)
     images = [as_batch(each) for each in zip(*(cut for _, cut in crops), strict=True)]
     options = {"decode": inference.decode, "flip": inference.flip, "steps": inference.steps}
     try:
-        keypoints, scores = keypoints_in_looks(network, images, places, **options)
+        found = keypoints_in_looks(network, images, places, boxes, sizes, **options)
     except InputError as error:
         if len(indices) == 1:
             yield indices[0], str(error)
@@ -159,11 +162,16 @@ def _poses(
             for crop in crops:
                 yield from _poses(network, persons, [crop], inference)
         return
-    yield from zip(indices, zip(keypoints, scores, strict=True), strict=True)
+    yield from zip(indices, zip(*found, strict=True), strict=True)
 
 
 def result_row(
-    annotations: Annotations, person: Person, skeleton: Skeleton, keypoints: np.ndarray, scores: np.ndarray
+    annotations: Annotations,
+    person: Person,
+    skeleton: Skeleton,
+    keypoints: np.ndarray,
+    scores: np.ndarray,
+    confidence: Confidence | None = None,
 ) -> Row:
     """A pose as an entry of COCO results, with ``file_name`` and ``box`` (x0, y0, x1, y1); not rounded.
 
@@ -176,6 +184,7 @@ def result_row(
         skeleton: of the pose.
         keypoints: (J, 2) image pixels, finite; else InputError.
         scores: (J,).
+        confidence: of a calibrated model.
     """
     pose = Pose(skeleton, keypoints, scores, person.box, person.score)
     triplets = np.column_stack([pose.keypoints, pose.scores]).astype(float)
@@ -186,6 +195,7 @@ def result_row(
         "score": float(pose.score),
         "box": pose.rounded_box,
         "file_name": annotations.images[person.image_id].file_name,
+        **(confidence.to_dict() if confidence else {}),
     }
 
 
@@ -230,6 +240,7 @@ class Report:
     failures: list[str] = field(default_factory=list)  # a message for everything that could not be done
     notes: list[str] = field(default_factory=list)  # joints not measured, numbers that may be meant otherwise
     joints: JointCounts | None = None  # of PCK; None with detected boxes or without a torso in the skeleton
+    confidence: ConfidenceReport | None = None  # of a calibrated model on true boxes
     partial: bool = False  # the results have not all joints of the annotation file
 
     def rows(self) -> list[Row]:
@@ -261,6 +272,8 @@ class Report:
         }
         if self.joints is not None:
             found |= {"PCK_per_joint": self.joints.per_joint(), "intervals_95": self.intervals}
+        if self.confidence is not None:
+            found["reliability"] = self.confidence.bins
         return found
 
     def table(self) -> str:
@@ -409,7 +422,10 @@ def score_results(
         "poses": len(results),
         "boxes without a pose": len(rows) - len(with_pose),
     }
-    return _report(truth, results, persons.box_source, counts, joints)
+    report = _report(truth, results, persons.box_source, counts, joints)
+    confidence = None if detected else measure_confidence(persons, rows)
+    metrics = {**report.metrics, **(confidence.metrics if confidence else {})}
+    return replace(report, metrics=metrics, confidence=confidence)
 
 
 def _report(

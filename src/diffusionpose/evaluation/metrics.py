@@ -23,6 +23,7 @@ Metrics = dict[str, float | None]
 COCO_METRICS = ("AP", "AP50", "AP75", "AP_M", "AP_L", "AR", "AR50", "AR75", "AR_M", "AR_L")
 # Ranges of crowdIndex: get_type_result of crowdposetools' cocoeval.py
 CROWD_METRICS = {"AP_easy": (0.0, 0.2), "AP_medium": (0.2, 0.8), "AP_hard": (0.8, np.inf)}
+OF_JOINTS = ("probabilities", "visibility", "covariances")  # confidence in a result, an entry a joint
 SAME_PERSON = 0.9  # HRNet's oks_thre
 TORSO_DIAGONALS = (("left_shoulder", "right_hip"), ("right_shoulder", "left_hip"))
 # Results: COCO keypoint results, a list of {"image_id", "keypoints": [x, y, score, ...], "score"}
@@ -139,7 +140,9 @@ def _checked(truth: Annotations, entry: Any, names: Sequence[str], shared: Seque
 def pick_joints(row: Mapping[str, Any], names: Sequence[str], wanted: Sequence[str]) -> Row:
     """A row of the joints ``names`` with those of ``wanted`` alone, in their order."""
     places = [names.index(joint) for joint in wanted]
-    return {**row, "keypoints": np.reshape(row["keypoints"], (-1, 3))[places].ravel().tolist()}
+    keypoints = np.reshape(row["keypoints"], (-1, 3))[places].ravel().tolist()
+    others = {key: [row[key][place] for place in places] for key in OF_JOINTS if key in row}
+    return {**row, **others, "keypoints": keypoints}
 
 
 # Scores and suppression of poses, as HRNet does it: two boxes on one person give two nearly equal poses

@@ -19,6 +19,7 @@ from torch import Tensor
 
 import diffusionpose
 from diffusionpose.bundled import DEFAULT_MODEL, FOLDER, bundled_models
+from diffusionpose.calibration import find_calibration
 from diffusionpose.errors import InputError, atomically, make_writable
 from diffusionpose.models.imports.convert import import_vitpose
 from diffusionpose.models.imports.reading import read_config
@@ -59,6 +60,8 @@ def load_model(
     tensors, facts = read_safetensors(path)
     if METADATA_KEY in facts:
         model = _rebuild(path, facts[METADATA_KEY], tensors)
+        if (fitted := find_calibration(path, model.skeleton)) is not None:
+            model.config["calibration"] = fitted.to_dict()
     elif read_config(path).get("model_type") == "vitpose":
         model = import_vitpose(path, skeleton)
     elif {"mean", "std"} <= facts.keys():
@@ -124,6 +127,8 @@ def _rebuild(path: Path, text: str, tensors: dict[str, Tensor]) -> PoseModel:
         )
     model = create_model(name, skeleton, **options)
     model.load_state_dict(tensors)
+    if "calibration" in config:
+        model.config["calibration"] = config["calibration"]
     return model
 
 

@@ -178,6 +178,7 @@ def metadata(model: PoseModel, steps: int | None, flip: bool) -> dict[str, Any]:
         "steps": steps,
         "flip": flip,
         "decode": "dark",
+        "calibration": model.config.get("calibration"),
     }
 
 

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from diffusionpose.errors import InputError
-from diffusionpose.poses import VISIBLE_SCORE, Pose
+from diffusionpose.poses import ABSENT, HIDDEN, REGION, VISIBLE_SCORE, Pose
 
 WHITE, DARK = "#FFFFFF", "#101018"
 # Of persons with a number, in turn; legible below black text. From Okabe and Ito's colour-blind-safe set.
@@ -48,11 +48,13 @@ def draw_poses(
     ids: Sequence[int | None] | None = None,
     scores: bool = False,
     names: bool = False,
+    regions: bool = False,
 ) -> np.ndarray:
     """A copy of the picture with the poses drawn on it.
 
-    A joint that the model is less sure of is fainter. Who stands lower in the picture, mostly nearer, is
-    drawn above the others.
+    A joint that the model is less sure of is fainter. Of poses with confidence, hidden joints are rings with
+    dashed limbs, and joints that are absent, and more likely wrong than right, are left out. Who stands lower
+    in the picture, mostly nearer, is drawn above the others.
 
     Args:
         image: (H, W, 3) uint8 RGB.
@@ -61,6 +63,7 @@ def draw_poses(
         boxes: draw the person boxes too.
         ids: a number for each pose or None; it is written at the person, and colours box and label.
         scores, names: write the score of each pose at the person, and the names of the joints.
+        regions: draw the ellipses in which the joints lie with 90 %, of poses with confidence.
 
     Raises:
         InputError: another number of ids than of poses.
@@ -72,11 +75,13 @@ def draw_poses(
     if boxes:
         _draw_boxes(drawn, poses, numbers)
     for pose in sorted(poses, key=lambda pose: float(pose.box[3])):
+        if regions:
+            _draw_regions(drawn, pose, min_score)
         _draw_pose(drawn, pose, min_score)
     for pose in poses if names else ():
         _draw_names(drawn, pose, min_score)
     for pose, number in zip(poses, numbers, strict=True):
-        shown = pose.keypoints[pose.scores >= min_score]
+        shown = pose.keypoints[drawn_joints(pose, min_score)]
         words = ([] if number is None else [str(number)]) + ([f"{pose.score:.2f}"] if scores else [])
         if words and boxes:
             _draw_label(drawn, "  ".join(words), pose.box, _person_color(number), at_box=True)
@@ -84,6 +89,14 @@ def draw_poses(
             place = np.concatenate([shown.min(axis=0), shown.max(axis=0)])
             _draw_label(drawn, "  ".join(words), place, _person_color(number), at_box=False)
     return drawn
+
+
+def drawn_joints(pose: Pose, min_score: float = VISIBLE_SCORE) -> np.ndarray:
+    """(J,) bool: which joints :func:`draw_poses` draws."""
+    shown: np.ndarray = pose.scores >= min_score
+    if pose.confidence is not None:
+        shown = shown & ((pose.confidence.visibility != ABSENT) | (pose.confidence.right >= 0.5))
+    return shown
 
 
 def part_of(*joints: str) -> str:
@@ -111,7 +124,7 @@ _Stroke = tuple[np.ndarray, tuple[int, int, int, int], float]
 
 def _draw_pose(image: np.ndarray, pose: Pose, min_score: float) -> None:
     """Draw one pose into the picture, in place, strip by strip."""
-    shown = pose.scores >= min_score
+    shown = drawn_joints(pose, min_score)
     if not shown.any():
         return
     width = limb_width(image, pose)
@@ -150,18 +163,45 @@ def _strokes(pose: Pose, shown: np.ndarray, width: float) -> list[_Stroke]:
     parts = [*skeleton.limbs, *((joint,) for joint in range(skeleton.num_joints))]
     parts = [joints for joints in parts if shown[list(joints)].all()]
     parts.sort(key=lambda joints: (-len(joints), opacity[list(joints)].min()))
+    hidden = (
+        np.zeros(skeleton.num_joints, bool)
+        if pose.confidence is None
+        else pose.confidence.visibility == HIDDEN
+    )
     rims, limbs, cores = [], [], []
     for joints in parts:
         points, strength = pose.keypoints[list(joints)], float(opacity[list(joints)].min())
         names = [skeleton.joints[joint] for joint in joints]
         color, limb = COLORS[part_of(*names)], len(joints) == 2
         reach = width * (FACE_WEIGHT if all(FACE & set(name.split("_")) for name in names) else 1.0)
-        rims.append((points, _ink(DARK, strength * SHADOW), reach * (0.85 if limb else 1.25)))
-        limbs.append((points, _ink(color, strength), reach * (0.5 if limb else 0.9)))
+        covered = bool(hidden[list(joints)].any())
+        for piece in _dashes(points, 4 * reach) if limb and covered else [points]:
+            rims.append((piece, _ink(DARK, strength * SHADOW), reach * (0.85 if limb else 1.25)))
+            limbs.append((piece, _ink(color, strength), reach * (0.5 if limb else 0.9)))
         if not limb:
             core = DARK if color == WHITE else WHITE
-            cores.append((points, _ink(core, strength), reach * 0.45))
+            # no ink at all: the picture shows through the ring
+            cores.append((points, _ink(core, 0 if covered else strength), reach * (0.6 if covered else 0.45)))
     return [*rims, *limbs, *cores]
+
+
+def _dashes(points: np.ndarray, period: float) -> list[np.ndarray]:
+    """The limb (2, 2) in pieces, each half a period long."""
+    count = max(1, round(float(np.hypot(*(points[1] - points[0]))) / period))
+    starts = (np.arange(count) + 0.25) / count
+    return [points[0] + np.outer([at, at + 0.5 / count], points[1] - points[0]) for at in starts]
+
+
+def _draw_regions(image: np.ndarray, pose: Pose, min_score: float) -> None:
+    """Draw the outlines of the joints' 90 % regions, in place."""
+    if pose.confidence is None:
+        return
+    thickness = max(1, round(limb_width(image, pose) / 3))
+    for joint in np.flatnonzero(drawn_joints(pose, min_score)):
+        reach = np.sqrt(REGION) * np.linalg.cholesky(pose.confidence.covariances[joint].astype(float))
+        outline = np.round((pose.keypoints[joint] + CIRCLE @ reach.T) * 2**SHIFT).astype(np.int32)
+        color = _rgb(COLORS[part_of(pose.skeleton.joints[joint])])
+        cv2.polylines(image, [outline], True, color, thickness, cv2.LINE_AA, SHIFT)
 
 
 def _ink(color: str, opacity: float) -> tuple[int, int, int, int]:
@@ -201,8 +241,9 @@ def _draw_names(image: np.ndarray, pose: Pose, min_score: float) -> None:
     scale = max(0.3, 1.7 * width / FONT_HEIGHT)
     thickness, rim = max(1, round(1.6 * scale)), max(1, round(1.2 * scale))
     looks = [(DARK, x, y) for x in (-rim, rim) for y in (-rim, rim)] + [(WHITE, 0, 0)]
-    for name, point, score in zip(pose.skeleton.joints, pose.keypoints, pose.scores, strict=True):
-        if score < min_score:
+    joints = zip(pose.skeleton.joints, pose.keypoints, drawn_joints(pose, min_score), strict=True)
+    for name, point, shown in joints:
+        if not shown:
             continue
         place = np.round(point + (1.6 * width, FONT_HEIGHT * scale / 2)).astype(int)
         if (np.abs(place) > 2**15).any():  # OpenCV's text has 16 bits for a place

@@ -28,7 +28,7 @@ from diffusionpose.geometry import (
     namespace,
     to_numpy,
 )
-from diffusionpose.poses import Pose, box_around, pose_score
+from diffusionpose.poses import Confidence, Pose, box_around, pose_score
 from diffusionpose.runtime.boxes import Boxes, usable_boxes
 from diffusionpose.runtime.images import ImageLike, as_image, read_image
 from diffusionpose.runtime.networks import Network, Steps, TorchNetwork, load_network
@@ -92,8 +92,8 @@ def keypoints_in_crops(
     flip: bool = True,
     steps: Steps | None = None,
     start: Start | None = None,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Keypoints (b, j, 2) in image pixels and scores (b, j) of the persons in crops.
+) -> tuple[np.ndarray, np.ndarray, Array]:
+    """Keypoints (b, j, 2) in image pixels and scores (b, j) of the persons in crops, and their heatmaps.
 
     Args:
         network, flip, steps: as of :func:`heatmap_steps`.
@@ -108,7 +108,7 @@ def keypoints_in_crops(
     crops = crops.to_numpy()
     start = start and Start(to_numpy(start.keypoints), to_numpy(start.scores)).in_crop(crops)
     heatmaps = heatmap_steps(network, images, flip=flip, steps=steps, start=start)[-1]
-    return _decoded(network, heatmaps, crops, decode)
+    return *_decoded(network, heatmaps, crops, decode), heatmaps
 
 
 def looks(codec: HeatmapCodec, boxes: np.ndarray, rotation_test: bool = False) -> list[Crop]:
@@ -123,8 +123,14 @@ def as_batch(crops: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def keypoints_in_looks(
-    network: Network, images: Sequence[Array], crops: Sequence[Crop], **options: Any
-) -> tuple[np.ndarray, np.ndarray]:
+    network: Network,
+    images: Sequence[Array],
+    crops: Sequence[Crop],
+    boxes: np.ndarray,
+    sizes: np.ndarray,
+    joints: Sequence[int] | None = None,
+    **options: Any,
+) -> tuple[np.ndarray, np.ndarray, list[Confidence | None]]:
     """Keypoints (b, j, 2) in image pixels and scores (b, j) of the persons, from the best of several looks.
 
     Persons whose limbs are sure in the first look are not looked at again; a further look is kept where the
@@ -132,20 +138,39 @@ def keypoints_in_looks(
 
     Args:
         images, crops: of each look, from :func:`looks`.
+        boxes: (b, 4) of the persons.
+        sizes: (b, 2) width and height of their pictures, infinite where they are not known.
+        joints: those that the confidence is of; None for all.
         network, options: as of :func:`keypoints_in_crops`.
+
+    Returns:
+        keypoints, scores, and the confidence of each person, None of a network that is not calibrated.
     """
-    keypoints, scores = keypoints_in_crops(network, images[0], crops[0], **options)
+
+    def look(
+        image: Array, crop: Crop, rows: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, Sequence[Confidence | None]]:
+        points, sure, maps = keypoints_in_crops(network, image[rows], crop[rows], **options)
+        if network.calibration is None:
+            return points, sure, [None] * len(rows)
+        seen = (boxes[rows], sizes[rows], crop[rows], network.codec)
+        return points, sure, network.calibration.confidence(maps, points, *seen, joints)
+
+    keypoints, scores, first = look(images[0], crops[0], np.arange(len(boxes)))
+    confidences = list(first)
     limbs = list(network.skeleton.limb_joints) or slice(None)
     best = scores[:, limbs].mean(axis=1)
     rows = np.flatnonzero(best < UNSURE)
     best += BETTER
     for image, crop in zip(images[1:], crops[1:], strict=True) if len(rows) else ():
-        points, sure = keypoints_in_crops(network, image[rows], crop[rows], **options)
+        points, sure, others = look(image, crop, rows)
         mean = sure[:, limbs].mean(axis=1)
         higher = mean > best[rows]
         won = rows[higher]
         best[won], keypoints[won], scores[won] = mean[higher], points[higher], sure[higher]
-    return keypoints, scores
+        for row, place in zip(won, np.flatnonzero(higher), strict=True):
+            confidences[row] = others[place]
+    return keypoints, scores, confidences
 
 
 def _decoded(network: Network, heatmaps: Array, crops: Crop, decode: str) -> tuple[np.ndarray, np.ndarray]:
@@ -344,11 +369,15 @@ class PoseEstimator:
                 if request.start is not None:
                     row[self._joints] = request.start[index]
             start = Start(triplets[..., :2], triplets[..., 2])
+        sizes = np.array([image.shape[1::-1] for image in pictures], np.float32)
         crops = looks(self.network.codec, boxes, self._rotation_test and start is None)
         images = [_cut(look, pictures) for look in crops]
-        keypoints, scores = keypoints_in_looks(self.network, images, crops, start=start, **self._options)
-        for (request, index, poses), points, sure in zip(batch, keypoints, scores, strict=True):
-            poses.append(self.pose(points, sure, request.boxes[index], request.scores[index]))
+        found = keypoints_in_looks(
+            self.network, images, crops, boxes, sizes, self._joints, start=start, **self._options
+        )
+        for (request, index, poses), points, sure, confidence in zip(batch, *found, strict=True):
+            pose = self.pose(points, sure, request.boxes[index], request.scores[index])
+            poses.append(replace(pose, confidence=confidence))
 
     def trace(self, request: Request) -> Iterator[tuple[list[Pose], np.ndarray]]:
         """How the poses in a picture come about, from the coarse heatmaps to the answer.

@@ -20,7 +20,7 @@ import os
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from diffusionpose.bundled import DEFAULT_MODEL, FOLDER, bundled_models
+from diffusionpose.calibration import Calibration, find_calibration
 from diffusionpose.errors import InputError, first_line, needs_extra
 from diffusionpose.geometry import Array, HeatmapCodec, Start, namespace, to_numpy
 from diffusionpose.skeletons import Skeleton
@@ -59,6 +60,7 @@ class Network(ABC):
     takes_start = False  # whether the reverse process can begin at keypoints from elsewhere
     flip_inside = False  # whether it averages with the mirror image by itself, always
     device = "cpu"  # or "cuda", "cuda:1", ...
+    calibration: Calibration | None = None  # what its heatmaps say of the keypoints; None if never fitted
 
     @property
     def batch_size(self) -> int:
@@ -142,6 +144,7 @@ class GraphFacts:
     codec: HeatmapCodec
     steps: int | None
     flip: bool
+    calibration: Calibration | None = field(default=None, compare=False)
 
     def check(self, path: Path, heatmaps: np.ndarray) -> np.ndarray:
         """The heatmaps themselves; InputError where their shape contradicts the metadata."""
@@ -171,7 +174,9 @@ def read_facts(path: Path, text: str | None) -> GraphFacts:
         if not (isinstance(unbiased, bool) and isinstance(flip, bool)):
             raise ValueError("unbiased and flip must be true or false")
         codec = HeatmapCodec((width, height), stride, unbiased)
-        return GraphFacts(str(facts["model"]), skeleton, codec, steps, flip)
+        known = facts.get("calibration")
+        calibration = None if known is None else Calibration.from_dict(known, skeleton, path)
+        return GraphFacts(str(facts["model"]), skeleton, codec, steps, flip, calibration)
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
         raise InputError(
             f"{path}: its metadata are damaged, or not this package's ({error!r:.200}); "
@@ -242,6 +247,7 @@ class OneGraphNetwork(Network):
     ) -> None:
         self.name, self.skeleton, self.codec = str(path), facts.skeleton, facts.codec
         self.steps, self.flip_inside, self.device = facts.steps, facts.flip, device
+        self.calibration = find_calibration(path, self.skeleton) or facts.calibration
         self._path, self._facts, self._run = path, facts, run
 
     def heatmaps(self, images: Array, steps: Steps | None = None, start: Start | None = None) -> list[Array]:
@@ -297,6 +303,7 @@ class TwoGraphNetwork(Network):
         self._encoder, facts, self.device = _open_graph(folder / ENCODER, device)
         self.name, self.skeleton, self.codec = name or str(folder), facts.skeleton, facts.codec
         self.steps = facts.steps
+        self.calibration = find_calibration(folder, self.skeleton) or facts.calibration
         self.any_steps = self.takes_start = facts.steps is not None
         self._folder, self._facts, path = folder, facts, folder / STEP
         if not self.any_steps:
@@ -364,6 +371,8 @@ class TorchNetwork(Network):
         self.skeleton, self.codec = model.skeleton, model.codec
         self.steps, self.any_steps = model.default_steps, model.default_steps is not None
         self.takes_start = model.takes_start
+        if (known := model.config.get("calibration")) is not None:
+            self.calibration = Calibration.from_dict(known, self.skeleton, self.name)
 
     def heatmaps(self, images: Array, steps: Steps | None = None, start: Start | None = None) -> list[Array]:
         """As of :class:`Network`, as tensors on the device: those of all steps."""
