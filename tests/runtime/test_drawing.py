@@ -1,9 +1,11 @@
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
 
 from diffusionpose import InputError
-from diffusionpose.poses import Pose
+from diffusionpose.poses import ABSENT, HIDDEN, REGION, VISIBLE, Confidence, Pose
 from diffusionpose.runtime.drawing import COLORS, PERSON_COLORS, STRIP, draw_poses, limb_width, part_of
 from diffusionpose.skeletons import COCO, CROWDPOSE, SKELETONS, Skeleton
 
@@ -226,3 +228,55 @@ def test_mirrored_limbs_have_the_mirrored_colour(skeleton: Skeleton) -> None:
         mirrored = part_of(*(skeleton.joints[skeleton.flip_order[joint]] for joint in limb))
         swap = {"left": "right", "right": "left"}
         assert mirrored == " ".join(swap.get(word, word) for word in part.split())
+
+
+def sure(**changed: tuple[int, float]) -> Pose:
+    """All joints visible, right and within 6 pixels, but for those given: flag and probability."""
+    flags, right = np.full(14, VISIBLE), np.ones(14)
+    for joint, (flag, probability) in changed.items():
+        flags[CROWDPOSE.index(joint)], right[CROWDPOSE.index(joint)] = flag, probability
+    confidence = Confidence(right, flags, np.tile(np.eye(2) * 36 / REGION, (14, 1, 1)), 0.9)
+    return replace(standing(), confidence=confidence)
+
+
+def changed_at(one: np.ndarray, other: np.ndarray, x: float, y: float, reach: int) -> bool:
+    """Whether two pictures differ within ``reach`` pixels of a place."""
+    part = np.s_[int(y) - reach : int(y) + reach + 1, int(x) - reach : int(x) + reach + 1]
+    return bool((one[part] != other[part]).any())
+
+
+def test_a_visible_pose_is_drawn_as_without_confidence() -> None:
+    assert (draw_poses(GREY, [sure()]) == draw_poses(GREY, [standing()])).all()
+
+
+def test_hidden_joints_are_rings_with_dashed_limbs_and_absent_ones_are_left_out() -> None:
+    big = cv2.resize(GREY, (1000, 1600))
+    scaled = {"keypoints": 10 * STANDING, "box": 10 * BOX}
+    plain, hidden, absent, likely = (
+        draw_poses(big, [replace(sure(**joints), **scaled)])
+        for joints in (
+            {},
+            {"left_wrist": (HIDDEN, 0.9)},
+            {"left_wrist": (ABSENT, 0.1)},
+            {"left_wrist": (ABSENT, 0.9)},
+        )
+    )
+    (x, y), elbow = 10 * STANDING[4], 10 * STANDING[2]
+    assert (hidden[int(y), int(x)] == 128).all()  # the picture shows through the ring
+    assert (plain[int(y), int(x)] != 128).any()
+    along = np.linspace(elbow, (x, y), 200)[40:160].astype(int)
+    clear = (hidden[along[:, 1], along[:, 0]] == 128).all(axis=1)
+    assert 0.2 < clear.mean() < 0.8
+    assert not (plain[along[:, 1], along[:, 0]] == 128).all(axis=1).any()
+    assert (absent[int(y) - 5 : int(y) + 6, int(x) - 5 : int(x) + 6] == 128).all()
+    assert (likely == plain).all()
+
+
+def test_regions_are_outlines_of_the_covariances() -> None:
+    pose = sure()
+    plain, drawn = draw_poses(GREY, [pose]), draw_poses(GREY, [pose], regions=True)
+    x, y = STANDING[4]  # a wrist, with nobody's limbs above, below or outside of it
+    assert changed_at(plain, drawn, x + 6, y, 1)
+    assert changed_at(plain, drawn, x, y + 6, 1)
+    assert not changed_at(plain, drawn, x + 10, y, 2)
+    assert (draw_poses(GREY, [standing()], regions=True) == draw_poses(GREY, [standing()])).all()

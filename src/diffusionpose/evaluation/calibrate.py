@@ -152,7 +152,7 @@ def _fit(standard: np.ndarray, target: np.ndarray, counted: np.ndarray, quantile
         slope = sigmoid((z - y) / SOFTNESS) - QUANTILE if quantile else sigmoid(z) - y
         before, weights = weights, ahead - inverse @ (inputs.T @ slope + ridge * ahead)
         ahead = weights + number / (number + 3) * (weights - before)
-        if np.abs(weights - before).max() < 1e-5:
+        if np.abs(weights - before).max() < 1e-4:
             break
     shared, departures = weights[:count], weights[count:].reshape(joints, count)
     return shared + departures

@@ -196,7 +196,7 @@ def _draw_regions(image: np.ndarray, pose: Pose, min_score: float) -> None:
     """Draw the outlines of the joints' 90 % regions, in place."""
     if pose.confidence is None:
         return
-    thickness = max(1, round(limb_width(image, pose) / 3))
+    thickness = max(1, round(limb_width(image, pose) / 4))
     for joint in np.flatnonzero(drawn_joints(pose, min_score)):
         reach = np.sqrt(REGION) * np.linalg.cholesky(pose.confidence.covariances[joint].astype(float))
         outline = np.round((pose.keypoints[joint] + CIRCLE @ reach.T) * 2**SHIFT).astype(np.int32)
