@@ -54,7 +54,7 @@ def joint_features(
     Returns:
         (b, J, F) ``FEATURES``, and (b, J, 2, 2) the shape of each peak: its covariance, of determinant 1.
     """
-    (width, height), (w, h) = boxes[:, 2:].T - boxes[:, :2].T, codec.size
+    (width, height), (w, h) = np.maximum(boxes[:, 2:] - boxes[:, :2], 1).T, codec.size
     scores, (y, _) = heatmaps.max((2, 3)), codec.decode(heatmaps, "argmax")
     across, down = np.arange(w, dtype=np.float32), np.arange(h, dtype=np.float32)
     dx, dy = across - y[..., :1], down - y[..., 1:]  # (b, J, w), (b, J, h)
@@ -68,7 +68,7 @@ def joint_features(
     xy = (dy[..., None, :] @ mass @ dx[..., None])[..., 0, 0] / total - x * y_mean
     unit = crops.scale[:, :1] / w  # image pixels per heatmap pixel
     margins = np.concatenate([keypoints, sizes[:, None] - 1 - keypoints], axis=2).min(2) / unit
-    place = (keypoints - boxes[:, None, :2]) / (boxes[:, None, 2:] - boxes[:, None, :2])
+    place = (keypoints - boxes[:, None, :2]) / np.stack([width, height], axis=1)[:, None]
     beyond = np.concatenate([boxes[:, :2], sizes - 1 - boxes[:, 2:]], axis=1)
     cut = beyond < CUT * np.stack([width, height, width, height], axis=1) + 1
     of_person = [np.log(height / width), *cut.T, np.log(width * height) / 2]

@@ -99,7 +99,7 @@ def test_what_is_fitted_on_some_persons_is_true_of_others():
     for joint in (0, 8, 16):  # rarely, mostly and nearly always right: each joint has its own constant
         own = others.visible[:, joint] > 0
         true = sigmoid(2 * (others.features[own, joint, 0] - 3) / 5 + joint / 4 - 2)
-        assert sigmoid(right[own, joint]).mean() == pytest.approx(true.mean(), abs=0.06)
+        assert sigmoid(right[own, joint]).mean() == pytest.approx(true.mean(), abs=0.1)
     labelled = others.visible > 0
     assert (others.distance <= np.exp(reach))[labelled].mean() == pytest.approx(0.9, abs=0.03)
     near = others.features[..., 1] < 3
