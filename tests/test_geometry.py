@@ -311,3 +311,12 @@ def test_the_mirrored_start_draws_the_mirrored_heatmaps(unbiased):
         back, codec.draw(codec.to_heatmap(start.keypoints) - torch.tensor([away, 0.0])), atol=1e-5
     )
     assert torch.equal(straight, codec.draw(codec.to_heatmap(start.keypoints)))
+
+
+@pytest.mark.parametrize("unbiased", [False, True])
+def test_a_covariance_is_turned_and_scaled_as_the_points_are(unbiased):
+    crop = Crop(np.array([[50.0, 40.0]]), np.array([[48.0, 64.0]]), np.array([30.0]), (96, 128), unbiased)
+    spread = np.random.default_rng(0).normal(size=(2000, 2)) @ [[3.0, 1.0], [0.0, 0.5]]
+    moved = crop.heatmap_to_image(spread[None], (24, 32))[0]
+    found = crop.covariance_to_image(np.cov(spread.T)[None, None], (24, 32))[0, 0]
+    np.testing.assert_allclose(found, np.cov(moved.T), rtol=1e-6)

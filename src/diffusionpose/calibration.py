@@ -158,8 +158,8 @@ class Calibration:
         chosen = list(range(len(self.joints)) if joints is None else joints)
         right, similarity, absent, hidden, visible, reach = np.moveaxis(answers[:, :, chosen], 1, 0)
         flags = (np.stack([absent, hidden, visible], -1) - self.priors).argmax(-1)
-        radius = np.exp(np.clip(reach, *FARTHEST)) * crops.scale[:, :1] / codec.size[0]
-        covariances = (radius**2 / REGION)[..., None, None] * shapes[:, chosen]
+        squared = np.exp(2 * np.clip(reach, *FARTHEST)) / REGION
+        covariances = squared[..., None, None] * crops.covariance_to_image(shapes[:, chosen], codec.size)
         # the mean over the joints that a person has, as far as is known
         present = sigmoid(-absent)
         oks = (present * sigmoid(similarity)).sum(1) / present.sum(1)

@@ -146,6 +146,12 @@ class Crop:
         """(b, n, 2) pixels of a heatmap of ``heatmap_size`` (width, height) -> image pixels."""
         return self.input_to_image(self.heatmap_to_input(points, heatmap_size))
 
+    def covariance_to_image(self, covariances: Array, heatmap_size: tuple[int, int]) -> Array:
+        """(b, n, 2, 2) square pixels of a heatmap of ``heatmap_size`` (width, height) -> image pixels."""
+        ratio = _like(heatmap_ratio(self.input_size, heatmap_size, self.unbiased), covariances)
+        back = (self._rotation().mT / (self._zoom() * ratio)[:, None, :])[:, None]
+        return back @ covariances @ back.mT
+
     def cut(self, image: np.ndarray, index: int = 0) -> np.ndarray:
         """The crop ``index`` of a picture: (H, W, 3) uint8 -> (h, w, 3) uint8, bilinear, black outside."""
         import cv2

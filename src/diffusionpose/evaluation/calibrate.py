@@ -94,14 +94,13 @@ def observe(
         sizes = np.tile(np.float32(image.shape[1::-1]), (len(people), 1))
         features, shapes = joint_features(to_numpy(maps), keypoints, boxes, sizes, crops, codec)
         error = keypoints[:, places] - np.stack([person.keypoints for person in people])
-        scaled = (error * codec.size[0] / crops.scale[:, None, :1])[..., None]
         visible = np.full(features.shape[:2], -1)
         similarity, distance = np.zeros(visible.shape), np.zeros(visible.shape)
         flags = np.stack([person.visible for person in people])
         visible[:, places] = flags if flagged else np.where(flags > 0, VISIBLE, -1)
         similarity[:, places] = keypoint_similarity(error, boxes, labelled.skeleton.sigmas)
-        squared = scaled.mT @ np.linalg.inv(shapes[:, places]) @ scaled
-        distance[:, places] = np.sqrt(squared[..., 0, 0])
+        inverse = np.linalg.inv(crops.covariance_to_image(shapes[:, places], codec.size))
+        distance[:, places] = np.sqrt(np.einsum("njx,njxy,njy->nj", error, inverse, error))
         samples.append(Sample(features, similarity, distance, visible, np.full(len(people), flagged)))
         if progress is not None:
             progress(done, len(chosen))
