@@ -8,12 +8,13 @@ everywhere, at many labelled joints, nobody may be there. Constants are measured
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 
-from diffusionpose.data.annotations import Person
+from diffusionpose.data.annotations import BOX_SHARE, Person
+from diffusionpose.data.check_sides import find_exchanged
 from diffusionpose.geometry import Crop, Start, to_numpy
 from diffusionpose.runtime.estimator import heatmap_steps
 from diffusionpose.runtime.networks import Network
@@ -21,6 +22,7 @@ from diffusionpose.skeletons import Skeleton
 
 Fault = Literal["sides exchanged", "wrong person", "misplaced joint", "missing joint", "no person"]
 EMPTY = 0.032  # weight of a joint where the model sees nothing, against one whose label it contradicts
+CROSSED = 0.1  # doubt where the geometry of the label alone lets a pair seem exchanged
 # A joint that the model sees without a label is the more doubtful the fewer it sees as surely have none
 ABOUT, RARE = 0.03, 80  # of the score; power of the share that is labelled
 DOUBTFUL = 0.3  # of the largest doubt of a label: joints named with the most doubtful one
@@ -103,11 +105,15 @@ def rank(persons: Sequence[Person], evidence: Sequence[Evidence], skeleton: Skel
     by_image: dict[object, list[Person]] = {}
     for person in persons:
         by_image.setdefault(person.image_id, []).append(person)
-    missing = _missing(persons, evidence)
+    missing, points = _missing(persons, evidence), np.stack([person.keypoints for person in persons])
+    sizes = np.sqrt([max(person.area, 1.0) / BOX_SHARE for person in persons])
+    visible = np.stack([person.visible for person in persons])
+    crossed = {found.row for found in find_exchanged(points, visible, sizes, skeleton)}
     suspicions = []
     for row, (person, one) in enumerate(zip(persons, evidence, strict=True)):
         others = [other for other in by_image[person.image_id] if other is not person]
-        suspicions.append(_suspicion(row, person, one, missing[row], others, skeleton))
+        suspicion = _suspicion(row, person, one, missing[row], others, skeleton)
+        suspicions.append(replace(suspicion, doubt=suspicion.doubt + CROSSED * (row in crossed)))
     return sorted(suspicions, key=lambda suspicion: -suspicion.doubt)
 
 
