@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from diffusionpose.data.annotations import Person
-from diffusionpose.data.audit import Evidence, look, rank
+from diffusionpose.data.audit import CROSSED, Evidence, look, rank
 from diffusionpose.geometry import HeatmapCodec
 from diffusionpose.runtime.networks import Network
 from diffusionpose.skeletons import CROWDPOSE
@@ -17,10 +17,24 @@ BOX = np.array([0, 0, 100, 200], np.float32)
 
 
 def person(seed: int = 0, image_id: int = 1, at: float = 0) -> Person:
-    """Joints far from each other."""
-    places = np.random.default_rng(seed).permutation(14)
-    keypoints = np.column_stack([places % 3 * 40 + 10 + at, places // 3 * 40 + 10]).astype(np.float32)
-    return Person(image_id, seed, BOX, keypoints, np.full(14, 2), 0.5 * 100 * 200)
+    """Standing, facing the camera: the left side is on the right of the picture."""
+    places = {
+        "head": 5,
+        "neck": 30,
+        "shoulder": 40,
+        "elbow": 75,
+        "wrist": 110,
+        "hip": 100,
+        "knee": 145,
+        "ankle": 190,
+    }
+    out = {"shoulder": 25, "elbow": 40, "wrist": 50, "hip": 22, "knee": 24, "ankle": 28}
+    keypoints = []
+    for joint in CROWDPOSE.joints:
+        side, _, part = joint.rpartition("_")
+        keypoints.append((50 + at + {"left": 1, "right": -1, "": 0}[side] * out.get(part, 0), places[part]))
+    scattered = np.array(keypoints) + np.random.default_rng(seed).uniform(-3, 3, (14, 2))
+    return Person(image_id, seed, BOX, scattered.astype(np.float32), np.full(14, 2), 0.5 * 100 * 200)
 
 
 def evidence(truth: Person, label: Person, score: float = 0.9) -> Evidence:
@@ -94,7 +108,7 @@ def test_a_joint_that_the_file_often_leaves_out_is_not_missing():
 
 def test_the_pose_of_a_neighbour_with_a_label_is_no_fault():
     """The model took the other person in the crop; alone in the picture the label is doubted."""
-    one, other = person(1), person(2, at=60)
+    one, other = person(1), person(2, at=130)
     both = ranked([one, other], [other, other])
     apart = ranked([one, replace(other, image_id=2)], [other, other])
     assert max(each.doubt for each in both) < 0.01
@@ -136,3 +150,11 @@ def test_looking_measures_the_heatmap_at_the_label():
     again = Evidence.from_rows(one.rows())
     assert np.allclose(again.doubts, one.doubts, atol=1e-3)
     assert np.allclose(again.keypoints, one.keypoints, atol=1e-3)
+
+
+def test_what_the_geometry_of_a_label_suspects_is_doubted_more():
+    truths = [person(seed, image_id=seed) for seed in range(9)]
+    truths[4] = spoilt(truths[4], "one pair")  # which the model sees as it is labelled
+    first, second, *_ = ranked(truths, truths)
+    assert first.row == 4
+    assert first.doubt == pytest.approx(second.doubt + CROSSED, abs=0.02)
