@@ -21,7 +21,7 @@ def people(synthetic_set: tuple[Path, Path], tmp_path: Path) -> tuple[Path, Path
 
 def test_help(run: Run) -> None:
     for words, named in (
-        (["data"], ["check", "audit"]),
+        (["data"], ["check", "audit", "pack"]),
         (["data", "check"], ["--no-images", "--val-annotations"]),
     ):
         status, out, err = run(*words, "--help")
@@ -147,3 +147,30 @@ def test_a_skeleton_of_your_own(run: Run, people: tuple[Path, Path]) -> None:
     status, out, _ = run("data", "check", *words, "--skeleton", yaml)
     assert status == 0
     assert "skeleton own" in out
+
+
+def test_packed_people_are_trained_and_validated_like_pictures(
+    run: Run, people: tuple[Path, Path], tmp_path: Path
+) -> None:
+    (people[0] / "000003.jpg").write_bytes(b"")
+    pack = tmp_path / "pack"
+    words = ["--images", people[0], "--annotations", people[1], "--output", pack, "--input-size", 64, 96]
+    status, out, err = run("data", "pack", *words)
+    assert (status, out.startswith(f"{pack / 'annotations.json'}: ")) == (1, True)
+    assert "000003.jpg: the file is empty" in err
+    assert run("data", "pack", *words).status == 1, "what is left out is told again"
+
+    here = ["--images", pack, pack, "--annotations", *[pack / "annotations.json"] * 2, "--shares", 1, 0.5]
+    here += ["--val-images", pack, "--val-annotations", pack / "annotations.json", "--output", tmp_path / "r"]
+    options = ["--skeleton", "coco", "--epochs", 1, "--workers", 0, "--accelerator", "cpu"]
+    status, out, err = run("train", "diffusionpose_tiny_synthetic", *here, *options)
+    assert (status, err) == (0, "")
+    assert "AP" in out
+
+
+def test_packed_people_are_not_checked(run: Run, people: tuple[Path, Path], tmp_path: Path) -> None:
+    run("data", "pack", "--images", people[0], "--annotations", people[1], "--output", tmp_path / "pack")
+    words = ["--images", tmp_path / "pack", "--annotations", tmp_path / "pack" / "annotations.json"]
+    status, _, err = run("data", "check", *words)
+    assert status == 1
+    assert "check the pictures that it was made of" in err

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from diffusionpose.data.annotations import annotations_in, find_pictures, read_annotations
+from diffusionpose.data.annotations import annotations_in, read_annotations
+from diffusionpose.data.pictures import find_pictures
 from diffusionpose.errors import InputError
 from diffusionpose.skeletons import AIC, COCO, CROWDPOSE, Skeleton
 

@@ -13,15 +13,8 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from diffusionpose.data.annotations import Annotations, ImageRecord, Person, read_annotations
-from diffusionpose.data.dataset import (
-    Augmentation,
-    CropChange,
-    JointDataset,
-    PersonDataset,
-    Sample,
-    crops_of,
-    half_body_box,
-)
+from diffusionpose.data.augmentation import Augmentation, CropChange, half_body_box
+from diffusionpose.data.dataset import JointDataset, PersonDataset, Sample, crops_of
 from diffusionpose.errors import InputError
 from diffusionpose.geometry import PADDING
 from diffusionpose.skeletons import COCO, CROWDPOSE, Skeleton

@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from diffusionpose.data.dataset import Augmentation
+from diffusionpose.data.augmentation import Augmentation
 from diffusionpose.errors import InputError
 from diffusionpose.models.zoo import MODELS, create_model
 from diffusionpose.training.recipes import RECIPES, TABLES, get_recipe

@@ -35,7 +35,7 @@ COMMANDS = {
     "reproduce": "Reproduce the paper's ablations.",
     "import-weights": "Turn weights of other projects into ours.",
     "export": "Write a model as ONNX or OpenVINO.",
-    "data": "Check a data set, or audit its labels, before training on it.",
+    "data": "Check, audit or pack a data set for training.",
     "models": "List models and recipes with their cost.",
     "web": "Serve a page for poses in the browser.",
     "benchmark": "Measure the speed of everything on this machine.",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import FlagCreatePairsOff, arg, subcommand
 
+from diffusionpose.app.data_pack import PackCommand
 from diffusionpose.app.options import (
     AnyFile,
     AnyFolder,
@@ -154,10 +155,12 @@ class AuditCommand:
 
 @dataclass(frozen=True)
 class DataCommand:
-    """What is wrong with a data set, before training on it."""
+    """Look after a data set before training on it."""
 
     job: Annotated[
-        Annotated[CheckCommand, subcommand("check")] | Annotated[AuditCommand, subcommand("audit")],
+        Annotated[CheckCommand, subcommand("check")]
+        | Annotated[AuditCommand, subcommand("audit")]
+        | Annotated[PackCommand, subcommand("pack")],
         arg(name=""),
     ]
 

@@ -19,15 +19,15 @@ from tqdm import tqdm
 
 from diffusionpose import __version__
 from diffusionpose.app.options import counted, make_folder, say, stamp
-from diffusionpose.data.annotations import Annotations, find_pictures, read_annotations
+from diffusionpose.data.annotations import Annotations, read_annotations
 from diffusionpose.data.audit import Evidence, Suspicion, look, rank
+from diffusionpose.data.pictures import find_pictures
 from diffusionpose.errors import InputError, file_digest, write_file
 from diffusionpose.geometry import Crop
 from diffusionpose.journal import Journal
 from diffusionpose.json_files import Id, as_id, id_key, read_json, write_json
 from diffusionpose.poses import Pose
 from diffusionpose.runtime.drawing import draw_poses
-from diffusionpose.runtime.images import read_recorded_image
 from diffusionpose.runtime.networks import Network
 from diffusionpose.skeletons import Skeleton
 
@@ -132,7 +132,7 @@ def _gather(
     evidence = {row: Evidence.from_rows(numbers) for entry in journal for row, numbers in entry}
     if evidence:
         say(f"going on with an audit that was stopped: {counted(len(evidence), 'label')} done")
-    paths = find_pictures(annotations, folder, persons_only=True).paths
+    pictures = find_pictures(annotations, folder, persons_only=True)
     left: dict[Id, list[int]] = {}
     for row, person in enumerate(annotations.persons):
         if row not in evidence:
@@ -141,7 +141,7 @@ def _gather(
         for image_id, rows in left.items():
             record, persons = annotations.images[image_id], [annotations.persons[row] for row in rows]
             try:
-                image = read_recorded_image(paths[image_id], record.width, record.height)
+                image = pictures.read(record)
             except InputError as error:
                 problems.append(f"{error} ({counted(len(rows), 'label')})")
                 continue
@@ -172,12 +172,12 @@ def _cards(
     annotations: Annotations, folder: Path, evidence: Sequence[Evidence], suspicions: Sequence[Suspicion]
 ) -> Iterator[str]:
     """The entries of the page: what seems wrong, the label and the model's pose in the picture."""
-    paths = find_pictures(annotations, folder, persons_only=True).paths
+    pictures = find_pictures(annotations, folder, persons_only=True)
     for place, suspicion in enumerate(suspicions, start=1):
         row, one = _row(annotations, suspicion), evidence[suspicion.row]
         person = annotations.persons[suspicion.row]
         record = annotations.images[person.image_id]
-        image = read_recorded_image(paths[person.image_id], record.width, record.height)
+        image = pictures.read(record)
         crop = Crop.from_boxes(person.box[None], VIEW)
         views = []
         for keypoints, scores in ((person.keypoints, person.visible > 0), (one.keypoints, one.scores)):

@@ -7,13 +7,12 @@ up.
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from pathlib import Path, PureWindowsPath
-from typing import Any, Literal, NamedTuple
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 
@@ -522,42 +521,3 @@ def _clipped(xywh: np.ndarray, width: int, height: int) -> np.ndarray:
     if not width:
         return corners.astype(np.float32)
     return np.clip(corners, 0, [width, height] * 2).astype(np.float32)
-
-
-# The pictures of a file in a folder
-
-
-class PicturePaths(NamedTuple):
-    """Where the pictures of a file are."""
-
-    paths: dict[Id, Path]  # by image id; also of those that are not there
-    missing: dict[Id, str]  # file names of the pictures that are not in the folder
-    notes: list[str]  # what to tell about names that were written on another machine
-
-
-def find_pictures(annotations: Annotations, folder: str | Path, persons_only: bool = False) -> PicturePaths:
-    """Look for the pictures of a file, or for those with persons, in a folder.
-
-    A name with the folder of another machine before it, or with back-slashes, is found by its last part.
-    """
-    folder = Path(folder)
-    found, elsewhere = PicturePaths({}, {}, []), []
-    wanted = {person.image_id for person in annotations.persons} if persons_only else set(annotations.images)
-    for image_id, record in annotations.images.items():
-        if image_id not in wanted:
-            continue
-        name = record.file_name
-        slashed = name.replace("\\", "/")
-        places = [folder / each for each in (name, slashed, PureWindowsPath(slashed).name)]
-        place = next((place for place in places if os.path.exists(place)), None)
-        found.paths[image_id] = place or places[0]
-        if place is None:
-            found.missing[image_id] = name
-        elif place != places[0]:
-            elsewhere.append(name)
-    if elsewhere:
-        found.notes.append(
-            f"{annotations.path}: {len(elsewhere)} file names are of another machine "
-            f"({elsewhere[0]!r:.200}); the pictures of {folder} with the same last part are taken"
-        )
-    return found

@@ -12,9 +12,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from diffusionpose.data.annotations import Annotations, Finding, Severity, find_pictures, read_annotations
+from diffusionpose.data.annotations import Annotations, Finding, Severity, read_annotations
 from diffusionpose.data.check_pictures import ListedPicture, PictureFile, check_pictures
 from diffusionpose.data.check_sides import facing_camera, file_exchanged, find_exchanged
+from diffusionpose.data.pictures import PackedPictures, find_pictures
 from diffusionpose.errors import InputError
 from diffusionpose.skeletons import CROWDPOSE, Skeleton, unpaired
 
@@ -92,6 +93,8 @@ def check_sets(
         counts.append(Count(file, annotations.skeleton.name, len(images), len(persons), len(labelled)))
         if one.images is not None:
             found = find_pictures(annotations, one.images)
+            if isinstance(found, PackedPictures):
+                raise InputError(f"{one.images}: packed; check the pictures that it was made of")
             cure = "write names relative to the folder, with slashes"
             findings += [Finding("file names", "warning", file, note, cure) for note in found.notes]
             names = {images[person.image_id].file_name for person in labelled}

@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 
 from diffusionpose.calibration import ANSWERS, Calibration, joint_features, sigmoid
-from diffusionpose.data.annotations import Annotations, find_pictures
+from diffusionpose.data.annotations import Annotations
+from diffusionpose.data.pictures import find_pictures
 from diffusionpose.errors import InputError
 from diffusionpose.evaluation.confidence import RIGHT, keypoint_similarity
 from diffusionpose.geometry import Crop, to_numpy
 from diffusionpose.poses import ABSENT, HIDDEN, VISIBLE
 from diffusionpose.runtime.estimator import keypoints_in_crops
-from diffusionpose.runtime.images import read_recorded_image
 from diffusionpose.runtime.networks import Network
 
 RIDGE, OWN_RIDGE = 1.0, 30.0  # of the weights that all joints share, and of each joint's departures
@@ -76,14 +76,14 @@ def observe(
     order = np.random.default_rng(seed).permutation(len(labelled.persons))[:persons]
     chosen = [labelled.persons[index] for index in sorted(order)]
     flagged = any((person.visible == HIDDEN).any() for person in chosen)
-    paths = find_pictures(labelled, images, persons_only=True).paths
+    pictures = find_pictures(labelled, images, persons_only=True)
     places = [own.index(joint) for joint in shared]
     samples, failures, done = [], [], 0
     for image_id, group in groupby(chosen, key=lambda person: person.image_id):
         people, record = list(group), labelled.images[image_id]
         done += len(people)
         try:
-            image = read_recorded_image(paths[image_id], record.width, record.height)
+            image = pictures.read(record)
         except InputError as error:
             failures.append(str(error))
             continue

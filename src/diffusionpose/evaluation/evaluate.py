@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from diffusionpose.data.annotations import Annotations, Person, annotations_in, find_pictures
+from diffusionpose.data.annotations import Annotations, Person, annotations_in
 from diffusionpose.data.boxes import read_boxes
+from diffusionpose.data.pictures import Pictures, find_pictures
 from diffusionpose.errors import InputError
 from diffusionpose.evaluation.compare import Interval, bootstrap_pck, rows_in_boxes
 from diffusionpose.evaluation.confidence import ConfidenceReport, measure_confidence
@@ -33,7 +34,6 @@ from diffusionpose.evaluation.metrics import (
 from diffusionpose.geometry import DECODE_METHODS, Crop, HeatmapCodec
 from diffusionpose.poses import Confidence, Pose
 from diffusionpose.runtime.estimator import as_batch, keypoints_in_looks, looks
-from diffusionpose.runtime.images import read_recorded_image
 from diffusionpose.runtime.networks import Network, Steps, TorchNetwork
 from diffusionpose.skeletons import AIC, Skeleton
 
@@ -93,7 +93,7 @@ def predict_persons(
     there = [i for i, person in enumerate(persons.persons) if person.image_id not in found.missing]
     # persons of one picture that follow each other share its reading
     groups = [list(group) for _, group in groupby(there, key=lambda index: persons.persons[index].image_id)]
-    cut = partial(_cut, network.codec, inference.rotation_test, persons, found.paths)
+    cut = partial(_cut, network.codec, inference.rotation_test, persons, found)
     done = len(rows) - len(there)
     for batch in _batches(cut, groups, inference):
         good = [(index, crop) for index, crop in batch if not isinstance(crop, str)]
@@ -126,13 +126,13 @@ def _cut(
     codec: HeatmapCodec,
     rotation_test: bool,
     persons: Annotations,
-    paths: Mapping[Any, Path],
+    pictures: Pictures,
     group: Sequence[int],
 ) -> list[Cut]:
     """The crops of each person of a picture."""
     record = persons.images[persons.persons[group[0]].image_id]
     try:
-        image = read_recorded_image(paths[record.id], record.width, record.height)
+        image = pictures.read(record)
     except InputError as error:
         return [(index, str(error)) for index in group]
     boxes = np.stack([persons.persons[index].box for index in group])

@@ -12,7 +12,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from diffusionpose.data.annotations import Annotations, annotations_in
-from diffusionpose.data.dataset import Augmentation, JointDataset, PersonDataset, Sample
+from diffusionpose.data.augmentation import Augmentation
+from diffusionpose.data.dataset import JointDataset, PersonDataset, Sample
 from diffusionpose.errors import InputError
 from diffusionpose.skeletons import Skeleton
 from diffusionpose.training.settings import ImageSet, Machine, TrainingSettings

@@ -1,0 +1,164 @@
+"""The pictures of an annotation file: files of a folder, or persons cut out and packed (see ``pack.py``)."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path, PureWindowsPath
+
+import cv2
+import numpy as np
+
+from diffusionpose.data.annotations import Annotations, ImageRecord
+from diffusionpose.errors import InputError, file_digest
+from diffusionpose.json_files import Id, read_json
+from diffusionpose.runtime.images import read_recorded_image
+
+MISSING_SHOWN = 3
+PACK, PACKED_ANNOTATIONS, PACK_VERSION = "pack.json", "annotations.json", 1
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Where the pictures of a file are."""
+
+    folder: Path
+    paths: dict[Id, Path]  # by image id; also of those that are not there
+    missing: dict[Id, str]  # file names of the pictures that are not in the folder
+    notes: list[str]  # what to tell about names that were written on another machine
+
+    def read(self, record: ImageRecord) -> np.ndarray:
+        """A picture, (H, W, 3) uint8 RGB; InputError where it cannot be read."""
+        return read_recorded_image(self.paths[record.id], record.width, record.height)
+
+    def require_all(self, annotations: Annotations) -> None:
+        """InputError, which names the first few, where pictures are missing."""
+        if self.missing:
+            shown = ", ".join(list(self.missing.values())[:MISSING_SHOWN])
+            raise InputError(
+                f"{self.folder}: {len(self.missing)} of the {len(annotations.images)} pictures listed in "
+                f"{annotations.path} are not there (first: {shown}); give the folder that holds them"
+            )
+
+    def require_margin(self, input_size: tuple[int, int], scale: float, half_body_padding: float) -> None:
+        """InputError where crops so augmented (``Augmentation``) would reach beyond what was packed."""
+
+
+@dataclass(frozen=True)
+class PackedPictures(Pictures):
+    """Persons in shards, each of which is mapped into memory once a process."""
+
+    shards: list[Path]
+    places: np.ndarray  # (n, 3) int64: shard, offset and length in bytes of the picture with id 1 .. n
+    jpeg: bool  # else raw pixels
+    input_size: tuple[int, int]
+    scale: float  # as of ``Augmentation``: what the margin around a person is enough for
+    half_body_padding: float
+
+    def read(self, record: ImageRecord) -> np.ndarray:
+        """A person's part of the picture, (H, W, 3) uint8 RGB, not to be written to."""
+        shard, offset, length = self.places[int(record.id) - 1]
+        content = _mapped(self.shards[shard])[offset : offset + length]
+        if not self.jpeg:
+            return content.reshape(record.height, record.width, 3)
+        pixels = cv2.imdecode(content, cv2.IMREAD_COLOR)
+        if pixels is None or pixels.shape[:2] != (record.height, record.width):
+            raise InputError(f"{self.paths[record.id]}: damaged in {self.shards[shard]}; pack it again")
+        return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
+
+    def require_margin(self, input_size: tuple[int, int], scale: float, half_body_padding: float) -> None:
+        """As of :class:`Pictures`."""
+        (width, height), (packed_width, packed_height) = input_size, self.input_size
+        if width * packed_height != height * packed_width:
+            raise InputError(
+                f"{self.folder}: packed for crops of the shape {packed_width}x{packed_height}, not "
+                f"{width}x{height}; pack it again with --input-size {width} {height}"
+            )
+        if scale > self.scale or half_body_padding > self.half_body_padding:
+            raise InputError(
+                f"{self.folder}: packed for an augmentation of scale {self.scale} and half bodies padded by "
+                f"{self.half_body_padding}, less than {scale} and {half_body_padding}; pack it again with "
+                f"--scale {scale} --half-body-padding {half_body_padding}"
+            )
+
+
+@cache  # outside the class: workers that are spawned map for themselves
+def _mapped(shard: Path) -> np.ndarray:
+    return np.memmap(shard, np.uint8, "r")
+
+
+def find_pictures(annotations: Annotations, folder: str | Path, persons_only: bool = False) -> Pictures:
+    """Look for the pictures of a file, or for those with persons, in a folder.
+
+    A name with the folder of another machine before it, or with back-slashes, is found by its last part.
+
+    Raises:
+        InputError: the folder is a pack of other annotations or one that cannot be used, or the annotations
+            are those of a pack and the folder is another.
+    """
+    folder, found, elsewhere = Path(folder), {}, []
+    missing: dict[Id, str] = {}
+    if (folder / PACK).is_file() or (annotations.path.parent / PACK).is_file():
+        return _open_pack(annotations, folder)
+    wanted = {person.image_id for person in annotations.persons} if persons_only else set(annotations.images)
+    for image_id, record in annotations.images.items():
+        if image_id not in wanted:
+            continue
+        name = record.file_name
+        slashed = name.replace("\\", "/")
+        places = [folder / each for each in (name, slashed, PureWindowsPath(slashed).name)]
+        place = next((place for place in places if os.path.exists(place)), None)
+        found[image_id] = place or places[0]
+        if place is None:
+            missing[image_id] = name
+        elif place != places[0]:
+            elsewhere.append(name)
+    notes = []
+    if elsewhere:
+        notes.append(
+            f"{annotations.path}: {len(elsewhere)} file names are of another machine "
+            f"({elsewhere[0]!r:.200}); the pictures of {folder} with the same last part are taken"
+        )
+    return Pictures(folder, found, missing, notes)
+
+
+def _open_pack(annotations: Annotations, folder: Path) -> PackedPictures:
+    file, again = folder / PACK, "pack it again with 'diffusionpose data pack'"
+    if not file.is_file() or annotations.path.resolve() != (folder / PACKED_ANNOTATIONS).resolve():
+        packed = folder if file.is_file() else annotations.path.parent
+        raise InputError(
+            f"{packed}: packed persons go with annotations of their own; give --images {packed} "
+            f"--annotations {packed / PACKED_ANNOTATIONS}"
+        )
+    content = read_json(file)
+    try:
+        if content["version"] != PACK_VERSION:
+            raise InputError(f"{file}: of version {content['version']!r:.20}, not {PACK_VERSION}; {again}")
+        shards = [folder / name for name in content["shards"]]
+        sizes, facts = list(content["shards"].values()), content["options"]
+        places = np.array(content["places"], np.int64).reshape(-1, 3)
+        width, height = facts["input_size"]
+        margin = (width, height), float(facts["scale"]), float(facts["half_body_padding"])
+        pack = PackedPictures(
+            folder,
+            {image_id: folder / record.file_name for image_id, record in annotations.images.items()},
+            {},
+            [],
+            shards,
+            places,
+            bool(facts["jpeg"]),
+            *margin,
+        )
+        same = content["annotations_sha256"] == file_digest(annotations.path)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{file}: damaged ({type(error).__name__}: {error}); {again}") from error
+    if not same:
+        raise InputError(f"{annotations.path}: not as it was packed; {again}")
+    for shard, size in zip(shards, sizes, strict=True):
+        there = shard.stat().st_size if shard.is_file() else 0
+        if there != size:
+            raise InputError(f"{shard}: {there:,} of {size:,} bytes are there; copy it again, or {again}")
+    return pack
