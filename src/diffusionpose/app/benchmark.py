@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
@@ -25,8 +26,8 @@ from diffusionpose.app.options import Device, Output, Weights, make_folder, say
 from diffusionpose.bundled import DEFAULT_MODEL, PORTRAIT, bundled_models
 from diffusionpose.errors import InputError, write_file
 
-Part = Literal["networks", "pictures", "start", "training", "evaluation", "peers"]
-PARTS: tuple[Part, ...] = ("networks", "pictures", "start", "training", "evaluation", "peers")
+Part = Literal["networks", "pictures", "start", "training", "loader", "evaluation", "peers"]
+PARTS: tuple[Part, ...] = ("networks", "pictures", "start", "training", "loader", "evaluation", "peers")
 BATCHES = (1, 8)  # crops
 MATRIX = 768  # rows and columns of the matrices that the arithmetic is measured with
 TRAINED = 16  # persons of a training step
@@ -64,7 +65,7 @@ class BenchmarkCommand:
 
     output: Output
     parts: tuple[Part, ...] = PARTS
-    """What to measure; without PyTorch, training, evaluation and peers are left out."""
+    """What to measure; without PyTorch, training, loader, evaluation and peers are left out."""
     images: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="(default: one portrait)")] = None
     """Pictures for the part of that name."""
     weights: Weights = None
@@ -82,7 +83,7 @@ class BenchmarkCommand:
         rows: list[Row] = []
         for part in self.parts:
             measure: Callable[[BenchmarkCommand], list[Row]] = globals()[f"_{part}"]
-            if part in ("training", "evaluation", "peers") and find_spec("torch") is None:
+            if part in ("training", "loader", "evaluation", "peers") and find_spec("torch") is None:
                 say(f"{part}: left out, needs PyTorch (the extra 'train')")
                 continue
             found = measure(self)
@@ -343,6 +344,36 @@ def _training(command: BenchmarkCommand) -> list[Row]:
         Row("training", f"steps of {TRAINED} persons, {kind}", TRAINED / value, "persons/s",
             work / value / rate, "of the float32 matrix product's rate")
         for kind, value in seconds.items()
+    ]  # fmt: skip
+
+
+def _loader(command: BenchmarkCommand) -> list[Row]:
+    """Augmented crops for training, cut from pictures and from the packed persons of the same."""
+    from diffusionpose.data.annotations import read_annotations
+    from diffusionpose.data.augmentation import Augmentation
+    from diffusionpose.data.dataset import PersonDataset
+    from diffusionpose.data.pack import PackOptions, pack_persons
+    from diffusionpose.data.synthetic import write_synthetic
+
+    with tempfile.TemporaryDirectory() as folder:
+        images, file = write_synthetic(folder, 8, size=(640, 480))
+        places = {"pictures of 640x480": (images, file)}
+        for name, quality in (("packed, raw", None), ("packed, JPEG 95", 95)):
+            place = Path(folder) / name
+            pack_persons(read_annotations(file), images, place, PackOptions(jpeg=quality))
+            places[name] = (place, place / "annotations.json")
+        sets = {
+            name: PersonDataset(read_annotations(file), images, (192, 256), augmentation=Augmentation())
+            for name, (images, file) in places.items()
+        }
+        contestants = {name: partial(list, data) for name, data in sets.items()}
+        seconds = take_turns(contestants, command.rounds)
+    pictures = next(iter(seconds.values()))
+    persons = len(next(iter(sets.values())))
+    return [
+        Row("loader", f"augmented crops, {name}", persons / value, "persons/s", pictures / value,
+            "times the speed of pictures, on one core")
+        for name, value in seconds.items()
     ]  # fmt: skip
 
 

@@ -45,6 +45,8 @@ class Overrides:
     """Of the moving average of the weights, 0 for none."""
     precision: Literal["32", "bf16-mixed"] | None = None
     """Of the network's arithmetic in training."""
+    compile: Switch = False
+    """Compile the network first: a minute or more, then faster on a GPU."""
     seed: int | None = None
     """Of the initial weights and every random draw."""
     skeleton: str | None = None

@@ -176,6 +176,8 @@ class Training:
             self.model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
         self.optimiser = make_optimiser(self.model, settings)
         self.loss: nn.Module = _Loss(self.model)
+        if settings.compile:
+            self.loss.compile()
         if processes.world > 1:
             self.loss = DistributedDataParallel(self.loss)
         self.loss_sum = torch.zeros((), device=device)

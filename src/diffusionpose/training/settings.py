@@ -45,9 +45,10 @@ class TrainingSettings:
     drops: tuple[int, ...] = (170, 200)
     clip_norm: float = 0.0  # largest norm of the gradient, 0 for no clipping
     precision: str = "bf16-mixed"
+    compile: bool = False  # the loss by torch.compile: minutes before the first step, then faster on a GPU
     ema_decay: float = 0.0  # of the average of the weights that is validated and saved; 0 for none
     sync_batchnorm: bool = False  # BatchNorm statistics over all processes (GPU only)
-    # what differs from data.dataset.Augmentation, whose defaults are the paper's; None for plain crops
+    # what differs from data.augmentation.Augmentation, whose defaults are the paper's; None for plain crops
     augmentation: Mapping[str, float] | None = field(default_factory=dict)
     decode: str = "quarter"  # decode, flip test, diffusion steps: of the validation
     flip: bool = True
