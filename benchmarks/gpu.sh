@@ -36,6 +36,11 @@ part() { # name, seconds at most, command
   ((status == 0)) || { ((status == 124)) && [[ $name == *training ]]; } || failed=1
   echo "=== $name: status $status after $((SECONDS - began)) s" | tee -a "$output/log.txt"
 }
+keep() { # a run, name in $output
+  "$python" - "$1" "$output/$2" <<< 'import sys
+from diffusionpose.models.checkpoints import load_model, save_model
+save_model(load_model(sys.argv[1]), sys.argv[2] + ".safetensors", half=True)' && cp "$1/metrics.csv" "$output/$2.csv" || failed=1
+}
 pose() { echo "$python -m diffusionpose $*"; }
 
 if compgen -G "$wheels/*.whl" > /dev/null; then
@@ -67,10 +72,10 @@ first=${FIRST:-movenet_256x192_body --batch-size 128 --epochs 20 --relative-rate
 second=${SECOND:-diffusionpose_movenet_256x192_body --batch-size 128 --epochs 10 --learning-rate 4e-4}
 run=$site/first start=${START:-diffusionpose-movenet-256x192}
 part "heatmap training" 180 $(pose train $first "${sets[@]}" "${machine[@]}" --output "$run" --weights "$start")
-cp "$run/best.safetensors" "$output/heatmaps.safetensors" && cp "$run/metrics.csv" "$output/heatmaps.csv" && start=$run
+keep "$run" heatmaps && start=$run
 run=$site/second
 part "diffusion training" 180 $(pose train $second "${sets[@]}" "${machine[@]}" --output "$run" --weights "$start")
-cp "$run/best.safetensors" "$output/diffusionpose.safetensors" && cp "$run/metrics.csv" "$output/diffusionpose.csv"
+keep "$run" diffusionpose
 models=("$output/diffusionpose.safetensors")
 [[ $smoke ]] || models+=(diffusionpose-movenet-256x192)
 for set in "${val[@]}"; do

@@ -195,15 +195,14 @@ def test_packed_pixels_and_annotations_go_together(synthetic_set: Set, packed: P
 def test_a_training_that_needs_a_wider_margin_is_refused(packed: Path) -> None:
     with pytest.raises(InputError, match="--input-size 256 256"):
         dataset(of_pack(packed), (256, 256))
-    for augmentation in (Augmentation(scale=0.5), Augmentation(half_body_padding=2.0)):
-        with pytest.raises(InputError, match="pack it again with --scale"):
-            dataset(of_pack(packed), augmentation=augmentation)
+    with pytest.raises(InputError, match=r"pack it again with --scale 0\.5"):
+        dataset(of_pack(packed), augmentation=Augmentation(scale=0.5))
+    with pytest.raises(InputError, match=r"half_body_padding 1\.5"):
+        dataset(of_pack(packed), augmentation=Augmentation(half_body_padding=2.0))
     dataset(of_pack(packed), (96, 128), Augmentation(scale=0.2, rotation=90.0))
 
 
-@pytest.mark.parametrize(
-    "wrong", [{"input_size": (16, 16)}, {"scale": 1.0}, {"half_body_padding": 0.5}, {"jpeg": 0}]
-)
+@pytest.mark.parametrize("wrong", [{"input_size": (16, 16)}, {"scale": 1.0}, {"jpeg": 0}])
 def test_options_out_of_range(wrong: dict[str, object]) -> None:
     with pytest.raises(InputError, match="--"):
         replace(PackOptions(), **wrong)

@@ -30,8 +30,6 @@ class PackCommand:
     """Width and height of the network input; also others of its shape can be trained on."""
     scale: float = 0.35
     """Largest change of a person's size in augmentation."""
-    half_body_padding: float = 1.5
-    """Size of crops of half a body over the extent of its joints."""
     jpeg: Annotated[int | None, arg(metavar="QUALITY", help_behavior_hint="(default: raw pixels)")] = None
     """Keep JPEGs of this quality: about a tenth of the bytes, slower to read."""
     workers: Annotated[
@@ -45,7 +43,7 @@ class PackCommand:
         from diffusionpose.data.pack import PackOptions, pack_persons
         from diffusionpose.data.pictures import PACKED_ANNOTATIONS
 
-        options = PackOptions(self.input_size, self.scale, self.half_body_padding, self.jpeg)
+        options = PackOptions(self.input_size, self.scale, self.jpeg)
         skeleton = None if self.skeleton is None else get_skeleton(self.skeleton)
         annotations = annotations_in(self.annotations, skeleton)
         for message in annotations.dropped:

@@ -71,7 +71,7 @@ class PersonDataset(Dataset[Sample]):
         if not skip_missing:
             found.require_all(annotations)
         if augmentation is not None:
-            found.require_margin(input_size, augmentation.scale, augmentation.half_body_padding)
+            found.require_margin(input_size, augmentation)
         for message in [*annotations.dropped, *found.notes]:
             log.warning("%s", message)
         self.failures = [f"{self.images / name}: no such file" for name in found.missing.values()]

@@ -22,7 +22,7 @@ import cv2
 import numpy as np
 
 from diffusionpose.data.annotations import Annotations, Person
-from diffusionpose.data.augmentation import half_body_box
+from diffusionpose.data.augmentation import Augmentation, half_body_box
 from diffusionpose.data.pictures import PACK, PACK_VERSION, PACKED_ANNOTATIONS, PackedPictures, find_pictures
 from diffusionpose.errors import InputError, file_digest, locked, write_file
 from diffusionpose.geometry import Crop
@@ -39,15 +39,12 @@ class PackOptions:
     """What a pack is made for; InputError for a number out of range."""
 
     input_size: tuple[int, int] = (192, 256)  # a larger person is scaled down to what such crops show of it
-    scale: float = 0.35  # as of ``Augmentation``, and so the next
-    half_body_padding: float = 1.5
+    scale: float = Augmentation.scale
     jpeg: int | None = None  # quality of JPEG; None: pixels as they are, larger and faster
 
     def __post_init__(self) -> None:
-        if min(self.input_size) < 32 or not 0 <= self.scale < 1 or not 1 <= self.half_body_padding <= 10:
-            raise InputError(
-                "--input-size must be 32 or more, --scale from 0 to below 1, --half-body-padding 1 to 10"
-            )
+        if min(self.input_size) < 32 or not 0 <= self.scale < 1:
+            raise InputError("--input-size must be 32 or more, --scale from 0 to below 1")
         if self.jpeg is not None and not 1 <= self.jpeg <= 100:
             raise InputError(f"--jpeg {self.jpeg}: a quality from 1 to 100, 95 hardly shows")
 
@@ -226,7 +223,7 @@ def cut_person(image: np.ndarray, person: Person, skeleton: Skeleton, options: P
     whole = Crop.from_boxes(person.box[None], options.input_size)
     halves = (half_body_box(person, skeleton, upper) for upper in (True, False))
     crops = [whole] + [
-        Crop.from_boxes(half[None], options.input_size, options.half_body_padding)
+        Crop.from_boxes(half[None], options.input_size, Augmentation.half_body_padding)
         for half in halves
         if half is not None
     ]

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 
 from diffusionpose.data.annotations import Annotations, ImageRecord
+from diffusionpose.data.augmentation import Augmentation
 from diffusionpose.errors import InputError, file_digest
 from diffusionpose.json_files import Id, read_json
 from diffusionpose.runtime.images import read_recorded_image
@@ -41,8 +42,8 @@ class Pictures:
                 f"{annotations.path} are not there (first: {shown}); give the folder that holds them"
             )
 
-    def require_margin(self, input_size: tuple[int, int], scale: float, half_body_padding: float) -> None:
-        """InputError where crops so augmented (``Augmentation``) would reach beyond what was packed."""
+    def require_margin(self, input_size: tuple[int, int], augmentation: Augmentation) -> None:
+        """InputError where crops so augmented would reach beyond what was packed."""
 
 
 @dataclass(frozen=True)
@@ -53,8 +54,7 @@ class PackedPictures(Pictures):
     places: np.ndarray  # (n, 3) int64: shard, offset and length in bytes of the picture with id 1 .. n
     jpeg: bool  # else raw pixels
     input_size: tuple[int, int]
-    scale: float  # as of ``Augmentation``: what the margin around a person is enough for
-    half_body_padding: float
+    scale: float  # of ``Augmentation``, for which the margin is wide enough
 
     def read(self, record: ImageRecord) -> np.ndarray:
         """A person's part of the picture, (H, W, 3) uint8 RGB, not to be written to."""
@@ -67,7 +67,7 @@ class PackedPictures(Pictures):
             raise InputError(f"{self.paths[record.id]}: damaged in {self.shards[shard]}; pack it again")
         return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
 
-    def require_margin(self, input_size: tuple[int, int], scale: float, half_body_padding: float) -> None:
+    def require_margin(self, input_size: tuple[int, int], augmentation: Augmentation) -> None:
         """As of :class:`Pictures`."""
         (width, height), (packed_width, packed_height) = input_size, self.input_size
         if width * packed_height != height * packed_width:
@@ -75,12 +75,13 @@ class PackedPictures(Pictures):
                 f"{self.folder}: packed for crops of the shape {packed_width}x{packed_height}, not "
                 f"{width}x{height}; pack it again with --input-size {width} {height}"
             )
-        if scale > self.scale or half_body_padding > self.half_body_padding:
+        if augmentation.scale > self.scale:
             raise InputError(
-                f"{self.folder}: packed for an augmentation of scale {self.scale} and half bodies padded by "
-                f"{self.half_body_padding}, less than {scale} and {half_body_padding}; pack it again with "
-                f"--scale {scale} --half-body-padding {half_body_padding}"
+                f"{self.folder}: packed for an augmentation of scale {self.scale}, less than "
+                f"{augmentation.scale}; pack it again with --scale {augmentation.scale}"
             )
+        if augmentation.half_body_padding > Augmentation.half_body_padding:
+            raise InputError(f"{self.folder}: packed for half_body_padding {Augmentation.half_body_padding}")
 
 
 @cache  # outside the class: workers that are spawned map for themselves
@@ -139,7 +140,6 @@ def _open_pack(annotations: Annotations, folder: Path) -> PackedPictures:
         sizes, facts = list(content["shards"].values()), content["options"]
         places = np.array(content["places"], np.int64).reshape(-1, 3)
         width, height = facts["input_size"]
-        margin = (width, height), float(facts["scale"]), float(facts["half_body_padding"])
         pack = PackedPictures(
             folder,
             {image_id: folder / record.file_name for image_id, record in annotations.images.items()},
@@ -148,7 +148,8 @@ def _open_pack(annotations: Annotations, folder: Path) -> PackedPictures:
             shards,
             places,
             bool(facts["jpeg"]),
-            *margin,
+            (width, height),
+            float(facts["scale"]),
         )
         same = content["annotations_sha256"] == file_digest(annotations.path)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
