@@ -4,11 +4,12 @@ import math
 
 import pytest
 import torch
+from torch.nn import functional as F
 
 from diffusionpose.models.diffusion_pose import (
+    ChannelGroupAttention,
     SpatialChannelCrossAttention,
-    cut_windows,
-    join_windows,
+    WindowAttention,
     keypoint_mask,
     skeleton_mask,
 )
@@ -65,11 +66,35 @@ def test_batch_equals_single():
     assert torch.equal(together, torch.cat(singles))
 
 
-def test_windows_are_cut_and_joined():
-    feature = torch.randn(2, 3, 14, 21)
-    windows = cut_windows(feature, 7)
-    assert torch.equal(windows[1], feature[0, :, :7, 7:14])
-    assert torch.equal(join_windows(windows, 2, 3), feature)
+def heads(linear, feature, groups):
+    """Of maps (1, c, h, w): (groups, positions, d)."""
+    return linear(feature[0].flatten(1).T).unflatten(1, (groups, -1)).transpose(0, 1)
+
+
+@torch.no_grad()
+def test_channels_attend_within_their_groups():
+    attention, (q, k, v) = ChannelGroupAttention(12, 3), torch.randn(3, 1, 12, 5, 4)
+    queries, keys, values = (
+        heads(layer, feature, 3)
+        for layer, feature in ((attention.query, q), (attention.key, k), (attention.value, v))
+    )
+    weights = torch.einsum("gnd,gne->gde", queries, keys).div(20**0.5).softmax(-1)
+    expected = attention.out(torch.einsum("gde,gne->ngd", weights, values).flatten(1)).T
+    assert torch.allclose(attention(q, k, v)[0].flatten(1), expected, atol=1e-6)
+
+
+@torch.no_grad()
+def test_positions_attend_within_their_windows():
+    attention, maps = WindowAttention(8, 2), torch.randn(3, 1, 8, 10, 21)
+    made = attention(*maps)
+    padded = F.pad(maps, (0, 0, 0, 4))  # to two windows of 7 rows
+    for row, column in ((0, 7), (7, 14)):
+        parts = padded[..., row : row + 7, column : column + 7]
+        layers = (attention.query, attention.key, attention.value)
+        q, k, v = (heads(layer, part, 2) for layer, part in zip(layers, parts, strict=True))
+        found = F.scaled_dot_product_attention(q, k, v).transpose(0, 1).flatten(1)
+        expected = attention.out(found).T.unflatten(1, (7, 7))[:, : 10 - row]
+        assert torch.allclose(made[0, :, row : row + 7, column : column + 7], expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("channels", [24, 32, 96])

@@ -1,6 +1,7 @@
 """Networks of every runtime: the same interface, the same answers; and files that are none."""
 
 import json
+import os
 import shutil
 import sys
 
@@ -208,3 +209,20 @@ def test_devices(tiny_onnx, tiny_openvino):
         pytest.skip("onnxruntime has the CUDA provider here")
     with pytest.warns(UserWarning, match="no provider for cuda here: ONNX files run on the CPU"):
         assert open_session(tiny_onnx, "cuda").get_providers() == ["CPUExecutionProvider"]
+
+
+@pytest.mark.parametrize(
+    ("contents", "expected"),
+    [(["150000 100000"], 1), (["200000 100000"], 2), (["50000 100000"], 1), (["max 100000"], 4)]
+    + [(["300000", "100000"], 3), (["-1", "100000"], 4), (["900000", "100000"], 4), ([], 4)],
+)
+def test_threads_are_no_more_than_the_container_grants(contents, expected, tmp_path, monkeypatch):
+    files = [tmp_path / str(number) for number in range(len(contents))]
+    for file, content in zip(files, contents, strict=True):
+        file.write_text(f"{content}\n")
+    monkeypatch.setattr(networks, "QUOTAS", (("/no/such/file",), files))
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(4)), raising=False)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    assert networks.cpu_threads() == expected
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    assert networks.cpu_threads() == 7

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, get_args
 
 import numpy as np
 from tyro.conf import arg
@@ -26,8 +26,10 @@ from diffusionpose.app.options import Device, Output, Weights, make_folder, say
 from diffusionpose.bundled import DEFAULT_MODEL, PORTRAIT, bundled_models
 from diffusionpose.errors import InputError, write_file
 
+if TYPE_CHECKING:
+    from diffusionpose.runtime.networks import TwoGraphNetwork
+
 Part = Literal["networks", "pictures", "start", "training", "loader", "evaluation", "peers"]
-PARTS: tuple[Part, ...] = ("networks", "pictures", "start", "training", "loader", "evaluation", "peers")
 BATCHES = (1, 8)  # crops
 MATRIX = 768  # rows and columns of the matrices that the arithmetic is measured with
 TRAINED = 16  # persons of a training step
@@ -64,7 +66,7 @@ class BenchmarkCommand:
     """
 
     output: Output
-    parts: tuple[Part, ...] = PARTS
+    parts: tuple[Part, ...] = get_args(Part)
     """What to measure; without PyTorch, training, loader, evaluation and peers are left out."""
     images: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="(default: one portrait)")] = None
     """Pictures for the part of that name."""
@@ -82,11 +84,10 @@ class BenchmarkCommand:
         print("  ".join(f"{name}: {value}" for name, value in machine.items()))
         rows: list[Row] = []
         for part in self.parts:
-            measure: Callable[[BenchmarkCommand], list[Row]] = globals()[f"_{part}"]
             if part in ("training", "loader", "evaluation", "peers") and find_spec("torch") is None:
                 say(f"{part}: left out, needs PyTorch (the extra 'train')")
                 continue
-            found = measure(self)
+            found = MEASURES[part](self)
             for row in found:
                 print(_line(row), flush=True)
             rows += found
@@ -153,38 +154,39 @@ def take_turns(contestants: dict[str, Callable[[], object]], rounds: int) -> dic
 
 def _networks(command: BenchmarkCommand) -> list[Row]:
     """The network alone by every engine at hand, beside the machine's rate of matrix multiplication."""
-    from diffusionpose.runtime.networks import cpu_threads, load_network
+    from diffusionpose.runtime.networks import TorchNetwork, TwoGraphNetwork, cpu_threads, load_network
 
-    engines: dict[str, Callable[[np.ndarray], object]] = {}
     default = load_network(command.weights, command.device)
-    name = type(default).__name__
-    engines[f"default ({name})"] = default.heatmaps
-    adds = None
-    if find_spec("torch") is not None:
+    engines: dict[str, Callable[[np.ndarray], object]] = {
+        f"default ({type(default).__name__})": default.heatmaps
+    }
+    if isinstance(default, TwoGraphNetwork) and default.any_steps and find_spec("openvino") is not None:
+        engines["OpenVINO float32"] = _openvino(default)
+    adds, bundled = None, (command.weights or DEFAULT_MODEL) in bundled_models()
+    if find_spec("torch") is not None and (bundled or isinstance(default, TorchNetwork)):
         import torch
 
         from diffusionpose.models.checkpoints import load_model
         from diffusionpose.models.costs import count_multiply_adds
-        from diffusionpose.runtime.networks import TorchNetwork
 
         torch.set_num_threads(cpu_threads())
-        if (command.weights or DEFAULT_MODEL) in bundled_models() or name == "TorchNetwork":
-            model = load_model(command.weights or DEFAULT_MODEL)
-            network = TorchNetwork(model, command.device)
-            adds = count_multiply_adds(model)
+        network = default
+        if not isinstance(network, TorchNetwork):
+            network = TorchNetwork(load_model(command.weights or DEFAULT_MODEL), command.device)
+        adds, kind = count_multiply_adds(network.model), network.model.device.type
 
-            def timed(images: np.ndarray, bf16: bool = False) -> None:
-                with torch.autocast(model.device.type, torch.bfloat16, enabled=bf16):
-                    network.heatmaps(images)[-1].cpu()
+        def timed(images: np.ndarray, bf16: bool = False) -> None:
+            with torch.autocast(kind, torch.bfloat16, enabled=bf16):
+                network.heatmaps(images)[-1].cpu()
 
-            engines["PyTorch float32"] = timed
-            engines["PyTorch bfloat16"] = lambda images: timed(images, bf16=True)
+        engines["PyTorch float32"] = timed
+        engines["PyTorch bfloat16"] = partial(timed, bf16=True)
     matrix = np.random.default_rng(0).random((MATRIX, MATRIX), np.float32)
     rows, (width, height) = [], default.codec.input_size
     for batch in BATCHES:
         images = np.random.default_rng(0).integers(0, 255, (batch, 3, height, width), np.uint8)
         contestants: dict[str, Callable[[], object]] = {"matrix": lambda: matrix @ matrix}
-        contestants |= {label: _bound(run, images) for label, run in engines.items()}
+        contestants |= {label: partial(run, images) for label, run in engines.items()}
         seconds = take_turns(contestants, command.rounds)
         rate = MATRIX**3 / seconds.pop("matrix")
         rows.append(Row("networks", f"float32 matrix product beside {batch}", 2e-9 * rate, "GFLOP/s"))
@@ -199,8 +201,22 @@ def _networks(command: BenchmarkCommand) -> list[Row]:
     return rows
 
 
-def _bound(run: Callable[[np.ndarray], object], images: np.ndarray) -> Callable[[], object]:
-    return lambda: run(images)
+def _openvino(network: TwoGraphNetwork) -> Callable[[np.ndarray], object]:
+    """The two graphs of a network by OpenVINO, with one step."""
+    import openvino
+
+    from diffusionpose.runtime.networks import ENCODER, STEP, openvino_settings
+
+    core, settings = openvino.Core(), openvino_settings()
+    encoder, step = (core.compile_model(network.folder / file, "CPU", settings) for file in (ENCODER, STEP))
+
+    def run(images: np.ndarray) -> object:
+        x_fea, hm_t = encoder([images]).values()
+        y_t, _ = network.codec.decode(hm_t, "argmax")
+        t = [np.ones(len(images), np.float32)]  # for a decoder that sees it
+        return step([x_fea, hm_t, y_t, *t][: len(step.inputs)])
+
+    return run
 
 
 def _pictures(command: BenchmarkCommand) -> list[Row]:
@@ -494,3 +510,14 @@ def _forward(model: Any, shape: tuple[int, ...], device: Any) -> Callable[[], ob
 def _line(row: Row) -> str:
     ratio = "" if row.ratio is None else f"{row.ratio:6.2f}  "
     return f"{row.part:10}  {row.what:46}  {row.value:9.4g} {row.unit:12}{ratio}{row.note}"
+
+
+MEASURES: dict[Part, Callable[[BenchmarkCommand], list[Row]]] = {
+    "networks": _networks,
+    "pictures": _pictures,
+    "start": _start,
+    "training": _training,
+    "loader": _loader,
+    "evaluation": _evaluation,
+    "peers": _peers,
+}

@@ -139,36 +139,51 @@ class CrossAttention(nn.Module):
         self.out = nn.Linear(channels, channels)
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        """(b, n, c) tokens each -> (b, n, c)."""
-        q, k, v = (
-            tokens.unflatten(2, (self.groups, -1)).transpose(1, 2)
-            for tokens in (self.query(query), self.key(key), self.value(value))
-        )
-        return self.out(self.attend(q, k, v).transpose(1, 2).flatten(2))
-
-    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """(b, groups, n, d) each -> (b, groups, n, d)."""
+        """(b, c, h, w) each -> (b, c, h, w)."""
         raise NotImplementedError
 
 
 class ChannelGroupAttention(CrossAttention):
     """A_c: every channel attends to the channels of its group, over all positions of the map."""
 
-    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Weights between the channels of a group, (b, groups, d, d)."""
+    def forward(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """As :meth:`CrossAttention.forward`, with weights between the channels of a group."""
+        q, k, v = (
+            pointwise(feature, linear).flatten(2).unflatten(1, (self.groups, -1))  # (b, groups, d, n)
+            for feature, linear in ((query, self.query), (key, self.key), (value, self.value))
+        )
         # the products sum over positions, so their number sets the scale: resolution then does not
-        weights = (q.mT @ k * q.shape[2] ** -0.5).softmax(dim=-1)
-        return (weights @ v.mT).mT
+        weights = (q @ k.mT * q.shape[3] ** -0.5).softmax(dim=-1)  # (b, groups, d, d)
+        return pointwise((weights @ v).flatten(1, 2).unflatten(2, query.shape[2:]), self.out)
 
 
 class WindowAttention(CrossAttention):
     """A_s: every position attends to the positions of its window (multi-head)."""
 
-    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Weights between the positions of a window, (b, heads, n, n)."""
+    def forward(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """As :meth:`CrossAttention.forward`, with weights between the positions of a window."""
+        (height, width), side = query.shape[2:], WINDOW
+        # no whole number of windows: filled with zeros, which positions off the skeleton hold anyway
+        fill = (0, 0, 0, -width % side, 0, -height % side)
+        rows, columns = (height + fill[5]) // side, (width + fill[3]) // side
+        size = query.shape[1] // self.groups
+        q, k, v = (
+            linear(F.pad(feature.permute(0, 2, 3, 1), fill))
+            .reshape(-1, rows, side, columns, side, self.groups, size)
+            .permute(0, 1, 3, 5, 2, 4, 6)
+            .reshape(-1, side * side, size)
+            for feature, linear in ((query, self.query), (key, self.key), (value, self.value))
+        )  # (b rows columns heads, n, d)
         # written out: windows of 49 positions are too small for fused kernels to pay, on CPU least
-        weights = (q @ k.mT * q.shape[3] ** -0.5).softmax(dim=-1)
-        return weights @ v
+        weights = (q @ k.mT * size**-0.5).softmax(dim=-1)
+        windows = (weights @ v).reshape(-1, rows, columns, self.groups, side, side, size)
+        joined = windows.permute(0, 1, 4, 2, 5, 3, 6).reshape(-1, rows * side, columns * side, query.shape[1])
+        return self.out(joined[:, :height, :width]).permute(0, 3, 1, 2)
+
+
+def pointwise(feature: Tensor, linear: nn.Linear) -> Tensor:
+    """A linear layer over the channels of a map (b, c, h, w)."""
+    return F.conv2d(feature, linear.weight[:, :, None, None], linear.bias)
 
 
 class SpatialChannelCrossAttention(nn.Module):
@@ -184,30 +199,7 @@ class SpatialChannelCrossAttention(nn.Module):
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """(b, c, h, w) each -> (b, c, h, w)."""
-        height, width = query.shape[2:]
-        a_c = self.channel(*(feature.flatten(2).mT for feature in (query, key, value)))
-        return a_c.mT.unflatten(2, (height, width)) + self._windowed(query, key, value)
-
-    def _windowed(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        (height, width), side = query.shape[2:], WINDOW
-        # no whole number of windows: filled with zeros, which positions off the skeleton hold anyway
-        fill = (0, -width % side, 0, -height % side)
-        padded = [F.pad(feature, fill) for feature in (query, key, value)]
-        rows, columns = padded[0].shape[2] // side, padded[0].shape[3] // side
-        a_s = self.spatial(*(cut_windows(feature, side).flatten(2).mT for feature in padded))
-        return join_windows(a_s.mT.unflatten(2, (side, side)), rows, columns)[..., :height, :width]
-
-
-def cut_windows(feature: Tensor, side: int) -> Tensor:
-    """(b, c, rows side, columns side) -> (b rows columns, c, side, side)."""
-    split = feature.unflatten(3, (-1, side)).unflatten(2, (-1, side))
-    return split.permute(0, 2, 4, 1, 3, 5).flatten(0, 2)
-
-
-def join_windows(windows: Tensor, rows: int, columns: int) -> Tensor:
-    """The inverse of :func:`cut_windows`."""
-    split = windows.unflatten(0, (-1, rows, columns))
-    return split.permute(0, 3, 1, 4, 2, 5).flatten(4, 5).flatten(2, 3)
+        return self.channel(query, key, value) + self.spatial(query, key, value)
 
 
 # Conditions x_c of the decoder: Eq. 6 and 7, and the simpler ones of Table 5
@@ -328,7 +320,13 @@ class StructureGuidedDecoder(nn.Module):
 
     def forward(self, hm_t: Tensor, x_c: Tensor) -> Tensor:
         """hm_t (b, j, h, w), x_c (b, condition_channels, h, w) -> estimated heatmaps (b, j, h, w) (Eq. 9)."""
-        return self.u_net(self.stem(torch.cat([hm_t, x_c], dim=1)))
+        return self.u_net(self.begin(hm_t, x_c))
+
+    def begin(self, hm_t: Tensor, x_c: Tensor) -> Tensor:
+        """The stem, of C(hm_t, x_c): (b, C, h, w)."""
+        # in two parts: where J + c is no multiple of 16, kernels are half as fast
+        of_hm, of_x = self.stem.weight.split([hm_t.shape[1], x_c.shape[1]], dim=1)
+        return F.conv2d(hm_t, of_hm, self.stem.bias, padding=1) + F.conv2d(x_c, of_x, padding=1)
 
     def u_net(self, x: Tensor) -> Tensor:
         """The stages down, and up with skips: (b, C, h, w) -> (b, j, h, w)."""

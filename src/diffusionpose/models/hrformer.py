@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from diffusionpose.errors import InputError
-from diffusionpose.models.diffusion_pose import cut_windows, join_windows
 from diffusionpose.models.encoders import Encoder
 
 WINDOW = 7  # positions along each side of a window
@@ -27,6 +26,18 @@ VARIANTS = {"small": (32, 1), "base": (78, 2)}  # channels and heads of the fine
 def _conv_norm(inside: int, outside: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Sequential:
     conv = nn.Conv2d(inside, outside, kernel, stride, kernel // 2, groups=groups, bias=False)
     return nn.Sequential(conv, nn.BatchNorm2d(outside))
+
+
+def cut_windows(feature: Tensor, side: int) -> Tensor:
+    """(b, c, rows side, columns side) -> (b rows columns, c, side, side)."""
+    split = feature.unflatten(3, (-1, side)).unflatten(2, (-1, side))
+    return split.permute(0, 2, 4, 1, 3, 5).flatten(0, 2)
+
+
+def join_windows(windows: Tensor, rows: int, columns: int) -> Tensor:
+    """The inverse of :func:`cut_windows`."""
+    split = windows.unflatten(0, (-1, rows, columns))
+    return split.permute(0, 3, 1, 4, 2, 5).flatten(4, 5).flatten(2, 3)
 
 
 class LocalWindowAttention(nn.Module):

@@ -45,8 +45,7 @@ class TimedDecoder(StructureGuidedDecoder):
         """As :meth:`StructureGuidedDecoder.forward`, with t / T (b,) in [0, 1]."""
         if t is None:
             raise ValueError("this decoder has time_input: give it t")
-        x = self.stem(torch.cat([hm_t, x_c], dim=1))
-        return self.u_net(x + self.time(t)[:, :, None, None])
+        return self.u_net(self.begin(hm_t, x_c) + self.time(t)[:, :, None, None])
 
 
 @dataclass(frozen=True)

@@ -42,6 +42,9 @@ EXPORTED = (".onnx", ".xml")
 LARGEST_SIDE, MOST_STEPS = 4096, 1000  # beyond, metadata are damaged rather than unusual
 ERRORS_ONLY = 3  # onnxruntime's severity; below it tells of every optimisation it leaves out
 CUDA = "CUDAExecutionProvider"
+CGROUP = "/sys/fs/cgroup"
+# microseconds of processor time that a control group may use, and in how many: of its two versions
+QUOTAS = ((f"{CGROUP}/cpu.max",), (f"{CGROUP}/cpu/cpu.cfs_quota_us", f"{CGROUP}/cpu/cpu.cfs_period_us"))
 
 Steps = int | Literal["auto"]  # of the diffusion; "auto": none for crops whose coarse heatmaps are sure
 # A crop is sure where three quarters of its coarse maxima are at least so high; a step would raise its
@@ -275,9 +278,7 @@ def openvino_network(path: Path, device: str = "cpu") -> OneGraphNetwork:
         core = openvino.Core()
         graph = core.read_model(path)
         text = graph.get_rt_info([METADATA_KEY]).astype(str) if graph.has_rt_info([METADATA_KEY]) else None
-        # f32: on CPUs that have bfloat16, OpenVINO takes that by itself
-        settings = {"INFERENCE_NUM_THREADS": cpu_threads(), "INFERENCE_PRECISION_HINT": "f32"}
-        compiled = core.compile_model(graph, "CPU", settings)
+        compiled = core.compile_model(graph, "CPU", openvino_settings())
     except Exception as error:  # openvino's own errors share no base class; their last line is the reason
         reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
         raise InputError(
@@ -285,6 +286,11 @@ def openvino_network(path: Path, device: str = "cpu") -> OneGraphNetwork:
         ) from error
     facts = read_facts(path, text)
     return OneGraphNetwork(path, facts, lambda images: np.asarray(next(iter(compiled(images).values()))))
+
+
+def openvino_settings() -> dict[str, Any]:
+    """float32 in any case: on CPUs that have bfloat16, OpenVINO takes that by itself."""
+    return {"INFERENCE_NUM_THREADS": cpu_threads(), "INFERENCE_PRECISION_HINT": "f32"}
 
 
 class TwoGraphNetwork(Network):
@@ -305,7 +311,7 @@ class TwoGraphNetwork(Network):
         self.steps = facts.steps
         self.calibration = find_calibration(folder, self.skeleton) or facts.calibration
         self.any_steps = self.takes_start = facts.steps is not None
-        self._folder, self._facts, path = folder, facts, folder / STEP
+        self.folder, self._facts, path = folder, facts, folder / STEP
         if not self.any_steps:
             return
         if not path.is_file():
@@ -318,7 +324,7 @@ class TwoGraphNetwork(Network):
     def heatmaps(self, images: Array, steps: Steps | None = None, start: Start | None = None) -> list[Array]:
         """As of :class:`Network`: those of all steps."""
         self.check(steps=steps, start=start is not None)
-        path, crops = self._folder / ENCODER, np.ascontiguousarray(to_numpy(images))
+        path, crops = self.folder / ENCODER, np.ascontiguousarray(to_numpy(images))
         *feature, coarse = _run(path, self._encoder, {"images": crops})
         self._facts.check(path, coarse)
         if self.steps is None:
@@ -342,8 +348,8 @@ class TwoGraphNetwork(Network):
             values = {"x_fea": x_fea, "hm_t": hm[-1], "y_t": y_t}
             if self._sees_t:
                 values["t"] = np.full(len(x_fea), 1 - step / steps, np.float32)
-            (heatmaps,) = _run(self._folder / STEP, self._step, values)
-            hm.append(self._facts.check(self._folder / STEP, heatmaps))
+            (heatmaps,) = _run(self.folder / STEP, self._step, values)
+            hm.append(self._facts.check(self.folder / STEP, heatmaps))
             y_t = None
         return hm
 
@@ -503,8 +509,18 @@ def gpu_available() -> bool:
 
 
 def cpu_threads() -> int:
-    """Threads for a network on the CPU: OMP_NUM_THREADS, else one for each core that this process may use."""
+    """Threads for a network on the CPU: OMP_NUM_THREADS, else one for each processor this process may use.
+
+    Those are the processors it is bound to, and no more than its control group (a container's) grants.
+    """
     wanted = os.environ.get("OMP_NUM_THREADS", "")
     if wanted.isdigit() and int(wanted) > 0:
         return int(wanted)
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    for files in QUOTAS:
+        try:
+            quota, period = " ".join(Path(file).read_text() for file in files).split()
+            return max(1, min(cores, int(quota) // int(period))) if int(quota) > 0 else cores  # -1: no limit
+        except (OSError, ValueError):  # not this version of control groups, or "max": no limit
+            continue
+    return cores
