@@ -147,8 +147,14 @@ class DrawPicture:
         from diffusionpose.runtime.drawing import draw_poses
 
         shown = [p for p, score in zip(poses, request.scores, strict=True) if score >= self.box_score]
-        looks = {"boxes": self.boxes, "scores": self.boxes, "names": self.names, "regions": self.regions}
-        drawn = draw_poses(request.image, shown, **looks)
+        drawn = draw_poses(
+            request.image,
+            shown,
+            boxes=self.boxes,
+            scores=self.boxes,
+            names=self.names,
+            regions=self.regions,
+        )
         file = self.folder / request.source.drawn
         write_file(file, cv2.imencode(file.suffix, drawn[:, :, ::-1])[1].tobytes())
 

@@ -152,7 +152,7 @@ def _poses(
     sizes = np.array([(record.width or np.inf, record.height or np.inf) for record in records])
     places = looks(network.codec, boxes, inference.rotation_test)
     images = [as_batch(each) for each in zip(*(cut for _, cut in crops), strict=True)]
-    options = {"decode": inference.decode, "flip": inference.flip, "steps": inference.steps}
+    options: dict[str, Any] = {"decode": inference.decode, "flip": inference.flip, "steps": inference.steps}
     try:
         found = keypoints_in_looks(network, images, places, boxes, sizes, **options)
     except InputError as error:
