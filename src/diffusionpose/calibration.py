@@ -164,7 +164,7 @@ class Calibration:
         present = sigmoid(-absent)
         oks = (present * sigmoid(similarity)).sum(1) / present.sum(1)
         rows = zip(sigmoid(right).astype(np.float32), flags, covariances.astype(np.float32), oks, strict=True)
-        return [Confidence(*arrays, float(expected)) for *arrays, expected in rows]
+        return [Confidence(p, kinds, spread, float(expected)) for p, kinds, spread, expected in rows]
 
 
 def calibration_file(weights: Path) -> Path:

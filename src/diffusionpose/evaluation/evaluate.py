@@ -262,7 +262,7 @@ class Report:
 
     def to_dict(self) -> dict[str, Any]:
         """What metrics.json holds: the metrics at the top level, valid JSON (null for None)."""
-        found = {
+        found: dict[str, Any] = {
             **self.metrics,
             "box_source": self.box_source,
             "joints": list(self.skeleton.joints),

@@ -168,7 +168,7 @@ def keypoints_in_looks(
         higher = mean > best[rows]
         won = rows[higher]
         best[won], keypoints[won], scores[won] = mean[higher], points[higher], sure[higher]
-        for row, place in zip(won, np.flatnonzero(higher), strict=True):
+        for row, place in zip(won.tolist(), np.flatnonzero(higher).tolist(), strict=True):
             confidences[row] = others[place]
     return keypoints, scores, confidences
 
