@@ -420,6 +420,8 @@ class Start:
                 f"start: keypoints of shape {tuple(self.keypoints.shape)} with scores of shape "
                 f"{tuple(self.scores.shape)}; give (persons, joints, 2) and (persons, joints)"
             )
+        if not _holds_numbers(self.scores):
+            return
         if not xp.all(self.scores >= 0):
             raise InputError("start: a score is negative or no number; give 0 for a joint that is not given")
         if not xp.all(xp.isfinite(self.keypoints[self.given])):

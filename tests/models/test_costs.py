@@ -224,6 +224,8 @@ def test_what_is_found_by_model_and_size():
     # our own yardsticks have no publication, nor has the simple decoder a size of its own
     without = [n for n in COMPARED if publication_of(n, (192, 256)) is None]
     own = {"mobilenetv2", "mobilenetv2_unet", "movenet", "movenet_unet", "hrnet_w32_unet"}
+    # PoseFix and OPEC-Net state no size
+    own |= {name for name in COMPARED if name.startswith(("posefix", "opecnet"))}
     assert set(without) == own | {"vitpose_s", *(f"vitpose_{s}_simple" for s in "sblh")}
 
 

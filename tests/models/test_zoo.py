@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from diffusionpose.errors import InputError
+from diffusionpose.geometry import Start
 from diffusionpose.models.checkpoints import load_model, save_model
-from diffusionpose.models.pose_model import HeatmapModel
 from diffusionpose.models.zoo import create_model
 from diffusionpose.skeletons import COCO, CROWDPOSE
 
@@ -15,7 +15,7 @@ SMALL = {"input_size": (64, 96)}
 # of every kind one that is small, or can be made so
 TRAINED = (
     "diffusionpose_tiny", "tiny", "tiny_unet", "mobilenetv2", "diffusionpose_movenet", "movenet_unet",
-    "diffusionpose_vit_s", "vitpose_s", "vitpose_s_simple", "hrformer_s",
+    "diffusionpose_vit_s", "vitpose_s", "vitpose_s_simple", "hrformer_s", "posefix_tiny", "opecnet_mobilenetv2",
 )  # fmt: skip
 
 
@@ -41,10 +41,16 @@ def batch(count: int):
     return images, keypoints, torch.ones(count, 14)
 
 
+def start_of(model, keypoints):
+    """The keypoints as a start, where the model cannot do without."""
+    return Start(keypoints, torch.ones_like(keypoints[..., 0])) if model.needs_start else None
+
+
 # of every other kind one; larger ones are the same code, and `diffusionpose models` has run them once
 SHAPES = (
     "diffusionpose_hrnet_w32", "diffusionpose_resnet50", "diffusionpose_convnext_tiny", "mobilenetv2_unet",
     "diffusionpose_mobilenetv2", "movenet", "hrnet_w32", "simplebaseline_r50", "tokenpose_l", "transpose_h",
+    "posefix_r152", "posefix_mobilenetv2", "posefix_movenet", "opecnet_r101",
 )  # fmt: skip
 
 
@@ -54,12 +60,10 @@ def test_every_model_has_heatmaps_and_a_loss_that_reaches_every_weight(name):
     with torch.device("meta"):
         model = make(name)
         images, keypoints, visible = (value.to("meta") for value in batch(2))
-        noise = {} if isinstance(model, HeatmapModel) else {
-            "t": torch.ones(2, dtype=torch.long), "epsilon": torch.zeros(2, 14, 2)
-        }  # fmt: skip
+        noise = {"t": torch.ones(2, dtype=torch.long), "epsilon": torch.zeros(2, 14, 2), "start": keypoints}
         model.loss(images, keypoints, visible, noise)["loss"].backward()
         assert [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None] == []
-        assert model.eval()(images).shape == (2, 14, 24, 16)
+        assert model.eval()(images, None, start_of(model, keypoints)).shape == (2, 14, 24, 16)
 
 
 @pytest.mark.parametrize("name", TRAINED)
@@ -67,20 +71,24 @@ def test_forward_loss_step_save_load(name, tmp_path):
     model = make(name)
     images, keypoints, visible = batch(2)
     optimiser = torch.optim.SGD(model.parameters(), 1e-3)
-    losses = model.loss(images, keypoints, visible, model.draw_noise(2, torch.Generator().manual_seed(0)))
+    noise = model.draw_noise(2, torch.Generator().manual_seed(0)) | {"start": keypoints + 3}
+    losses = model.loss(images, keypoints, visible, noise)
     losses["loss"].backward()
     optimiser.step()
 
     model.eval()
+    start = start_of(model, keypoints)
     with torch.no_grad():
-        before = model(images)
+        before = model(images, None, start)
     assert before.shape == (2, 14, 24, 16)
     save_model(model, tmp_path / "model.safetensors")
     again = load_model(tmp_path / "model.safetensors")
     assert again.skeleton == CROWDPOSE
     with torch.no_grad():
-        assert torch.equal(again(images), before)
-        single = torch.cat([model(images[i : i + 1]) for i in range(2)])
+        assert torch.equal(again(images, None, start), before)
+        single = torch.cat(
+            [model(images[i : i + 1], None, start_of(model, keypoints[i : i + 1])) for i in range(2)]
+        )
     # untrained networks give heatmaps of any height; another order of sums changes them by up to 6e-5 of it
     assert (single - before).abs().max() < 5e-4 * before.abs().max()
 

@@ -126,7 +126,7 @@ class EvaluateCommand:
         truth = annotations_in(self.annotations, skeleton)
         options = self.options
         network = load_network(options.weights, options.device)
-        network.check(options.flip, options.steps)
+        network.check(options.flip, options.steps, start=False)
         boxes, failures = self._find(self.detector, self.images, truth) if self.detector else (self.boxes, [])
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         report = evaluate(

@@ -25,7 +25,8 @@ COSTS = Path(diffusionpose.__file__).parent / "models" / "costs.json"
 HEADER = "{:46}    input  joints  params  mult-adds   its own publication   paper (Table 2)"
 NOTES = """
 Own publications count multiply-adds in their own ways (docs/tables.md), ours are what the network
-computes. Give a recipe to `diffusionpose train`, a bundled model to --weights."""
+computes. posefix_r152's recipe is counted with the model whose poses it refines, as Table 2 does.
+Give a recipe to `diffusionpose train`, a bundled model to --weights."""
 
 
 @dataclass(frozen=True)
@@ -128,9 +129,13 @@ def _row(kind: str, name: str, model: str, joints: int, options: dict[str, Any])
             "own_multiply_adds": own.multiply_adds,
             "own_counting": own.counting,
         }
+    costs = _stored()["costs"].get(key) or count(key)
     if (paper := row_of(name)) is not None:
         facts |= {"paper_parameters": paper.parameters, "paper_multiply_adds": paper.multiply_adds}
-    return Row(kind, name, (width, height), joints, *(_stored()["costs"].get(key) or count(key)), **facts)
+        if paper.refined:
+            first = _row(kind, paper.refined, *_recipe(paper.refined))
+            costs = (costs[0] + (first.parameters or 0), costs[1] + (first.multiply_adds or 0))
+    return Row(kind, name, (width, height), joints, *costs, **facts)
 
 
 # --- costs ---

@@ -17,6 +17,7 @@ from torch.utils.data import Dataset
 from diffusionpose.data.annotations import Annotations, Person
 from diffusionpose.data.augmentation import Augmentation, CropChange
 from diffusionpose.data.pictures import find_pictures
+from diffusionpose.data.pose_errors import PoseErrors
 from diffusionpose.errors import InputError
 from diffusionpose.geometry import ROWS_PER_SIGMA, Crop, flip_keypoints
 
@@ -38,6 +39,7 @@ class PersonDataset(Dataset[Sample]):
       :func:`crops_of`; of a mirrored crop that before mirroring
     * index () int64: of the person in this data set
     * broken () int64: 1 if the picture could not be read: then the crop is black and no joint visible
+    * start (J, 2) float32, where ``errors`` are set: the keypoints with errors, pixels of the crop
 
     Randomness is drawn from (seed, epoch, index) alone: it does not depend on the number of workers
     or processes, or on the order of the samples.
@@ -49,7 +51,12 @@ class PersonDataset(Dataset[Sample]):
         augmentation, seed: None for evaluation.
         skip_missing: leave persons out whose picture does not exist, with a message for every such
             picture in ``failures``; else they are an InputError.
+
+    Attributes:
+        errors: makes each sample's start; None for samples without.
     """
+
+    errors: PoseErrors | None = None
 
     def __init__(
         self,
@@ -90,16 +97,19 @@ class PersonDataset(Dataset[Sample]):
     def sample(self, index: int, draw: int) -> Sample:
         """The sample of person ``index`` with the randomness of number ``draw`` of the epoch."""
         person = self.persons[index]
-        change = CropChange(person.box)
+        change, points = CropChange(person.box), [person.keypoints]
         if self.augmentation is not None:
             generator = np.random.default_rng((self.seed, int(self._epoch), draw))
             change = self.augmentation.draw(person, self.annotations.skeleton, generator)
+        if self.errors is not None:
+            generator = np.random.default_rng((self.seed, int(self._epoch), draw, 1))
+            points.append(self.errors(person, generator)[0].astype(np.float32))
         try:
             image = self.read(person)
         except InputError as error:
             log.warning("%s", error)
-            return self._broken(index)
-        return self._cut(index, image, change)
+            return self._broken(index, points)
+        return self._cut(index, image, change, points)
 
     def read(self, person: Person) -> np.ndarray:
         """The picture of a person, (H, W, 3) uint8 RGB; InputError where it cannot be read."""
@@ -113,20 +123,21 @@ class PersonDataset(Dataset[Sample]):
             return str(error)
         return ""
 
-    def _cut(self, index: int, image: np.ndarray, change: CropChange) -> Sample:
+    def _cut(self, index: int, image: np.ndarray, change: CropChange, points: list[np.ndarray]) -> Sample:
         person = self.persons[index]
         width, height = self.input_size
         # in NumPy: PyTorch's many small operations would take longer than the cutting
         crop = Crop.from_boxes(change.box[None], self.input_size, change.padding, self.unbiased)
         crop = crop.changed(np.array([change.zoom], np.float32), np.array([change.turn], np.float32))
         pixels = crop.cut(image)
-        keypoints, visible = crop.image_to_input(person.keypoints[None]), person.visible[None] > 0
+        keypoints, visible = crop.image_to_input(np.stack(points)), person.visible[None] > 0
         if change.mirrored:
             pixels = pixels[:, ::-1]
             order = self.annotations.skeleton.flip_order
             keypoints, visible = flip_keypoints(keypoints, visible, order, width)
         reach = SIGMAS * height / ROWS_PER_SIGMA
-        inside = ((keypoints >= -reach) & (keypoints <= np.array(self.input_size) - 1 + reach)).all(axis=2)
+        limit = np.array(self.input_size) - 1 + reach
+        inside = ((keypoints[:1] >= -reach) & (keypoints[:1] <= limit)).all(axis=2)
         return {
             "image": torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1))),
             "keypoints": torch.from_numpy(keypoints[0]),
@@ -136,11 +147,12 @@ class PersonDataset(Dataset[Sample]):
             "angle": torch.tensor(float(crop.angle[0])),
             "index": torch.tensor(index),
             "broken": torch.tensor(0),
+            **({"start": torch.from_numpy(keypoints[1])} if len(points) > 1 else {}),
         }
 
-    def _broken(self, index: int) -> Sample:
+    def _broken(self, index: int, points: list[np.ndarray]) -> Sample:
         blank = np.zeros((1, 1, 3), np.uint8)
-        sample = self._cut(index, blank, CropChange(np.array([0, 0, 1, 1], np.float32)))
+        sample = self._cut(index, blank, CropChange(np.array([0, 0, 1, 1], np.float32)), points)
         zeros = {key: torch.zeros_like(sample[key]) for key in ("keypoints", "visible")}
         return {**sample, **zeros, "broken": torch.tensor(1)}
 

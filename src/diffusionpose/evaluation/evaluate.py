@@ -31,7 +31,7 @@ from diffusionpose.evaluation.metrics import (
     pick_joints,
     rescore,
 )
-from diffusionpose.geometry import DECODE_METHODS, Crop, HeatmapCodec
+from diffusionpose.geometry import DECODE_METHODS, Crop, HeatmapCodec, Start
 from diffusionpose.poses import Confidence, Pose
 from diffusionpose.runtime.estimator import as_batch, keypoints_in_looks, looks
 from diffusionpose.runtime.networks import Network, Steps, TorchNetwork
@@ -74,12 +74,17 @@ class Inference:
 
 
 def predict_persons(
-    model: Network | PoseModel, persons: Annotations, images: str | Path, inference: Inference
+    model: Network | PoseModel,
+    persons: Annotations,
+    images: str | Path,
+    inference: Inference,
+    starts: np.ndarray | None = None,
 ) -> tuple[list[Row | None], list[str]]:
     """For each person of a data set a row of :func:`result_row` or None, and a message for every failure.
 
     A picture that is missing or cannot be read, and heatmaps that are not finite, cost the persons
-    concerned; the rest is done.
+    concerned; the rest is done. ``starts`` (n, J, 3) are poses to refine, one of each person: x, y in image
+    pixels, and 0 for a joint that is not given.
 
     Raises:
         InputError: none of the pictures of the folder ``images`` is there.
@@ -98,7 +103,7 @@ def predict_persons(
     for batch in _batches(cut, groups, inference):
         good = [(index, crop) for index, crop in batch if not isinstance(crop, str)]
         failures += [crop for _, crop in batch if isinstance(crop, str)]
-        for index, pose in _poses(network, persons, good, inference):
+        for index, pose in _poses(network, persons, good, inference, starts):
             person = persons.persons[index]
             if isinstance(pose, str):
                 failures.append(f"{found.paths[person.image_id]}: {pose}")
@@ -141,7 +146,11 @@ def _cut(
 
 
 def _poses(
-    network: Network, persons: Annotations, crops: Sequence[tuple[int, Any]], inference: Inference
+    network: Network,
+    persons: Annotations,
+    crops: Sequence[tuple[int, Any]],
+    inference: Inference,
+    starts: np.ndarray | None,
 ) -> Iterator[tuple[int, tuple[np.ndarray, np.ndarray, Confidence | None] | str]]:
     """Keypoints, scores and confidence of each crop of a batch, or why there are none."""
     if not crops:
@@ -152,15 +161,16 @@ def _poses(
     sizes = np.array([(record.width or np.inf, record.height or np.inf) for record in records])
     places = looks(network.codec, boxes, inference.rotation_test)
     images = [as_batch(each) for each in zip(*(cut for _, cut in crops), strict=True)]
+    start = None if starts is None else Start(starts[indices, :, :2], starts[indices, :, 2])
     options: dict[str, Any] = {"decode": inference.decode, "flip": inference.flip, "steps": inference.steps}
     try:
-        found = keypoints_in_looks(network, images, places, boxes, sizes, **options)
+        found = keypoints_in_looks(network, images, places, boxes, sizes, start=start, **options)
     except InputError as error:
         if len(indices) == 1:
             yield indices[0], str(error)
         else:  # a number that is not finite in the heatmaps of at least one person: find out whose
             for crop in crops:
-                yield from _poses(network, persons, [crop], inference)
+                yield from _poses(network, persons, [crop], inference, starts)
         return
     yield from zip(indices, zip(*found, strict=True), strict=True)
 

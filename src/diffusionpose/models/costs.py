@@ -7,6 +7,7 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from diffusionpose.geometry import Start
 from diffusionpose.models.pose_model import PoseModel
 
 
@@ -31,6 +32,8 @@ def run_once(model: PoseModel, steps: int | None = None) -> None:
     width, height = model.input_size
     images = torch.zeros(1, 3, height, width, dtype=torch.uint8, device=model.device)
     training = model.training
+    corner = torch.zeros(1, model.skeleton.num_joints, 2, device=model.device)
+    start = Start(corner, corner[..., 0] + 1) if model.needs_start else None
     with torch.no_grad():
-        model.eval()(images, steps)
+        model.eval()(images, steps, start)
     model.train(training)

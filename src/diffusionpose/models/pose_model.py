@@ -27,10 +27,14 @@ class PoseModel(nn.Module):
         config: name, skeleton and options by which ``create_model`` makes the model again.
         default_steps: diffusion steps it makes unless told otherwise; None for a model that takes none.
         takes_start: whether it can start from given keypoints.
+        needs_start: whether it cannot do without.
+        learns_from_errors: whether its loss needs poses with errors (``noise["start"]``).
     """
 
     default_steps: int | None = None
     takes_start: bool = False
+    needs_start: bool = False
+    learns_from_errors: bool = False
     mean: Tensor
     std: Tensor
 
@@ -86,7 +90,8 @@ class PoseModel(nn.Module):
             images: (b, 3, H, W) RGB uint8 crops.
             keypoints: (b, j, 2) input pixels.
             visible: (b, j), 1 where a joint is labelled; others do not count.
-            noise: from :meth:`draw_noise`.
+            noise: from :meth:`draw_noise`; with ``learns_from_errors`` also "start" (b, j, 2), input pixels:
+                the keypoints with errors, meaningless where not visible.
 
         Returns:
             Scalars by name; ``"loss"`` is the one to minimise, the others its parts.

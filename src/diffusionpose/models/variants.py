@@ -7,7 +7,6 @@ the paper's ``loss`` and, without a start, its inference the paper's ``denoise``
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -48,66 +47,6 @@ class TimedDecoder(StructureGuidedDecoder):
         return self.u_net(self.begin(hm_t, x_c) + self.time(t)[:, :, None, None])
 
 
-@dataclass(frozen=True)
-class PoseMistakes:
-    """The mistakes that pose estimators make, for training starts that look like a first stage's output.
-
-    The kinds are those of Ronchi and Perona ("Benchmarking and Error Diagnosis in Multi-Instance Pose
-    Estimation", ICCV 2017), from which PoseFix (Moon et al., CVPR 2019) synthesises its inputs: a joint is
-    good, jittered (near its place), missed (far from it), inverted (at its partner of the other side) or
-    swapped (at a neighbour's). How far off a joint is follows from its keypoint similarity exp(-d^2 / (2 s^2
-    k^2)), drawn evenly from the kind's range. A batch tells of no neighbours: another person of the batch,
-    moved aside, stands for one. The rates by joint are guesses.
-    """
-
-    jitter: float = 0.14
-    miss: float = 0.08
-    inversion: float = 0.04
-    swap: float = 0.03
-
-    SIDE_STEP = (0.15, 0.5)  # how far aside the neighbour stands, in widths of the crop
-
-    # of inverted, swapped, missed, jittered and good joints, with the joint that they are at
-    SIMILARITY = ((0.85, 1.0), (0.85, 1.0), (0.05, 0.5), (0.5, 0.85), (0.85, 1.0))
-
-    def draw_noise(self, count: int, joints: int, generator: torch.Generator) -> dict[str, Tensor]:
-        """What :meth:`make` needs, uniform in [0, 1): (count, j, 3) and, for the persons, (count, 1)."""
-        device = generator.device
-        return {
-            "mistakes": torch.rand(count, joints, 3, generator=generator, device=device),
-            "neighbour": torch.rand(count, 1, generator=generator, device=device),
-        }
-
-    def make(
-        self, y_0: Tensor, visible: Tensor, noise: dict[str, Tensor], skeleton: Skeleton, codec: HeatmapCodec
-    ) -> Tensor:
-        """Keypoints y_0 (b, j, 2) in heatmap pixels -> the same with mistakes.
-
-        A joint without label, (b, j) ``visible`` = 0, is taken for no other; its own answer does not count.
-        """
-        kind, similarity, direction = noise["mistakes"].unbind(-1)
-        rates = y_0.new_tensor((self.inversion, self.swap, self.miss, self.jitter))
-        # 0 inverted, 1 swapped, 2 missed, 3 jittered, 4 good
-        kind = torch.bucketize(kind.contiguous(), rates.cumsum(0), right=True)
-
-        order = torch.as_tensor(skeleton.flip_order, device=y_0.device)
-        partner, has_partner = y_0[:, order], visible.bool()[:, order]
-        near, far = self.SIDE_STEP
-        step = (noise["neighbour"] - 0.5).sign() * (near + (far - near) * (2 * noise["neighbour"] - 1).abs())
-        neighbour, there = y_0.roll(1, 0), visible.bool().roll(1, 0)
-        neighbour = neighbour + torch.stack([step, torch.zeros_like(step)], -1) * codec.size[0]
-        place = torch.where(((kind == 0) & has_partner)[..., None], partner, y_0)
-        place = torch.where(((kind == 1) & there)[..., None], neighbour, place)
-
-        low, high = y_0.new_tensor(self.SIMILARITY)[kind].unbind(-1)
-        similarity = low + (high - low) * similarity
-        # s k of every joint, heatmap pixels: s^2 as the 0.53 of a box that fills its padded crop
-        scale = math.sqrt(0.53 * codec.size[0] * codec.size[1]) / 1.25
-        distance = (-2 * similarity.log()).sqrt() * scale * 2 * y_0.new_tensor(skeleton.sigmas)
-        angle = 2 * math.pi * direction
-        return place + distance[..., None] * torch.stack([angle.cos(), angle.sin()], -1)
-
-
 class DiffusionPoseVariant(DiffusionPose):
     """DiffusionPose that can start from given keypoints, and be trained in other ways.
 
@@ -115,8 +54,8 @@ class DiffusionPoseVariant(DiffusionPose):
         encoder, condition, decoder, skeleton, codec, zeta: as of :class:`DiffusionPose`.
         own_start: share of the training persons that start from the model's own coarse heatmaps in the
             place of noised truth, as all do at inference. The paper has 0.
-        mistakes: share of the training persons that start from truth with :class:`PoseMistakes` in the place
-            of Gaussian noise (Eq. 4). The paper has 0.
+        mistakes: share of the training persons that start from truth with the errors of pose estimators
+            (``data/pose_errors.py``) in the place of Gaussian noise (Eq. 4). The paper has 0.
     """
 
     takes_start = True
@@ -135,7 +74,7 @@ class DiffusionPoseVariant(DiffusionPose):
         super().__init__(encoder, condition, decoder, skeleton, codec, zeta)
         self.own_start = own_start
         self.mistakes = mistakes
-        self.pose_mistakes = PoseMistakes()
+        self.learns_from_errors = mistakes > 0
         self.time_input = isinstance(decoder, TimedDecoder)
 
     def draw_noise(self, count: int, generator: torch.Generator) -> dict[str, Tensor]:
@@ -146,7 +85,6 @@ class DiffusionPoseVariant(DiffusionPose):
             noise["own"] = torch.rand(count, generator=generator, device=device) < self.own_start
         if self.mistakes > 0:
             noise["mistaken"] = torch.rand(count, generator=generator, device=device) < self.mistakes
-            noise |= self.pose_mistakes.draw_noise(count, self.skeleton.num_joints, generator)
         return noise
 
     def loss(
@@ -160,9 +98,8 @@ class DiffusionPoseVariant(DiffusionPose):
         t, shown = noise["t"], visible
         y_t = self.diffuse(y_0, t, noise["epsilon"], visible)
         if "mistaken" in noise:
-            mistaken = self.pose_mistakes.make(y_0, visible, noise, self.skeleton, self.codec)
             chosen = noise["mistaken"][:, None] & visible.bool()
-            y_t = torch.where(chosen[..., None], mistaken, y_t)
+            y_t = torch.where(chosen[..., None], self.codec.to_heatmap(noise["start"]), y_t)
         hm_t, hm_0 = self.codec.draw(y_t), self.codec.draw(y_0)
         if "own" in noise:
             # no gradient through the start: the coarse heatmaps learn from their own loss (Eq. 10)

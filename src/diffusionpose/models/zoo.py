@@ -25,6 +25,7 @@ from diffusionpose.models.diffusion_pose import (
 from diffusionpose.models.encoders import Encoder
 from diffusionpose.models.hrformer import HRFormerEncoder
 from diffusionpose.models.pose_model import HeatmapModel, PoseModel, coarse_head
+from diffusionpose.models.refiners import OPECNet, PoseFix
 from diffusionpose.models.variants import DiffusionPoseVariant, TimedDecoder
 from diffusionpose.skeletons import CROWDPOSE, Skeleton, get_skeleton
 
@@ -141,14 +142,16 @@ def _diffusion_pose(
     return DiffusionPoseVariant(encoder, condition, decoder, skeleton, codec, zeta, **training)
 
 
-def _heatmap_model(make_head: Callable[..., nn.Module]) -> Builder:
+def _heatmap_model(
+    make_head: Callable[..., nn.Module], kind: Callable[..., PoseModel] = HeatmapModel
+) -> Builder:
     """A heatmap model; ``make_head`` takes the encoder's channels, the number of joints and the codec."""
 
-    def build(encoder: Encoder, skeleton: Skeleton, codec: HeatmapCodec, **options: Any) -> HeatmapModel:
+    def build(encoder: Encoder, skeleton: Skeleton, codec: HeatmapCodec, **options: Any) -> PoseModel:
         if codec.stride != HEAD_STRIDE:
             raise InputError(f"stride {codec.stride}: this model's heatmaps have stride {HEAD_STRIDE}")
         head = make_head(encoder.channels, skeleton.num_joints, codec, **options)
-        return HeatmapModel(encoder, head, skeleton, codec)
+        return kind(encoder, head, skeleton, codec)
 
     return build
 
@@ -187,9 +190,18 @@ MOBILENETV2 = _encoder(encoders.PyramidEncoder, "mobilenetv2_100", 64, pad_type=
 MOVENET = _encoder(encoders.MoveNetEncoder)
 TINY = _encoder(encoders.PyramidEncoder, "test_convnext", 32)
 
-PLAIN = _heatmap_model(lambda channels, joints, codec: coarse_head(channels, joints))
-DECONVOLUTIONS = _heatmap_model(lambda channels, joints, codec: heads.deconvolution_head(channels, joints))
+PLAIN, PLAIN_POSEFIX = (
+    _heatmap_model(lambda channels, joints, codec: coarse_head(channels, joints), kind)
+    for kind in (HeatmapModel, PoseFix)
+)
+DECONVOLUTIONS, POSEFIX = (
+    _heatmap_model(lambda channels, joints, codec: heads.deconvolution_head(channels, joints), kind)
+    for kind in (HeatmapModel, PoseFix)
+)
 CLASSIC = _heatmap_model(lambda channels, joints, codec: heads.deconvolution_head(channels, joints, layers=2))
+OPECNET = _heatmap_model(
+    lambda channels, joints, codec, **options: heads.deconvolution_head(channels, joints, **options), OPECNet
+)
 UNET = _heatmap_model(lambda channels, joints, codec, **options: heads.UNetHead(channels, joints, **options))
 SIMPLE = _heatmap_model(lambda channels, joints, codec: heads.SimpleDecoder(channels, joints))
 TOKENPOSE = _heatmap_model(
@@ -233,6 +245,16 @@ MODELS: dict[str, tuple[Builder, EncoderMaker, dict[str, Any]]] = {
     "tiny": (PLAIN, TINY, {"input_size": (64, 96)}),
     "tiny_unet": (UNET, TINY, {"width": 16, "input_size": (64, 96)}),
     **{f"simplebaseline_r{depth}": (DECONVOLUTIONS, resnet, {}) for depth, resnet in RESNET.items()},
+    "posefix_r152": (POSEFIX, RESNET[152], {}),
+    "posefix_mobilenetv2": (PLAIN_POSEFIX, MOBILENETV2, {}),
+    "posefix_movenet": (PLAIN_POSEFIX, MOVENET, {}),
+    "posefix_tiny": (PLAIN_POSEFIX, TINY, {"input_size": (64, 96)}),
+    "opecnet_r101": (OPECNET, RESNET[101], {}),
+    "opecnet_mobilenetv2": (
+        OPECNET,
+        _encoder(encoders.LastStageEncoder, "mobilenetv2_100", pad_type="same"),
+        {"width": 64},
+    ),
     "tokenpose_l": (TOKENPOSE, HRNET_STAGE_3, {}),
     "transpose_h": (TRANSPOSE, HRNET_STAGE_3, {}),
     **{f"hrformer_{size}": (PLAIN, hrformer, {}) for size, hrformer in HRFORMER.items()},

@@ -61,6 +61,7 @@ class Network(ABC):
     steps: int | None  # diffusion steps it takes unless told otherwise; None for a network without diffusion
     any_steps = False  # whether it can take another number of steps
     takes_start = False  # whether the reverse process can begin at keypoints from elsewhere
+    needs_start = False  # whether it cannot do without: a network that refines poses
     flip_inside = False  # whether it averages with the mirror image by itself, always
     device = "cpu"  # or "cuda", "cuda:1", ...
     calibration: Calibration | None = None  # what its heatmaps say of the keypoints; None if never fitted
@@ -88,11 +89,16 @@ class Network(ABC):
             InputError: an answer of another shape than the network's metadata say.
         """
 
-    def check(self, flip: bool = True, steps: Steps | None = None, start: bool = False) -> None:
-        """See before any work whether the network can run so; if not, InputError says what to do."""
+    def check(self, flip: bool = True, steps: Steps | None = None, start: bool | None = None) -> None:
+        """See before any work whether the network can run so; if not, InputError says what to do.
+
+        ``start`` says whether there are keypoints to start from, None that this is not known yet.
+        """
         name, kept = self.name, self.steps
         exported = f"{name} was exported"
-        if start and kept is None:
+        if self.needs_start and start is False:
+            raise InputError(f"{name} refines poses: give it some by `diffusionpose refine`, or a start")
+        if start and not self.takes_start and kept is None:
             raise InputError(f"start: {name} is no diffusion model and cannot start from keypoints")
         if start and not self.takes_start:
             cure = "give the .safetensors file it was made from, or its export into a folder"
@@ -376,7 +382,7 @@ class TorchNetwork(Network):
         self.name = name or str(model.config.get("name", "the model"))
         self.skeleton, self.codec = model.skeleton, model.codec
         self.steps, self.any_steps = model.default_steps, model.default_steps is not None
-        self.takes_start = model.takes_start
+        self.takes_start, self.needs_start = model.takes_start, model.needs_start
         if (known := model.config.get("calibration")) is not None:
             self.calibration = Calibration.from_dict(known, self.skeleton, self.name)
 

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 from diffusionpose.data.annotations import Annotations, annotations_in
 from diffusionpose.data.augmentation import Augmentation
 from diffusionpose.data.dataset import JointDataset, PersonDataset, Sample
+from diffusionpose.data.pose_errors import PoseErrors
 from diffusionpose.errors import InputError
 from diffusionpose.skeletons import Skeleton
 from diffusionpose.training.settings import ImageSet, Machine, TrainingSettings
@@ -65,6 +66,11 @@ class TrainingData:
         self.steps = max(1, sum(self.shown) // self.batch_size)  # of an epoch
         self.broken: set[int] = set()
         self.notes = [line for part in parts for line in part.annotations.dropped]  # what is left out
+
+    def add_errors(self) -> None:
+        """Samples come with a start from now on: their poses with errors."""
+        for part in self.persons.parts:
+            part.errors = PoseErrors(part.annotations)
 
     def batches(self, epoch: int) -> np.ndarray:
         """(steps, batch_size) indices of persons: a shuffled order, each set as often as its share says.

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
 from diffusionpose.data.dataset import PersonDataset, crops_of
+from diffusionpose.data.pose_errors import PoseErrors
 from diffusionpose.errors import InputError, file_digest
 from diffusionpose.evaluation.evaluate import Inference, predict_persons, score_results
 from diffusionpose.models.pose_model import PoseModel
@@ -162,6 +164,8 @@ class Training:
         self.settings, self.data, self.processes = settings, data, processes
         device = processes.device
         self.notes = list(data.notes)
+        if model.learns_from_errors:
+            data.add_errors()
         self.bf16 = settings.precision == "bf16-mixed" and has_bf16(device)
         if settings.precision == "bf16-mixed" and not self.bf16:
             self.notes.append(f"no bf16 on this {device.type}: trained in 32 bits")
@@ -221,6 +225,7 @@ class Training:
         generator = torch.Generator().manual_seed(step_seed(self.settings.seed, step))
         noise = self.model.draw_noise(len(batch["image"]) * world, generator)
         noise = {name: value[rank::world].to(device) for name, value in noise.items()}
+        noise |= {"start": batch["start"].to(device)} if "start" in batch else {}
         images, keypoints, visible = (
             batch[name].to(device, non_blocking=True) for name in ("image", "keypoints", "visible")
         )
@@ -308,15 +313,27 @@ class Validation:
         """Metrics by name, fractions of 1; to be called by all processes, which get the same answer."""
         part = replace(self.persons, persons=self.persons.persons[processes.rank :: processes.world])
         options = replace(self.inference, progress=lambda done, total: check_ctrl_c())
+        starts = self.starts[processes.rank :: processes.world] if model.needs_start else None
         if model.default_steps is None:  # heatmap models take none
             options = replace(options, steps=None)
-        answer = predict_persons(model, part, self.data.images, options)
+        answer = predict_persons(model, part, self.data.images, options, starts)
         self.rows, self.failures = [None] * len(self.persons.persons), []
         for rank, (rows, failures) in enumerate(processes.gather(answer)):
             self.rows[rank :: processes.world] = rows
             self.failures += failures
         report = score_results(self.truth, self.persons, self.rows, self.data.input_size, self.data.unbiased)
         return {name: value for name, value in report.metrics.items() if value is not None}
+
+    @cached_property
+    def starts(self) -> np.ndarray:
+        """(n, J, 3) the persons' poses with errors, the same every time, for models that refine poses."""
+        errors, generator = PoseErrors(self.persons), np.random.default_rng(0)
+        return np.stack(
+            [
+                np.column_stack([errors(person, generator)[0], person.visible > 0])
+                for person in self.persons.persons
+            ]
+        ).astype(np.float32)
 
     def picture(self, count: int = 8) -> np.ndarray:
         """The first ``count`` crops with their estimated poses, side by side: (h, count * w, 3) uint8 RGB."""
