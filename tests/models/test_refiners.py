@@ -9,22 +9,21 @@ from diffusionpose.models.refiners import GraphConvolution, soft_argmax
 from diffusionpose.models.zoo import create_model
 
 SIZE = (64, 96)
-NAMES = ("posefix_tiny", "opecnet_mobilenetv2")
+NAMES = ("posefix_tiny", "opecnet_tiny")
 
 
 def make(name, **options):
     torch.manual_seed(0)
-    width = {"width": 16} if name.startswith("opecnet") else {}
-    return create_model(name, "crowdpose", input_size=SIZE, **width, **options)
+    return create_model(name, "crowdpose", input_size=SIZE, **options)
 
 
 @pytest.fixture
 def batch():
     generator = torch.Generator().manual_seed(1)
-    images = torch.randint(0, 256, (4, 3, SIZE[1], SIZE[0]), dtype=torch.uint8, generator=generator)
-    keypoints = torch.rand(4, 14, 2, generator=generator) * torch.tensor([60.0, 92.0])
-    start = keypoints + 4 * torch.randn(4, 14, 2, generator=generator)
-    return images, keypoints, torch.ones(4, 14), {"start": start}
+    images = torch.randint(0, 256, (2, 3, SIZE[1], SIZE[0]), dtype=torch.uint8, generator=generator)
+    keypoints = torch.rand(2, 14, 2, generator=generator) * torch.tensor([60.0, 92.0])
+    start = keypoints + 4 * torch.randn(2, 14, 2, generator=generator)
+    return images, keypoints, torch.ones(2, 14), {"start": start}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -43,7 +42,7 @@ def test_it_learns_a_batch_by_heart(name, batch):
     model = make(name)
     images, keypoints, visible, noise = batch
     optimiser = torch.optim.Adam(model.parameters(), 3e-3)
-    for _ in range(60):
+    for _ in range(50):
         optimiser.zero_grad()
         model.loss(images, keypoints, visible, noise)["loss"].backward()
         optimiser.step()

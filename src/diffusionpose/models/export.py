@@ -112,6 +112,11 @@ def export_model(
         raise InputError(f"{path}: name an .onnx or .xml file, or a folder")
     if folder and flip:
         raise InputError(f"{path}: the flip test goes into a single file, not into a folder; leave it out")
+    if model.needs_start:
+        raise InputError(
+            f"{model.config['name']}: refines poses, and exported files take pictures alone; give the "
+            ".safetensors file to `diffusionpose refine`"
+        )
     _need_onnx()
     if path.suffix == ".xml":
         _import_openvino()

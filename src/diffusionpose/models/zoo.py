@@ -189,6 +189,8 @@ MOBILENETV2 = _encoder(encoders.PyramidEncoder, "mobilenetv2_100", 64, pad_type=
 # maps of odd width and gives NaN.
 MOVENET = _encoder(encoders.MoveNetEncoder)
 TINY = _encoder(encoders.PyramidEncoder, "test_convnext", 32)
+MOBILENETV2_LAST = _encoder(encoders.LastStageEncoder, "mobilenetv2_100", pad_type="same")
+TINY_LAST = _encoder(encoders.LastStageEncoder, "test_convnext")
 
 PLAIN, PLAIN_POSEFIX = (
     _heatmap_model(lambda channels, joints, codec: coarse_head(channels, joints), kind)
@@ -250,11 +252,8 @@ MODELS: dict[str, tuple[Builder, EncoderMaker, dict[str, Any]]] = {
     "posefix_movenet": (PLAIN_POSEFIX, MOVENET, {}),
     "posefix_tiny": (PLAIN_POSEFIX, TINY, {"input_size": (64, 96)}),
     "opecnet_r101": (OPECNET, RESNET[101], {}),
-    "opecnet_mobilenetv2": (
-        OPECNET,
-        _encoder(encoders.LastStageEncoder, "mobilenetv2_100", pad_type="same"),
-        {"width": 64},
-    ),
+    "opecnet_mobilenetv2": (OPECNET, MOBILENETV2_LAST, {"width": 64}),
+    "opecnet_tiny": (OPECNET, TINY_LAST, {"width": 16, "input_size": (64, 96)}),
     "tokenpose_l": (TOKENPOSE, HRNET_STAGE_3, {}),
     "transpose_h": (TRANSPOSE, HRNET_STAGE_3, {}),
     **{f"hrformer_{size}": (PLAIN, hrformer, {}) for size, hrformer in HRFORMER.items()},

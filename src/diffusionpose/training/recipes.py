@@ -187,6 +187,8 @@ _RECIPES: dict[str, tuple[str, dict[str, Any]]] = {
         input_size=(64, 96), epochs=20, batch_size=16, learning_rate=2e-3, warmup_steps=50, ema_decay=0.99,
         flip=False, augmentation={"scale": 0.2, "rotation": 20.0, "half_body": 0.0}
     ),
+    "posefix_tiny_synthetic": _like("diffusionpose_tiny_synthetic", model="posefix_tiny", options={}),
+    "opecnet_tiny_synthetic": _like("diffusionpose_tiny_synthetic", model="opecnet_tiny", options={}),
 }  # fmt: skip
 
 
