@@ -168,3 +168,26 @@ def test_the_input_is_not_overwritten(run, folder, tmp_path):
     status, _, err = run("refine", tmp_path / "keypoints.json", "--images", folder, "--output", tmp_path)
     assert status == 1
     assert "would be overwritten by the result" in err
+
+
+def test_posefix_refines_and_does_nothing_else(refined, run, folder, tmp_path):
+    weights = tmp_path / "posefix.safetensors"
+    save_model(create_model("posefix_tiny", "crowdpose", input_size=(48, 64)), weights)
+    entries = [entry(12, 0, box=BOX), entry(3, 1, box=BOX, file_name="photo.png")]
+    status, err, rows = refined(entries, "--weights", weights)
+    assert (status, err, len(rows)) == (0, "", 2)
+    others = [refined([one], "--weights", weights)[2][0] for one in entries]
+    for row, other in zip(rows, others, strict=True):
+        assert np.allclose(row["keypoints"], other["keypoints"], atol=1e-2)
+    status, _, err = run(
+        "predict",
+        folder / "photo.png",
+        "--output",
+        tmp_path / "poses",
+        "--weights",
+        weights,
+        "--detector",
+        "whole",
+    )
+    assert status == 1
+    assert "posefix.safetensors refines poses: give it some by `diffusionpose refine`" in err

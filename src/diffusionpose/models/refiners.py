@@ -148,13 +148,14 @@ class GraphConvolution(nn.Module):
     ``linked`` (j, j) bool says who is a neighbour; everyone is their own.
     """
 
+    linked: Tensor
+
     def __init__(self, channels: int, output: int, linked: Tensor) -> None:
         super().__init__()
         self.own = nn.Linear(channels, output, bias=False)
         self.others = nn.Linear(channels, output, bias=False)
         self.bias = nn.Parameter(torch.zeros(output))
         self.weights = nn.Parameter(torch.ones(linked.shape))
-        self.linked: Tensor
         self.register_buffer("linked", linked, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -213,13 +214,17 @@ class OPECNet(Refiner):
         widths = [NODE + sum(ADAPTED[:count]) for count in range(len(ADAPTED) + 1)]
         self.blocks = nn.ModuleList(GraphBlock(width, linked) for width in widths)
         self.outs = nn.ModuleList(GraphConvolution(width, 2, linked) for width in widths[1:])
+        for parameter in self.outs.parameters():  # the first answer is the pose that came in
+            nn.init.zeros_(parameter)
 
     def base(self, images: Tensor) -> tuple[list[Tensor], Tensor]:
         """Features of strides 16, 8 and 4, and heatmaps of the heatmap model."""
-        x, features = self.encoder(self.normalise(images)), []
+        x = self.encoder(self.normalise(images))
+        features: list[Tensor] = []
         for layer in self.head[:-1]:
             x = layer(x)
-            features += [x] if isinstance(layer, nn.ReLU) else []
+            if isinstance(layer, nn.ReLU):
+                features.append(x)
         return features, self.head[-1](x)
 
     def corrections(
@@ -238,7 +243,7 @@ class OPECNet(Refiner):
         for feature, block, out in zip(adapted, self.blocks[1:], self.outs, strict=True):
             seen = F.grid_sample(feature.float(), own[:, None], align_corners=False)[:, :, 0]
             x = block(torch.cat([seen.mT, x], 2))
-            answers.append(out(x))
+            answers.append(pose + out(x))
         return own, answers
 
     def refine(self, images: Tensor, start: Start) -> tuple[Tensor, Tensor]:
