@@ -130,8 +130,8 @@ def _suspicion(
     straight, mirrored = similarity(person.keypoints), similarity(person.keypoints[order]) * seen[order]
     taken = np.zeros(len(seen))  # how much the model's joints are somebody else's in the picture
     for other in others:
-        for joints in (np.arange(len(seen)), order):
-            there = similarity(other.keypoints[joints]) * (other.visible[joints] > 0)
+        for side in (np.arange(len(seen)), order):
+            there = similarity(other.keypoints[side]) * (other.visible[side] > 0)
             taken = np.maximum(taken, there)
     doubts = np.where(seen, one.doubts.clip(0, 1) ** 3 * (1 - taken), 0)
     missing = missing * (1 - taken)

@@ -84,7 +84,7 @@ def with_errors(
         keypoints (J, 2) and the index in ``KINDS`` of what was done to each joint, (J,).
     """
     changed, kinds = keypoints.astype(np.float64), np.zeros(len(keypoints), np.int64)
-    for joint in np.flatnonzero(given):
+    for joint in map(int, np.flatnonzero(given)):
         mirror = skeleton.flip_order[joint]
         own = [keypoints[joint]]
         if mirror != joint and given[mirror]:
