@@ -218,8 +218,7 @@ class PoseEstimator:
         decode: how heatmaps become coordinates: "argmax", "quarter" or "dark".
         flip: average with the mirrored picture.
         rotation_test: look at persons whose limbs are unsure turned by 90, 180 and 270 degrees as well, and
-            keep the surest pose; for gymnasts and divers, not for everyday pictures. Poses with a start are left as
-            they are.
+            keep the surest pose; for gymnasts and divers, not for everyday pictures. Not with a start.
         batch_size: persons per pass through the network; None for a number that suits the device.
         skeleton: the joints that poses shall have, all of them joints of the network: "coco" of a network
             with COCO's and CrowdPose's; None for all.
