@@ -36,7 +36,7 @@ def test_it_needs_a_pose_and_is_trained_on_errors(name, batch):
         model(batch[0])
 
 
-@pytest.mark.parametrize(("name", "rate", "steps"), zip(NAMES, (3e-3, 5e-3), (50, 30), strict=True))
+@pytest.mark.parametrize(("name", "rate", "steps"), [*zip(NAMES, (3e-3, 5e-3), (50, 30), strict=True)])
 def test_it_learns_a_batch_by_heart(name, rate, steps, batch):
     """Its answers come nearer to the truth than the poses it got."""
     model = make(name)

@@ -148,13 +148,14 @@ class ChannelGroupAttention(CrossAttention):
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """As :meth:`CrossAttention.forward`, with weights between the channels of a group."""
+        size = query.shape[2:]
         q, k, v = (
-            pointwise(feature, linear).flatten(2).unflatten(1, (self.groups, -1))  # (b, groups, d, n)
+            linear(feature.flatten(2).mT).unflatten(2, (self.groups, -1)).transpose(1, 2)
             for feature, linear in ((query, self.query), (key, self.key), (value, self.value))
-        )
+        )  # (b, groups, n, d)
         # the products sum over positions, so their number sets the scale: resolution then does not
-        weights = (q @ k.mT * q.shape[3] ** -0.5).softmax(dim=-1)  # (b, groups, d, d)
-        return pointwise((weights @ v).flatten(1, 2).unflatten(2, query.shape[2:]), self.out)
+        weights = (q.mT @ k * q.shape[2] ** -0.5).softmax(dim=-1)
+        return self.out((weights @ v.mT).mT.transpose(1, 2).flatten(2)).mT.unflatten(2, size)
 
 
 class WindowAttention(CrossAttention):
@@ -179,11 +180,6 @@ class WindowAttention(CrossAttention):
         windows = (weights @ v).reshape(-1, rows, columns, self.groups, side, side, size)
         joined = windows.permute(0, 1, 4, 2, 5, 3, 6).reshape(-1, rows * side, columns * side, query.shape[1])
         return self.out(joined[:, :height, :width]).permute(0, 3, 1, 2)
-
-
-def pointwise(feature: Tensor, linear: nn.Linear) -> Tensor:
-    """A linear layer over the channels of a map (b, c, h, w)."""
-    return F.conv2d(feature, linear.weight[:, :, None, None], linear.bias)
 
 
 class SpatialChannelCrossAttention(nn.Module):

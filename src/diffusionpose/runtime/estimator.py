@@ -149,15 +149,11 @@ def keypoints_in_looks(
 
     def look(
         image: Array, crop: Crop, rows: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, Sequence[Confidence | None]]:
+    ) -> tuple[np.ndarray, np.ndarray, list[Confidence | None]]:
         points, sure, maps = keypoints_in_crops(network, image[rows], crop[rows], **options)
-        if network.calibration is None:
-            return points, sure, [None] * len(rows)
-        seen = (boxes[rows], sizes[rows], crop[rows], network.codec)
-        return points, sure, network.calibration.confidence(maps, points, *seen, joints)
+        return points, sure, _confidences(network, maps, points, boxes[rows], sizes[rows], crop[rows], joints)
 
-    keypoints, scores, first = look(images[0], crops[0], np.arange(len(boxes)))
-    confidences = list(first)
+    keypoints, scores, confidences = look(images[0], crops[0], np.arange(len(boxes)))
     limbs = list(network.skeleton.limb_joints) or slice(None)
     best = scores[:, limbs].mean(axis=1)
     rows = np.flatnonzero(best < UNSURE)
@@ -171,6 +167,22 @@ def keypoints_in_looks(
         for row, place in zip(won.tolist(), np.flatnonzero(higher).tolist(), strict=True):
             confidences[row] = others[place]
     return keypoints, scores, confidences
+
+
+def _confidences(
+    network: Network,
+    heatmaps: Array,
+    keypoints: np.ndarray,
+    boxes: np.ndarray,
+    sizes: np.ndarray,
+    crops: Crop,
+    joints: Sequence[int] | None,
+) -> list[Confidence | None]:
+    """Of the persons in crops, whose arguments are as of :func:`keypoints_in_looks`."""
+    if network.calibration is None:
+        return [None] * len(boxes)
+    seen = (boxes, sizes, crops, network.codec)
+    return list(network.calibration.confidence(heatmaps, keypoints, *seen, joints))
 
 
 def _decoded(network: Network, heatmaps: Array, crops: Crop, decode: str) -> tuple[np.ndarray, np.ndarray]:
@@ -383,7 +395,8 @@ class PoseEstimator:
         """How the poses in a picture come about, from the coarse heatmaps to the answer.
 
         Yields:
-            for each box its poses at all S steps, and the heatmaps (S, J, h, w) that they were read from.
+            for each box its poses at all S steps, and the heatmaps (S, J, h, w) that they were read from. The
+            last pose, the answer, has the confidence of a calibrated network.
         """
         flip, steps, decode = (self._options[name] for name in ("flip", "steps", "decode"))
         for first in range(0, len(request.boxes), self.batch_size):
@@ -393,8 +406,11 @@ class PoseEstimator:
             images = _cut(crops, [request.image] * len(boxes))
             maps = [to_numpy(each) for each in heatmap_steps(self.network, images, flip=flip, steps=steps)]
             decoded = [_decoded(self.network, each, crops, decode) for each in maps]
+            sizes = np.tile(np.array(request.image.shape[1::-1], np.float32), (len(boxes), 1))
+            sure_of = _confidences(self.network, maps[-1], decoded[-1][0], boxes, sizes, crops, self._joints)
             for index, (box, score) in enumerate(zip(boxes, scores, strict=True)):
                 poses = [self.pose(points[index], sure[index], box, score) for points, sure in decoded]
+                poses[-1] = replace(poses[-1], confidence=sure_of[index])
                 yield poses, np.stack([each[index, self._joints] for each in maps])
 
     def pose(self, keypoints: np.ndarray, scores: np.ndarray, box: np.ndarray, box_score: float) -> Pose:
