@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from diffusionpose.data.annotations import Annotations, Person, find_pictures, read_annotations
+from diffusionpose.data.annotations import Annotations, Person, read_annotations
 from diffusionpose.data.audit import Evidence, look, rank
-from diffusionpose.runtime.images import read_recorded_image
+from diffusionpose.data.pictures import find_pictures
 from diffusionpose.runtime.networks import Network, load_network
 from diffusionpose.skeletons import Skeleton
 
@@ -102,7 +102,7 @@ Table = list[
 
 def look_at_all(annotations: Annotations, folder: Path, network: Network, seed: int = 1) -> Table:
     """What a network says of the labels of all persons, and of each with one fault of every kind."""
-    paths, persons = find_pictures(annotations, folder, persons_only=True).paths, annotations.persons
+    pictures, persons = find_pictures(annotations, folder, persons_only=True), annotations.persons
     table: Table = []
     for index, person in enumerate(tqdm(persons)):
         record, generator = annotations.images[person.image_id], np.random.default_rng([seed, index])
@@ -115,8 +115,7 @@ def look_at_all(annotations: Annotations, folder: Path, network: Network, seed: 
             if changed is not None:
                 keypoints, visible, box = changed
                 labels[kind] = replace(person, keypoints=keypoints, visible=visible, box=box)
-        image = read_recorded_image(paths[person.image_id], *size)
-        found = look(network, image, list(labels.values()), annotations.skeleton)
+        found = look(network, pictures.read(record), list(labels.values()), annotations.skeleton)
         table.append(dict(zip(labels, zip(labels.values(), found, strict=True), strict=True)))
     return table
 
