@@ -1,6 +1,7 @@
 """A photograph on disk, and the command line called in this process."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -18,6 +19,15 @@ class Ended(NamedTuple):
     status: int
     out: str
     err: str
+
+
+@pytest.fixture
+def people(synthetic_set: tuple[Path, Path], tmp_path: Path) -> tuple[Path, Path]:
+    """A copy of the synthetic set that a test may spoil: (images, annotations)."""
+    images, annotations = synthetic_set
+    shutil.copytree(images, tmp_path / "images")
+    shutil.copy(annotations, tmp_path / "people.json")
+    return tmp_path / "images", tmp_path / "people.json"
 
 
 @pytest.fixture(autouse=True)

@@ -10,15 +10,6 @@ import pytest
 Run = Callable[..., tuple[int, str, str]]
 
 
-@pytest.fixture
-def people(synthetic_set: tuple[Path, Path], tmp_path: Path) -> tuple[Path, Path]:
-    """A copy of the synthetic set that a test may spoil: (images, annotations)."""
-    images, annotations = synthetic_set
-    shutil.copytree(images, tmp_path / "images")
-    shutil.copy(annotations, tmp_path / "people.json")
-    return tmp_path / "images", tmp_path / "people.json"
-
-
 def test_help(run: Run) -> None:
     for words, named in (
         (["data"], ["check", "audit", "pack"]),

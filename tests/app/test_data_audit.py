@@ -19,15 +19,6 @@ from diffusionpose.skeletons import COCO, CROWDPOSE
 Run = Callable[..., tuple[int, str, str]]
 
 
-@pytest.fixture
-def people(synthetic_set: tuple[Path, Path], tmp_path: Path) -> tuple[Path, Path]:
-    """A copy of the synthetic set that a test may spoil: (images, annotations)."""
-    images, annotations = synthetic_set
-    shutil.copytree(images, tmp_path / "images")
-    shutil.copy(annotations, tmp_path / "people.json")
-    return tmp_path / "images", tmp_path / "people.json"
-
-
 class Brightness(Network):
     """Takes what is bright for a joint, the later ones the surer."""
 

@@ -16,15 +16,6 @@ Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def people(synthetic_set: tuple[Path, Path], tmp_path: Path) -> tuple[Path, Path]:
-    """A copy of the synthetic set that a test may spoil: (images, annotations)."""
-    images, annotations = synthetic_set
-    shutil.copytree(images, tmp_path / "images")
-    shutil.copy(annotations, tmp_path / "people.json")
-    return tmp_path / "images", tmp_path / "people.json"
-
-
-@pytest.fixture
 def weights(people: tuple[Path, Path], tmp_path: Path) -> Path:
     torch.manual_seed(0)
     model = create_model("diffusionpose_tiny", read_annotations(people[1]).skeleton, input_size=(48, 64))

@@ -16,7 +16,7 @@ import numpy as np
 from diffusionpose.data.annotations import BOX_SHARE, Person
 from diffusionpose.data.check_sides import find_exchanged
 from diffusionpose.geometry import Crop, Start, to_numpy
-from diffusionpose.runtime.estimator import heatmap_steps
+from diffusionpose.runtime.estimator import as_batch, heatmap_steps
 from diffusionpose.runtime.networks import Network
 from diffusionpose.skeletons import Skeleton
 
@@ -80,8 +80,7 @@ def look(
         part = persons[first : first + network.batch_size]
         boxes = np.stack([person.box for person in part])
         crops = Crop.from_boxes(boxes, codec.input_size, unbiased=codec.unbiased)
-        cut = np.stack([crops.cut(image, index) for index in range(len(part))])
-        images = np.ascontiguousarray(cut.transpose(0, 3, 1, 2))
+        images = as_batch([crops.cut(image, index) for index in range(len(part))])
         labels = np.zeros((len(part), network.skeleton.num_joints, 3), np.float32)
         labels[:, joints, :2] = [person.keypoints for person in part]
         labels[:, joints, 2] = [person.visible > 0 for person in part]

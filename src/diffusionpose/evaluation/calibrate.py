@@ -21,7 +21,7 @@ from diffusionpose.errors import InputError
 from diffusionpose.evaluation.confidence import RIGHT, keypoint_similarity
 from diffusionpose.geometry import Crop, to_numpy
 from diffusionpose.poses import ABSENT, HIDDEN, VISIBLE
-from diffusionpose.runtime.estimator import keypoints_in_crops
+from diffusionpose.runtime.estimator import as_batch, keypoints_in_crops
 from diffusionpose.runtime.networks import Network
 
 RIDGE, OWN_RIDGE = 1.0, 30.0  # of the weights that all joints share, and of each joint's departures
@@ -89,8 +89,8 @@ def observe(
             continue
         boxes = np.stack([person.box for person in people])
         crops = Crop.from_boxes(boxes, codec.input_size, unbiased=codec.unbiased)
-        cut = np.stack([crops.cut(image, index) for index in range(len(people))]).transpose(0, 3, 1, 2)
-        keypoints, _, maps = keypoints_in_crops(network, np.ascontiguousarray(cut), crops)
+        cut = as_batch([crops.cut(image, index) for index in range(len(people))])
+        keypoints, _, maps = keypoints_in_crops(network, cut, crops)
         sizes = np.tile(np.array(image.shape[1::-1], np.float32), (len(people), 1))
         features, shapes = joint_features(to_numpy(maps), keypoints, boxes, sizes, crops, codec)
         apart = keypoints[:, places] - np.stack([person.keypoints for person in people])
