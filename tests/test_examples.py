@@ -1,19 +1,22 @@
 """Every example runs as its first line says, and is short enough to read."""
 
+import json
 import re
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
 from diffusionpose.bundled import PORTRAIT as PHOTO
+from diffusionpose.skeletons import get_skeleton
 
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 # decodes with NumPy alone; measurements of the docs
-LONGER = {"onnx_pose.py", "refine_errors.py", "audit_faults.py"}
+LONGER = {"onnx_pose.py", "refine_errors.py", "audit_faults.py", "crowds_and_hidden.py"}
 
 
 def run(example: str, *arguments: object) -> str:
@@ -87,6 +90,43 @@ def test_compare_reports_both_models(synthetic_set, tiny_weights):
         one, other = re.findall(r"(0\.\d{3})", line)[:2]
         assert one == other
         assert line.endswith("difference +0.000 to +0.000")
+
+
+def test_crowds_and_hidden_counts_persons_and_joints_by_themselves(tmp_path):
+    """Two who overlap, of which the first method has one wrong, and one alone with a hidden joint wrong."""
+    rng, places = np.random.default_rng(0), [(0, 0), (40, 20), (300, 0)]
+    persons, rows = [], ([], [])
+    for number, place in enumerate(places, start=1):
+        keypoints = np.concatenate([rng.uniform(10, 90, (17, 2)) + place, np.full((17, 1), 2)], axis=1)
+        keypoints[0, 2] = 1 if number == 3 else 2
+        box = [*place, 100, 100]
+        persons.append(
+            {"id": number, "image_id": 1, "category_id": 1, "iscrowd": 0, "bbox": box, "area": 5000.0}
+            | {"keypoints": keypoints.ravel().tolist(), "num_keypoints": 17}
+        )
+        for method in (0, 1):
+            points = keypoints.copy()
+            if method == 0:
+                points[:, :2] += 200 * (number == 1)
+                points[0, :2] += 200 * (number == 3)
+            row = {"image_id": 1, "category_id": 1, "keypoints": points.ravel().tolist(), "score": 1 / number}
+            rows[method].append(row | {"box": [*place, place[0] + 100, place[1] + 100]})
+    content = {
+        "images": [{"id": 1, "file_name": "1.jpg", "width": 500, "height": 300}],
+        "annotations": persons,
+    }
+    category = {"id": 1, "name": "person", "keypoints": list(get_skeleton("coco").joints), "skeleton": []}
+    files = [tmp_path / name for name in ("truth.json", "first.json", "second.json")]
+    for path, written in zip(files, (content | {"categories": [category]}, *rows), strict=True):
+        path.write_text(json.dumps(written))
+    parts = re.split(r"^(?=\w)", run("crowds_and_hidden.py", *files), flags=re.MULTILINE)[1:]
+    found = {part.split(":")[0]: part for part in parts}
+    counts = [int(re.search(r": (\d+) persons", part)[1]) for part in parts]
+    assert counts == [3, 2, 1, 3, 1]
+    first = {name: float(re.search(r"AP50: ([\d.]+) and 100.0", part)[1]) for name, part in found.items()}
+    assert first["persons that overlap others"] < 100
+    assert first["persons by themselves"] == 100
+    assert first["hidden joints"] == 0
 
 
 def test_refine_errors_makes_results_that_are_worse_than_the_truth_and_scores_them(synthetic_set, tmp_path):
