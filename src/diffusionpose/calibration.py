@@ -9,6 +9,7 @@ all it needs, so that whatever gives the same heatmaps gives the same confidence
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -169,6 +170,7 @@ class Calibration:
 
 def calibration_file(weights: Path) -> Path:
     """Where the calibration of weights or an exported folder lies: NAME.calibration.json beside NAME."""
+    weights = Path(os.path.abspath(weights))  # so that "." has a name
     name = weights.stem if weights.suffix in (".safetensors", ".onnx", ".xml") else weights.name
     return weights.with_name(f"{name}.calibration.json")
 

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from diffusionpose.app.options import stamp
 
 
@@ -23,3 +25,14 @@ def test_an_openvino_model_is_known_by_the_file_of_its_numbers_too(tmp_path: Pat
     assert stamp(str(graph)) == before
     numbers.write_bytes(b"another training")
     assert stamp(str(graph)) != before
+
+
+def test_a_model_is_known_by_its_calibration_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "m.onnx").write_bytes(b"graph")
+    monkeypatch.chdir(tmp_path / "folder")
+    before = stamp("../m.onnx"), stamp(".")
+    for name in ("m", "folder"):
+        (tmp_path / f"{name}.calibration.json").write_text("{}")
+    assert stamp("../m.onnx") != before[0]
+    assert stamp(".") != before[1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import FlagCreatePairsOff, arg
 
+from diffusionpose.calibration import calibration_file
 from diffusionpose.errors import InputError, make_writable
 
 if TYPE_CHECKING:
@@ -109,9 +111,10 @@ def stamp(given: str | Path | None) -> list[Any]:
     """By what a file, or a folder's files, are known again: path, sizes and times; a mere name by itself."""
     if given is None:
         return []
-    path = Path(given)
-    # the numbers of an OpenVINO model lie beside it
-    files = sorted(path.iterdir()) if path.is_dir() else [path, path.with_suffix(".bin")]
+    path = Path(os.path.abspath(given))
+    # the numbers of an OpenVINO model lie beside it, and so may a model's calibration
+    beside = [path.with_suffix(".bin"), calibration_file(path)]
+    files = [*(sorted(path.iterdir()) if path.is_dir() else [path]), *beside]
     facts = [(file.name, file.stat()) for file in files if file.is_file()]
     return [str(given), [[name, fact.st_size, fact.st_mtime_ns] for name, fact in facts]]
 
