@@ -16,7 +16,7 @@ from diffusionpose.skeletons import get_skeleton
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 # decodes with NumPy alone; measurements of the docs
-LONGER = {"onnx_pose.py", "refine_errors.py", "audit_faults.py", "crowds_and_hidden.py"}
+LONGER = {"onnx_pose.py", "refine_errors.py", "audit_faults.py", "crowds_and_hidden.py", "smoothing.py"}
 
 
 def run(example: str, *arguments: object) -> str:

@@ -52,6 +52,15 @@ class Confidence:
             "expected_oks": round(self.oks, 4),
         }
 
+    @classmethod
+    def from_dict(cls, entry: Mapping[str, Any]) -> Confidence | None:
+        """What :meth:`to_dict` wrote, which may be among other things; None where there is none."""
+        if "probabilities" not in entry:
+            return None
+        right, spread = (np.array(entry[key], np.float32) for key in ("probabilities", "covariances"))
+        spread = spread.reshape(-1, 3)[:, [0, 1, 1, 2]].reshape(-1, 2, 2)
+        return cls(right, np.array(entry["visibility"], int), spread, float(entry["expected_oks"]))
+
 
 @dataclass(frozen=True, eq=False)
 class Pose:

@@ -31,7 +31,8 @@ class VideoCommand:
 
     Writes OUT.mp4, the video with its poses drawn (its times and its sound stay as they are), and
     OUT.jsonl beside it, one line a frame: {"frame", "time", "persons": [{"id", "box", "score",
-    "keypoints"}], "joints"}, the keypoints as x, y, score of each of the joints. Lines are written as they
+    "keypoints"}], "joints"}, the keypoints as x, y, score of each of the joints; of a calibrated model their
+    confidence as well (docs/confidence.md). Lines are written as they
     are found; the same command again goes on where an interrupted one stopped. Frames that cannot be
     decoded leave a gap in the numbers and are reported, and the exit status is then 1.
 
@@ -50,7 +51,7 @@ class VideoCommand:
     boxes: Boxes = None
     """Person boxes of some frames, {"0": [[x0, y0, x1, y1], ...], "30": ...}; followed in between."""
     smooth: bool = True
-    """Smooth the joints over time: less jitter, hardly any delay."""
+    """Smooth the joints over time, the less sure ones more, and bridge moments in which they are not seen."""
     from_last: tyro.conf.FlagCreatePairsOff[bool] = False
     """Start the diffusion at a person's last pose instead of the coarse heatmaps."""
     csv: tyro.conf.FlagCreatePairsOff[bool] = False

@@ -1,4 +1,5 @@
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ import pytest
 from diffusionpose.errors import InputError
 from diffusionpose.journal import Journal
 from diffusionpose.models.zoo import create_model
-from diffusionpose.poses import Pose
+from diffusionpose.poses import Confidence, Pose
 from diffusionpose.runtime.boxes import PeopleFile
 from diffusionpose.runtime.estimator import PoseEstimator
 from diffusionpose.runtime.video.following import Following, Person, Tracks, VideoPoses, box_of
@@ -75,8 +76,49 @@ def test_keypoints_are_smoothed_for_each_person_alone() -> None:
             persons = following.settle(index / 25, places, [pose(*at[place.id]) for place in places])
             kept.append([person.pose.keypoints[0, 0] for person in persons])
     jitter = {key: np.diff(np.array(value), axis=0).std(axis=0) for key, value in answers.items()}
-    assert (jitter[True] < 0.7 * jitter[False]).all()
+    assert (jitter[True] < 0.75 * jitter[False]).all()
     assert np.abs(np.array(answers[True]) - (50, 200)).max() < 6, "no person's filter moves another"
+
+
+@pytest.mark.parametrize("bridge", [True, False])
+def test_who_is_not_found_for_a_moment_is_expected_and_then_gone(bridge: bool) -> None:
+    following, found = Following(bridge=bridge), []
+    for index in range(40):
+        nobody = index in (20, 21) or index > 28
+        places = following.place(index / 25, detected(*[] if nobody else [(20 + 4 * index, 30)]), (400, 200))
+        found.append(following.settle(index / 25, places, [pose(20 + 4 * index, 30)] if places else []))
+    assert [len(persons) for persons in found[:29]] == ([1] * 29 if bridge else [1] * 20 + [0, 0] + [1] * 7)
+    assert {person.id for persons in found for person in persons} == {1}
+    for index in (20, 21) if bridge else ():
+        (missed,) = found[index]
+        assert np.allclose(missed.pose.keypoints, SHAPE + (20 + 4 * index, 30), atol=3)
+        assert missed.pose.score < 0.9
+    assert not any(found[36:]), "not for long"
+
+
+def test_nobody_is_expected_where_somebody_else_stands() -> None:
+    following = Following()
+    following.settle(0.0, following.place(0.0, detected((20, 30)), (400, 200)), [pose(20, 30)])
+    following._tracks = Tracks()  # takes who comes for someone new
+    following._tracks._next = 2
+    persons = following.settle(0.04, following.place(0.04, detected((21, 30)), (400, 200)), [pose(21, 30)])
+    assert [person.id for person in persons] == [2]
+
+
+def test_confidence_outlives_the_journal(tmp_path: Path) -> None:
+    finder, spread = SquareFinder(around), np.tile(np.array([[4, 1], [1, 9]], np.float32), (14, 1, 1))
+    said = Confidence(np.linspace(0, 1, 14, dtype=np.float32), np.arange(14) % 3, spread, 0.75)
+    plain = finder._pose
+    finder._pose = lambda image, box: replace(plain(image, box), confidence=said)
+    with Journal(tmp_path / "journal", {}) as journal:
+        list(VideoPoses(finder, 25)(frames(8), journal))
+        for _, persons in VideoPoses(SquareFinder(around), 25)(frames(8), journal):
+            for person in persons:
+                again = person.pose.confidence
+                assert np.allclose(again.right, said.right, atol=1e-4)
+                assert (again.visibility == said.visibility).all()
+                assert (again.covariances == spread).all()
+                assert again.oks == 0.75
 
 
 def test_filters_of_those_who_left_are_given_back() -> None:

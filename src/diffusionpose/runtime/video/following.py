@@ -15,11 +15,12 @@ import numpy as np
 
 from diffusionpose.errors import InputError
 from diffusionpose.journal import Journal
-from diffusionpose.poses import VISIBLE_SCORE, Pose, pose_score
+from diffusionpose.poses import VISIBLE_SCORE, Confidence, Pose, pose_score
 from diffusionpose.runtime.boxes import Boxes, PeopleFile, usable_boxes
 from diffusionpose.runtime.estimator import PoseEstimator, Request
+from diffusionpose.runtime.people import box_overlaps
 from diffusionpose.runtime.video.reading import Frame, import_extra
-from diffusionpose.runtime.video.smoothing import GAP, OneEuroFilter
+from diffusionpose.runtime.video.smoothing import KalmanFilter
 
 NEW_SCORE = 0.5  # a box with a lower score only goes on with a person who is known
 LEAST_SCORE = 0.1  # boxes with a lower score are not even used for that (ByteTrack)
@@ -28,6 +29,7 @@ FORGET = 1.0  # seconds out of sight after which a person who comes back is some
 NOMINAL = 30.0  # frames/s in which ``trackers`` counts how long it remembers
 MARGIN = 0.1  # a person's box reaches this far beyond their joints, as a share of the joints' extent
 SEEN_SHARE = 1 / 3  # of the joints; a person of whom less is seen is not followed further
+TAKEN = 0.5  # IoU of a person who is not seen with one who is, who then has taken their place
 LEAST_SIZE = 8  # pixels; a smaller extent of the joints is no person's
 HELD_BYTES = 200_000_000  # frames that go through the network together take at most about this much memory
 
@@ -82,7 +84,7 @@ class VideoPoses:
         self.detect_every = detect_every
         self.boxes = boxes
         self.from_last = from_last
-        self._following = Following((detect_every - 1) / rate, smooth)
+        self._following = Following((detect_every - 1) / rate, smooth, bridge=boxes is None)
         self._next_look = 0
 
     def __call__(self, frames: Iterable[Frame], journal: Journal | None = None) -> Iterator[FrameResult]:
@@ -111,7 +113,7 @@ class VideoPoses:
         """Frames with their persons: from what the journal knows, or newly found.
 
         A row of the journal has a frame's "boxes" (x0, y0, x1, y1, score each; None where the detector does
-        not look) and "poses" (flat x, y, score triplets), to 1e-4: what goes on is what the journal holds.
+        not look) and "poses" (COCO results), rounded: what goes on is what the journal holds.
         """
         rows: list[dict[str, Any]] = known or [{"boxes": self._detected(frame)} for frame in frames]
         places = []
@@ -125,8 +127,7 @@ class VideoPoses:
         if known is None:
             requests = (self._request(*pair) for pair in zip(frames, places, strict=True))
             for row, (_, poses) in zip(rows, self.estimator.stream(requests), strict=True):
-                triplets = (np.column_stack([pose.keypoints, pose.scores]).astype(float) for pose in poses)
-                row["poses"] = [each.round(4).ravel().tolist() for each in triplets]
+                row["poses"] = [pose.to_coco_result(frame.index) for pose in poses]
             if journal:
                 journal.append(rows)
         for frame, row, placed in zip(frames, rows, places, strict=True):
@@ -158,11 +159,11 @@ class VideoPoses:
                     row[seen] = np.column_stack([place.last.keypoints, place.last.scores])[seen]
         return Request(frame.image, boxes, scores, start=start)
 
-    def _pose(self, place: Place, numbers: list[float]) -> Pose:
+    def _pose(self, place: Place, entry: dict[str, Any]) -> Pose:
         """The pose of a row of the journal."""
-        triplets = np.array(numbers, np.float32).reshape(-1, 3)
-        score = pose_score(place.score, triplets[:, 2])
-        return Pose(self.skeleton, triplets[:, :2], triplets[:, 2], place.box, score)
+        triplets = np.array(entry["keypoints"], np.float32).reshape(-1, 3)
+        points, scores, sure = triplets[:, :2], triplets[:, 2], Confidence.from_dict(entry)
+        return Pose(self.skeleton, points, scores, place.box, pose_score(place.score, scores), sure)
 
 
 @dataclass(frozen=True, eq=False)
@@ -181,12 +182,13 @@ class Following:
     Args:
         patience: seconds between two detections, which a person out of sight must outlast.
         smooth: smooth the keypoints.
+        bridge: when smoothing, expect a person who is not found for a moment where they were going.
     """
 
-    def __init__(self, patience: float = 0.0, smooth: bool = True) -> None:
+    def __init__(self, patience: float = 0.0, smooth: bool = True, bridge: bool = True) -> None:
         self._tracks = Tracks(FORGET + patience)
-        self._filters: dict[int, OneEuroFilter] = {}
-        self._smooth = smooth
+        self._filters: dict[int, KalmanFilter] = {}
+        self._smooth, self._bridge = smooth, bridge
         self._last: dict[int, tuple[Pose, float]] = {}  # the frame before: pose and box score by id
 
     def place(self, time: float, detected: Boxes | None, size: tuple[int, int]) -> list[Place]:
@@ -194,7 +196,7 @@ class Following:
 
         ``detected`` is None where the persons of the last frame are followed.
         """
-        boxes, scores = self._expected() if detected is None else detected
+        boxes, scores = self._expected(time) if detected is None else detected
         boxes, kept, _ = usable_boxes(boxes, *size)
         scores = scores[kept]
         numbers = self._tracks.update(boxes, scores, time)
@@ -205,25 +207,49 @@ class Following:
         ]
 
     def settle(self, time: float, places: Sequence[Place], poses: Sequence[Pose]) -> list[Person]:
-        """The persons of a frame, with one pose for each of the places of :meth:`place`."""
-        persons = []
-        for place, pose in zip(places, poses, strict=True):
-            if self._smooth:
-                follow = self._filters.setdefault(place.id, OneEuroFilter())
-                size = float((place.box[2:] - place.box[:2]).max())
-                pose = replace(pose, keypoints=follow(time, pose.keypoints, pose.scores, size))
-            persons.append(Person(place.id, pose))
-        placed = zip(places, persons, strict=True)
-        self._last = {place.id: (person.pose, place.score) for place, person in placed}
-        self._filters = {n: follow for n, follow in self._filters.items() if time - follow.time <= GAP}
+        """The persons of a frame, with one pose for each of the places of :meth:`place`.
+
+        After them those who are not seen for a moment, where they are expected.
+        """
+        persons = [Person(place.id, pose) for place, pose in zip(places, poses, strict=True)]
+        scores = {place.id: place.score for place in places}
+        if self._smooth:
+            persons = [
+                replace(one, pose=self._filters.setdefault(one.id, KalmanFilter())(time, one.pose))
+                for one in persons
+            ]
+            boxes = np.array([place.box for place in places], np.float32).reshape(-1, 4)
+            for number in sorted(self._filters.keys() - scores.keys()):
+                pose = self._unseen(number, time, boxes)
+                if pose is None:
+                    del self._filters[number]
+                else:
+                    persons.append(Person(number, pose))
+                    scores[number] = pose.score
+        self._last = {person.id: (person.pose, scores[person.id]) for person in persons}
         return persons
 
-    def _expected(self) -> Boxes:
-        """Boxes around the last frame's poses, with the scores of the boxes they were found in."""
-        followed = [(box_of(pose), score) for pose, score in self._last.values()]
-        kept = [(box, score) for box, score in followed if box is not None]
-        boxes = np.array([box for box, _ in kept], np.float32).reshape(-1, 4)
-        return boxes, np.array([score for _, score in kept], np.float32)
+    def _unseen(self, number: int, time: float, taken: np.ndarray) -> Pose | None:
+        """Where a person is who was not found, for as long as they had been seen; None if nobody knows."""
+        follow = self._filters[number]
+        if not self._bridge or time - follow.time > follow.time - follow.since:
+            return None
+        pose = follow.predict(time)
+        box = None if pose is None else box_of(pose)
+        if pose is None or box is None or (box_overlaps(box[None], taken) > TAKEN).any():
+            return None
+        return replace(pose, box=box)
+
+    def _expected(self, time: float) -> Boxes:
+        """Boxes around the last frame's poses, moved on, with the scores of the boxes they were found in."""
+        boxes, scores = [], []
+        for number, (pose, score) in self._last.items():
+            moved = self._filters[number].predict(time) if self._smooth else None
+            box = box_of(pose if moved is None else replace(moved, scores=pose.scores))
+            if box is not None:
+                boxes.append(box)
+                scores.append(score)
+        return np.array(boxes, np.float32).reshape(-1, 4), np.array(scores, np.float32)
 
 
 def box_of(pose: Pose) -> np.ndarray | None:

@@ -1,63 +1,98 @@
-"""Smooth keypoints: the One-Euro filter, which also knows how sure each joint is.
+"""Smooth keypoints: a Kalman filter for every coordinate, which follows a joint as far as the model is sure.
 
-Casiez, Roussel and Vogel, "1 Euro Filter", CHI 2012, Algorithm 1: a low-pass filter whose cutoff grows
-with the speed of what it follows, so that rest is still and motion is not late. Three things are ours:
-speed is measured in sizes of the person, so that one setting fits near and far; a joint that the model is
-not sure of moves its filter less; and a joint that was not seen for a while starts afresh.
+A joint moves by its speed, which friction and random pushes change (an Ornstein-Uhlenbeck process): out of
+sight it goes on a little and stops. The noise of a measurement comes from the calibrated covariance of the
+keypoint, else from its score. Lengths are counted in sizes of the person, the longer side of the box, so that
+one setting fits near and far.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 
-from diffusionpose.poses import VISIBLE_SCORE
+from diffusionpose.poses import VISIBLE_SCORE, Pose
 
-MIN_CUTOFF = 3.0  # Hz, at rest; lower is stiller
-BETA = 16.0  # Hz of cutoff for each size of the person per second; higher is less late. Both: docs/video.md
-SPEED_CUTOFF = 1.0  # Hz, of the speed itself; the paper's value
-SURE_SCORE = 0.5  # from this score on a joint moves its filter fully
-GAP = 0.5  # seconds without being seen, after which a joint starts afresh
+# Constants are measured in docs/video.md
+PUSH = 4.0  # sizes / s^1.5: changes of speed; higher is less late, lower is stiller
+FRICTION = 0.2  # seconds in which a joint out of sight loses all but 1 / e of its speed
+# sizes: the deviation from frame to frame is the geometric mean of this and of the calibrated one, of which
+# the larger part is the same in all frames
+JITTER = 0.03
+UNCALIBRATED = 0.015  # sizes: taken for the calibrated deviation at score 1, else divided by its square
+START = 0.5  # sizes / s: deviation of the speed of a new joint
+HOLD = 0.2  # seconds in which a joint out of sight loses all but 1 / e of its score
+GAP = 0.5  # seconds out of sight after which a person starts afresh
 
 
-def smoothing_factor(cutoff: np.ndarray | float, period: float) -> np.ndarray | float:
-    """alpha = 1 / (1 + tau / T_e), tau = 1 / (2 pi f_c); cutoff f_c in Hz, period T_e in seconds."""
-    return 1 / (1 + 1 / (2 * math.pi * cutoff * period))
-
-
-class OneEuroFilter:
+class KalmanFilter:
     """Follows the joints of one person."""
 
     def __init__(self) -> None:
-        self.time = -math.inf  # of the last call
-        self._seen = np.empty(0)  # (J,) seconds, when each joint was last seen
-        self._points = np.empty(0)  # (J, 2) the last answer
-        self._speed = np.empty(0)  # (J, 2) sizes per second
+        self.since = self.time = -math.inf  # of the first pose without a gap, and of the last
+        self._pose: Pose | None = None  # the last answer
+        self._points = self._speed = np.empty(0)  # (J, 2) pixels, and pixels per second
+        self._variances = (np.empty(0),) * 3  # (J, 2) of the place, place with speed, speed
 
-    def __call__(self, time: float, points: np.ndarray, scores: np.ndarray, size: float) -> np.ndarray:
-        """The smooth place (J, 2) of each joint, float64 pixels.
+    def predict(self, time: float) -> Pose | None:
+        """Where a person is who is not seen at a time, with fading scores; None once that is forgotten."""
+        period = time - self.time
+        if self._pose is None or period > GAP:
+            return None
+        points = self._points + FRICTION * (1 - math.exp(-period / FRICTION)) * self._speed
+        shift, fading = (points - self._points).mean(axis=0), math.exp(-period / HOLD)
+        return Pose(
+            self._pose.skeleton,
+            points,
+            fading * self._pose.scores,
+            self._pose.box + np.tile(shift, 2),
+            fading * self._pose.score,
+        )
+
+    def __call__(self, time: float, pose: Pose) -> Pose:
+        """The smooth pose; a joint that is not seen keeps a fading score, and then starts afresh.
 
         Args:
             time: seconds, later than in the call before.
-            points: (J, 2) pixels, with (J,) scores.
-            scores: how sure the model is of each.
-            size: of the person, pixels.
+            pose: as the model finds it.
         """
-        points = np.asarray(points, np.float64)
-        period, visible = time - self.time, scores >= VISIBLE_SCORE
+        size = float((pose.box[2:] - pose.box[:2]).max())
+        measured, noise = pose.keypoints.astype(np.float64), _noise(pose, size)
+        expected, period = self.predict(time), time - self.time
+        if self._pose is None or expected is None:
+            self.since, period, zero = time, 0.0, np.zeros_like(measured)
+            self._points, self._speed, self._variances = measured, zero, (zero, zero, zero)
+            fresh, held = np.ones((len(measured), 1), bool), pose.scores
+        else:
+            fresh, held = self._pose.scores[:, None] < VISIBLE_SCORE, expected.scores
+        kept = math.exp(-period / FRICTION)
+        move, push = FRICTION * (1 - kept), (PUSH * size) ** 2
+        points, speed, (pp, pv, vv) = self._points + move * self._speed, kept * self._speed, self._variances
+        pp = pp + move * (2 * pv + move * vv) + push * period**3 / 3
+        pv = kept * (pv + move * vv) + push * period**2 / 2
+        vv = kept**2 * vv + push * period
+        total = np.where(pose.scores[:, None] >= VISIBLE_SCORE, pp + noise, np.inf)
+        gain, rise, off = pp / total, pv / total, measured - points
+        self._points = np.where(fresh, measured, points + gain * off)
+        self._speed = np.where(fresh, 0.0, speed + rise * off)
+        self._variances = (
+            np.where(fresh, noise, pp - gain * pp),
+            np.where(fresh, 0.0, pv - gain * pv),
+            np.where(fresh, (START * size) ** 2, vv - rise * pv),
+        )
         self.time = time
-        if not len(self._points) or period > GAP:
-            self._points, self._speed = points, np.zeros_like(points)
-            self._seen = np.where(visible, time, -math.inf)
-            return points
-        fresh = visible & (time - self._seen > GAP)
-        weight = np.clip(np.asarray(scores, np.float64) / SURE_SCORE, 0, 1)[:, None]
-        speed = (points - self._points) / (period * size)
-        moved = self._speed + smoothing_factor(SPEED_CUTOFF, period) * weight * (speed - self._speed)
-        cutoff = MIN_CUTOFF + BETA * np.linalg.norm(moved, axis=1, keepdims=True)
-        smooth = self._points + smoothing_factor(cutoff, period) * weight * (points - self._points)
-        self._speed = np.where(fresh[:, None], 0.0, moved)
-        self._points = np.where(fresh[:, None], points, smooth)
-        self._seen = np.where(visible, time, self._seen)
-        return self._points
+        self._pose = replace(pose, keypoints=self._points, scores=np.maximum(pose.scores, held))
+        return self._pose
+
+
+def _noise(pose: Pose, size: float) -> np.ndarray:
+    """(J, 2) variances of the keypoints from frame to frame, square pixels."""
+    if pose.confidence is not None:
+        deviations = np.sqrt(np.diagonal(pose.confidence.covariances, axis1=1, axis2=2).astype(np.float64))
+    else:
+        of_score = UNCALIBRATED * size / np.maximum(pose.scores, 0.05).astype(np.float64) ** 2
+        deviations = np.repeat(of_score[:, None], 2, axis=1)
+    noise: np.ndarray = JITTER * size * np.maximum(deviations, 1e-3 * size)
+    return noise

@@ -94,7 +94,10 @@ def draw_video(
 
 
 def frame_line(frame: Frame, persons: Sequence[Person], joints: Sequence[str]) -> bytes:
-    """``{"frame", "time", "persons": [{"id", "box", "score", "keypoints"}], "joints"}``; flat x, y, score."""
+    """``{"frame", "time", "persons": [{"id", "box", "score", "keypoints"}], "joints"}``; flat x, y, score.
+
+    A calibrated pose also has its confidence, as ``Confidence.to_dict`` gives it.
+    """
     entry = {
         "frame": frame.index,
         "time": round(frame.time, 6),
@@ -104,6 +107,7 @@ def frame_line(frame: Frame, persons: Sequence[Person], joints: Sequence[str]) -
                 "box": person.pose.rounded_box,
                 "score": round(person.pose.score, 4),
                 "keypoints": person.pose.to_coco_result(0)["keypoints"],
+                **(person.pose.confidence.to_dict() if person.pose.confidence else {}),
             }
             for person in persons
         ],
