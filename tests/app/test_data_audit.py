@@ -125,6 +125,37 @@ def test_accepted_corrections_are_made_and_all_else_stays(
         assert err.count("\n") == 1
 
 
+def test_each_fold_is_looked_at_by_the_model_that_has_not_seen_it(
+    run: Run, people: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["data", "audit", "--annotations", people[1], "--output", tmp_path / "out"]
+    status, out, err = run(*words, "--folds", 3)
+    assert (status, err) == (0, "")
+    whole = json.loads(people[1].read_text())
+    pictures = [{entry["image_id"] for entry in whole["annotations"]}]
+    for number in (1, 2, 3):
+        assert str(tmp_path / "out" / f"train{number}.json") in out
+        part = json.loads((tmp_path / "out" / f"train{number}.json").read_text())
+        assert {**part, "annotations": 0} == {**whole, "annotations": 0}
+        assert all(entry in whole["annotations"] for entry in part["annotations"])
+        pictures.append(pictures[0] - {entry["image_id"] for entry in part["annotations"]})
+    assert sorted(image for fold in pictures[1:] for image in fold) == sorted(pictures[0])
+
+    networks_by_name, looked = {name: Brightness() for name in "abc"}, {name: set() for name in "abc"}
+    monkeypatch.setattr(networks, "load_network", lambda name, device: networks_by_name[name])
+    look = data_audit.look
+
+    def watched(network: Network, image: np.ndarray, persons: list, skeleton: object) -> object:
+        (name,) = [name for name, one in networks_by_name.items() if one is network]
+        looked[name] |= {person.image_id for person in persons}
+        return look(network, image, persons, skeleton)
+
+    monkeypatch.setattr(data_audit, "look", watched)
+    assert run(*words, "--images", people[0], "--weights", "a", "b", "c")[0] == 0
+    assert [looked[name] for name in "abc"] == pictures[1:]
+    assert len(listed(tmp_path)) == 25
+
+
 def test_what_cannot_be_audited_is_one_message(run: Run, people: tuple[Path, Path], tmp_path: Path) -> None:
     content = json.loads(people[1].read_text())
     content["categories"][0]["keypoints"] = [f"j{j}" for j in range(17)]
@@ -142,6 +173,10 @@ def test_what_cannot_be_audited_is_one_message(run: Run, people: tuple[Path, Pat
         assert complaint in err
     status, _, err = run("data", "audit", "--annotations", people[1], "--output", tmp_path / "out")
     assert (status, "--images" in err) == (2, True)
+    status, _, err = run(
+        "data", "audit", "--annotations", people[1], "--output", tmp_path / "out", "--folds", 1
+    )
+    assert (status, "--folds 1: must be 2 to" in err) == (1, True)
 
 
 def test_exchanged_sides_of_a_real_person_are_first_with_their_name(run: Run, tmp_path: Path) -> None:

@@ -19,7 +19,6 @@ from diffusionpose.app.options import (
     Folder,
     Joints,
     Output,
-    Weights,
     counted,
     progress_of,
     say,
@@ -118,8 +117,8 @@ class AuditCommand:
     seems wrong (sides exchanged, wrong person, misplaced joint, missing joint, no person), and
     OUTPUT/audit.json, the whole list with a correction for each. Tick what is right, save the list from the
     page, and call it again with --accept. A model knows the labels that it was trained on: take one that
-    has not seen these (docs/audit.md). An audit that was stopped goes on; where a picture cannot be used the
-    others are done, and the exit status is 1.
+    has not seen these, or --folds (docs/audit.md). An audit that was stopped goes on; where a picture cannot
+    be used the others are done, and the exit status is 1.
     """
 
     annotations: File
@@ -131,26 +130,33 @@ class AuditCommand:
     """List that the page saved: write OUTPUT/corrected.json, the annotations with these corrections."""
     most: Annotated[int, arg(metavar="N")] = 200
     """Labels on the page; the list has all."""
-    weights: Weights = None
+    folds: Annotated[int | None, arg(metavar="K", help_behavior_hint="")] = None
+    """Write OUTPUT/train1.json, .., each without the labels of one fold, to train K models on."""
+    weights: Annotated[
+        tuple[str, ...], arg(metavar="W...", help_behavior_hint="(default: the bundled model)")
+    ] = ()
+    """As of other commands; of K models, in the order of their files, each looks at what it has not seen."""
     device: Device = "auto"
     skeleton: Joints = None
     """Joints of the annotations, where the file does not name them."""
 
     def run(self) -> int:
-        """Audit, or accept; 0 if everything could be used, 2 if the options do not go together."""
-        if (self.images is None) == (self.accept is None):
-            say("data audit: give --images to audit, or --accept to correct")
+        """Audit, accept or split; 0 if all could be used, 2 if the options do not go together."""
+        if [self.images, self.accept, self.folds].count(None) != 2:
+            say("data audit: give --images to audit, --accept to correct, or --folds to split")
             return 2
-        from diffusionpose.app.data_audit import audit, correct
+        from diffusionpose.app.data_audit import audit, correct, split
         from diffusionpose.runtime.networks import load_network
 
         skeleton = None if self.skeleton is None else get_skeleton(self.skeleton)
         if self.accept is not None:
             return correct(self.annotations, self.output, self.accept, skeleton)
+        if self.folds is not None:
+            return split(self.annotations, self.output, self.folds, skeleton)
         assert self.images is not None
-        network = load_network(self.weights, self.device)
-        known = stamp(self.weights)
-        return audit(self.annotations, self.images, self.output, network, skeleton, self.most, known)
+        networks = [load_network(weights, self.device) for weights in self.weights or (None,)]
+        known = [stamp(weights) for weights in self.weights]
+        return audit(self.annotations, self.images, self.output, networks, skeleton, self.most, known)
 
 
 @dataclass(frozen=True)

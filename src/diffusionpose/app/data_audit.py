@@ -37,26 +37,37 @@ VERBS = {"sides exchanged": "exchange sides of", "missing joint": "add", "no per
 
 
 def audit(
-    file: Path, folder: Path, output: Path, network: Network, skeleton: Skeleton | None, most: int, job: Any
+    file: Path,
+    folder: Path,
+    output: Path,
+    networks: Sequence[Network],
+    skeleton: Skeleton | None,
+    most: int,
+    job: Any,
 ) -> int:
     """Write the list and the page with its first ``most`` entries; 0 if every label could be looked at.
 
     Args:
-        file: of annotations, with joints of the network or some of them.
+        file: of annotations, with joints of the networks or some of them.
         folder: of the pictures.
+        networks: of several, each looks at the fold that it was not trained on (:func:`split`).
         skeleton: of the file, where it does not name its joints.
-        job: by what the network is known again; JSON values.
+        job: by what the networks are known again; JSON values.
     """
     annotations = read_annotations(file, skeleton)
-    shared = [joint for joint in annotations.skeleton.joints if joint in network.skeleton.joints]
-    if not shared:
-        raise InputError(f"{file}: has no joint of {network.name}; give other --weights")
+    folds = _folds(annotations, len(networks))
+    shared = list(annotations.skeleton.joints)
+    for network in networks:
+        shared = [joint for joint in shared if joint in network.skeleton.joints]
+        if not shared:
+            raise InputError(f"{file}: has no joint of {network.name}; give other --weights")
     problems = list(annotations.dropped)
     annotations = annotations.to_skeleton(annotations.skeleton.select(shared)).labelled()
     make_folder(output)
     job = {"version": __version__, "annotations": stamp(file), "images": str(folder), "weights": job}
     with Journal(output / PROGRESS, job) as journal:
-        evidence = _gather(network, annotations, folder, journal, problems)
+        looking = {image_id: networks[fold] for image_id, fold in folds.items()}
+        evidence = _gather(looking, annotations, folder, journal, problems)
         for problem in problems:
             say(problem)
         if not evidence:
@@ -87,6 +98,32 @@ def audit(
     print(f"{counted(len(labels), 'label')}: {output / PAGE}, {output / LIST}")
     print(f"the first {len(cards)}: " + ", ".join(f"{number} {fault}" for fault, number in kinds))
     return 1 if problems else 0
+
+
+def split(file: Path, output: Path, folds: int, skeleton: Skeleton | None) -> int:
+    """Write OUTPUT/train1.json, ..: the annotations without those of the pictures of one fold each; 0."""
+    annotations, content = read_annotations(file, skeleton), read_json(file)
+    if not isinstance(content, dict):
+        raise InputError(f"{file}: AI Challenger's own format; folds are made of COCO's only")
+    if not 2 <= folds <= len(annotations.images):
+        raise InputError(f"--folds {folds}: must be 2 to {len(annotations.images)}, the pictures of {file}")
+    of, names = _folds(annotations, folds), []
+    make_folder(output)
+    for fold in range(folds):
+        kept = [
+            entry
+            for entry in content["annotations"]
+            if isinstance(entry, dict) and of.get(annotations.find_image(entry.get("image_id"))) != fold
+        ]
+        names.append(str(output / f"train{fold + 1}.json"))
+        write_json(Path(names[-1]), {**content, "annotations": kept})
+    print(f"train a model on each of {', '.join(names)}, and give them to --weights in this order")
+    return 0
+
+
+def _folds(annotations: Annotations, count: int) -> dict[Id | None, int]:
+    """The fold of each picture: one after the other, so that no person of a picture is in another."""
+    return {image_id: index % count for index, image_id in enumerate(annotations.images)}
 
 
 def correct(file: Path, output: Path, accepted: Path, skeleton: Skeleton | None) -> int:
@@ -126,9 +163,13 @@ def correct(file: Path, output: Path, accepted: Path, skeleton: Skeleton | None)
 
 
 def _gather(
-    network: Network, annotations: Annotations, folder: Path, journal: Journal, problems: list[str]
+    networks: dict[Id | None, Network],
+    annotations: Annotations,
+    folder: Path,
+    journal: Journal,
+    problems: list[str],
 ) -> dict[int, Evidence]:
-    """What the network says of each label that can be looked at, by row of ``annotations.persons``."""
+    """What the network of its picture says of each label, by row of ``annotations.persons``."""
     evidence = {row: Evidence.from_rows(numbers) for entry in journal for row, numbers in entry}
     if evidence:
         say(f"going on with an audit that was stopped: {counted(len(evidence), 'label')} done")
@@ -145,7 +186,7 @@ def _gather(
             except InputError as error:
                 problems.append(f"{error} ({counted(len(rows), 'label')})")
                 continue
-            found = [one.rows() for one in look(network, image, persons, annotations.skeleton)]
+            found = [one.rows() for one in look(networks[image_id], image, persons, annotations.skeleton)]
             journal.append(list(zip(rows, found, strict=True)))
             evidence.update(
                 (row, Evidence.from_rows(numbers)) for row, numbers in zip(rows, found, strict=True)
