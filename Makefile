@@ -26,7 +26,7 @@ demo: $(LIGHT) ## find the pose in a photograph; picture and JSON land in output
 
 test: lint ## lint, then all tests
 	@echo "Running the tests"
-	@$(BIN)/python -m pytest -q -n $(JOBS) --dist loadscope
+	@$(BIN)/python -m pytest -q -n $(JOBS) --dist loadscope --no-loadscope-reorder
 
 lint: $(FULL) ## ruff, mypy and the floors
 	@echo "Checking style, types and floors"

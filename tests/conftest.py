@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 from collections.abc import Iterator
@@ -69,28 +70,72 @@ def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_onnx(tiny_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The model of ``tiny_weights`` exported with one step."""
     pytest.importorskip("onnxruntime")
-    return _exported(tiny_weights, tmp_path_factory.mktemp("onnx") / "tiny.onnx")
+    return _exported(tiny_weights, tmp_path_factory, "tiny.onnx")
 
 
 @pytest.fixture(scope="session")
 def tiny_openvino(tiny_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The model of ``tiny_weights`` exported with one step for OpenVINO."""
     pytest.importorskip("openvino")
-    return _exported(tiny_weights, tmp_path_factory.mktemp("openvino") / "tiny.xml")
+    return _exported(tiny_weights, tmp_path_factory, "tiny.xml")
 
 
 @pytest.fixture(scope="session")
 def tiny_folder(tiny_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The model of ``tiny_weights`` exported as two graphs."""
-    return _exported(tiny_weights, tmp_path_factory.mktemp("folder") / "tiny")
+    return _exported(tiny_weights, tmp_path_factory, "tiny")
 
 
-def _exported(weights: Path, path: Path) -> Path:
+def _exported(weights: Path, factory: pytest.TempPathFactory, name: str) -> Path:
+    """Once for all processes of pytest-xdist, whose weights are the same: an export takes its time."""
+    from filelock import FileLock
+
     from diffusionpose.models.checkpoints import load_model
     from diffusionpose.models.export import export_model
 
-    export_model(load_model(weights), path)
-    return path
+    base = factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / f"exported-{name}"
+    folder.mkdir(exist_ok=True)
+    with FileLock(folder.with_suffix(".lock")):
+        if not (folder / name).exists():
+            export_model(load_model(weights), folder / name)
+    return folder / name
+
+
+GRAPHS = {  # the operators of ``light_weights``, in ONNX's own language
+    "encoder": """(uint8[b, 3, 64, 48] images) => (float[b, 8, 16, 12] x_fea, float[b, 14, 16, 12] hm_T)
+        {x = Cast<to = 1>(images) x_fea = Conv<strides = [4, 4]>(x, w)
+         y = Conv(x_fea, v) hm_T = Sigmoid(y)}""",
+    "step": """(float[b, 8, 16, 12] x_fea, float[b, 14, 16, 12] hm_t, float[b, 14, 2] y_t)
+        => (float[b, 14, 16, 12] heatmaps)
+        {x = Conv(x_fea, v) y = Sigmoid(x) heatmaps = Mean(hm_t, y)}""",
+}
+
+
+@pytest.fixture(scope="session")
+def light_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A diffusion network of three convolutions, written by hand as two graphs.
+
+    It opens in milliseconds; a process of its own that imports PyTorch computes for ten seconds before.
+    """
+    onnx = pytest.importorskip("onnx")
+    import numpy as np
+
+    from diffusionpose.skeletons import CROWDPOSE
+
+    folder, random = tmp_path_factory.mktemp("light"), np.random.default_rng(0)
+    facts = {"model": "light", "skeleton": CROWDPOSE.to_dict(), "input_size": [48, 64], "stride": 4}
+    for name, text in GRAPHS.items():
+        model = onnx.parser.parse_model(f'<ir_version: 10, opset_import: ["": 18]> {name} {text}')
+        for kernel, spread, shape in (("w", 0.01, (8, 3, 4, 4)), ("v", 0.3, (14, 8, 1, 1))):
+            values = random.normal(0, spread, shape).astype(np.float32)
+            values -= values.mean((1, 2, 3), keepdims=True)  # brightness alone moves nothing
+            model.graph.initializer.append(onnx.numpy_helper.from_array(values, kernel))
+        onnx.helper.set_model_props(
+            model, {"diffusionpose": json.dumps({**facts, "unbiased": False, "steps": 1, "flip": False})}
+        )
+        onnx.save(model, folder / f"{name}.onnx")
+    return folder
 
 
 @pytest.fixture(scope="session")
@@ -130,7 +175,11 @@ def lively() -> Callable[..., PoseModel]:
 
 @pytest.fixture
 def fresh_processes() -> Iterator[None]:
-    """Processes begin in a fresh interpreter: a fork of one with threads, as after other tests, may hang."""
+    """Processes begin in a fresh interpreter, which has PyTorch once for all of them.
+
+    A fork of one with threads, as after other tests, may hang.
+    """
+    multiprocessing.set_forkserver_preload(["diffusionpose.data.dataset"])
     before = multiprocessing.get_start_method(allow_none=True)
     multiprocessing.set_start_method("forkserver", force=True)
     yield

@@ -2,8 +2,9 @@
 
 import json
 import re
-import subprocess
+import runpy
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -19,16 +20,17 @@ EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 LONGER = {"onnx_pose.py", "refine_errors.py", "audit_faults.py", "crowds_and_hidden.py", "smoothing.py"}
 
 
-def run(example: str, *arguments: object) -> str:
-    """What the example prints."""
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "examples" / example), *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """What an example prints, run in this process, which has PyTorch already."""
+
+    def call(example: str, *arguments: object) -> str:
+        path = str(ROOT / "examples" / example)
+        monkeypatch.setattr(sys, "argv", [path, *map(str, arguments)])
+        runpy.run_path(path, run_name="__main__")
+        return capsys.readouterr().out
+
+    return call
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name)
@@ -38,18 +40,18 @@ def test_an_example_is_under_25_lines_and_says_how_it_is_called(example):
     assert re.search(rf"python (?:examples/)?{example.name}", " ".join(lines[:10]))
 
 
-def test_first_pose_prints_the_joints_of_the_person():
+def test_first_pose_prints_the_joints_of_the_person(run):
     lines = run("first_pose.py", PHOTO).splitlines()
     assert len(lines) == 19
     assert lines[0].split()[:2] == ["0", "nose"]
 
 
-def test_several_people_finds_two_poses_in_each_picture():
+def test_several_people_finds_two_poses_in_each_picture(run):
     lines = run("several_people.py", PHOTO, PHOTO).splitlines()
     assert [": person 0," in line for line in lines] == [True, False, True, False]
 
 
-def test_table_has_the_scores_of_all_pictures_by_joint_the_least_sure_first(tmp_path):
+def test_table_has_the_scores_of_all_pictures_by_joint_the_least_sure_first(run, tmp_path):
     """Against the scores of each picture, as first_pose.py prints them."""
     other = tmp_path / "mirrored.png"
     with Image.open(PHOTO) as photo:
@@ -68,7 +70,7 @@ def test_table_has_the_scores_of_all_pictures_by_joint_the_least_sure_first(tmp_
         assert float(least) == pytest.approx(min(scores[joint]), abs=0.0101)
 
 
-def test_steps_begin_at_the_coarse_pose_and_move_the_joints():
+def test_steps_begin_at_the_coarse_pose_and_move_the_joints(run):
     lines = run("steps.py", PHOTO).splitlines()
     moved = [float(line.split()[-7]) for line in lines]
     assert moved[0] == 0
@@ -76,13 +78,13 @@ def test_steps_begin_at_the_coarse_pose_and_move_the_joints():
     assert min(moved[1:]) > 0
 
 
-def test_own_skeleton_trains_and_finds_the_arms(tmp_path):
+def test_own_skeleton_trains_and_finds_the_arms(run, tmp_path):
     out = run("own_skeleton.py", tmp_path, 1)
     assert "left_wrist" in out
     assert (tmp_path / "run" / "model.safetensors").is_file()
 
 
-def test_compare_reports_both_models(synthetic_set, tiny_weights):
+def test_compare_reports_both_models(run, synthetic_set, tiny_weights):
     images, annotations = synthetic_set
     lines = run("compare.py", images, annotations, tiny_weights, tiny_weights).splitlines()
     assert [line.split(":")[0] for line in lines] == ["AP", "AP50", "AP75", "AR", "PCK", "PCK_limbs"]
@@ -92,7 +94,7 @@ def test_compare_reports_both_models(synthetic_set, tiny_weights):
         assert line.endswith("difference +0.000 to +0.000")
 
 
-def test_crowds_and_hidden_counts_persons_and_joints_by_themselves(tmp_path):
+def test_crowds_and_hidden_counts_persons_and_joints_by_themselves(run, tmp_path):
     """Two who overlap, of which the first method has one wrong, and one alone with a hidden joint wrong."""
     rng, places = np.random.default_rng(0), [(0, 0), (40, 20), (300, 0)]
     persons, rows = [], ([], [])
@@ -129,7 +131,9 @@ def test_crowds_and_hidden_counts_persons_and_joints_by_themselves(tmp_path):
     assert first["hidden joints"] == 0
 
 
-def test_refine_errors_makes_results_that_are_worse_than_the_truth_and_scores_them(synthetic_set, tmp_path):
+def test_refine_errors_makes_results_that_are_worse_than_the_truth_and_scores_them(
+    run, synthetic_set, tmp_path
+):
     _, annotations = synthetic_set
     shares = run("refine_errors.py", "make", annotations, tmp_path / "errors.json")
     assert all(float(share.rstrip("%")) <= 100 for share in re.findall(r"[\d.]+%", shares))
@@ -137,7 +141,7 @@ def test_refine_errors_makes_results_that_are_worse_than_the_truth_and_scores_th
     assert 0.1 < float(re.search(r"^AP +([\d.]+)", table, re.MULTILINE)[1]) < 1
 
 
-def test_audit_faults_measures_precision_and_recall_of_each_kind(synthetic_set):
+def test_audit_faults_measures_precision_and_recall_of_each_kind(run, synthetic_set):
     images, annotations = synthetic_set
     lines = run("audit_faults.py", annotations, images, 2).splitlines()
     assert lines[0].startswith("2 labels, faults in 1, 200 draws")

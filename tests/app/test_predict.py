@@ -103,9 +103,9 @@ def test_pictures_in_a_folder_are_all_done_in_batches(
     assert len(list((tmp_path / "out").glob("*.png"))) == 12
 
 
-def test_the_program_itself_reports_and_exits(photo: Path, tiny_weights: Path, tmp_path: Path) -> None:
+def test_the_program_itself_reports_and_exits(photo: Path, light_weights: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "diffusionpose.app.cli", "predict", str(photo), str(tmp_path / "no.jpg")]
-    command += ["--output", str(tmp_path / "out"), "--weights", str(tiny_weights), "--detector", "whole"]
+    command += ["--output", str(tmp_path / "out"), "--weights", str(light_weights), "--detector", "whole"]
     ended = subprocess.run(command, capture_output=True, text=True)
     assert ended.returncode == 1
     assert "Traceback" not in ended.stderr

@@ -41,8 +41,8 @@ def folder(tmp_path: Path, picture: np.ndarray) -> Path:
 
 
 @pytest.fixture
-def words(folder: Path, tiny_weights: Path) -> list[object]:
-    more = ["--weights", tiny_weights, "--device", "cpu", "--batch-size", 4, "--detector", "whole"]
+def words(folder: Path, light_weights: Path) -> list[object]:
+    more = ["--weights", light_weights, "--device", "cpu", "--batch-size", 4, "--detector", "whole"]
     return ["predict", folder, *more, "--output"]
 
 

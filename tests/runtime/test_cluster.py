@@ -58,14 +58,14 @@ print(json.dumps(result))
 
 
 def test_a_worker_gives_the_poses_of_this_process_and_tells_what_ends_its_work(
-    tiny_weights: Path, tmp_path: Path, picture: np.ndarray, monkeypatch: pytest.MonkeyPatch
+    light_weights: Path, tmp_path: Path, picture: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("ray.data")
     monkeypatch.setenv("RAY_worker_niceness", "0")  # Ray's own 15 starves a worker where others compute
     for index in range(7):
         Image.fromarray(np.roll(picture, 9 * index, axis=1)).save(tmp_path / f"{index}.png")
     (tmp_path / "3.png").write_bytes(b"no picture")
-    command = [sys.executable, "-c", SCRIPT, str(tmp_path), str(tiny_weights)]
+    command = [sys.executable, "-c", SCRIPT, str(tmp_path), str(light_weights)]
     ended = subprocess.run(command, capture_output=True, text=True)
     assert ended.returncode == 0, ended.stderr
     result = json.loads(ended.stdout.splitlines()[-1])

@@ -1,6 +1,7 @@
-"""A training that dies: ``faulty_run.py FAULT SETTINGS IMAGES ANNOTATIONS OUTPUT``.
+"""Trainings that die: ``faulty_run.py SETTINGS IMAGES ANNOTATIONS OUTPUT`` (its SIGTERM, SIGKILL).
 
-SIGTERM: in the second epoch's second step. SIGKILL: with the second checkpoint half written.
+SIGTERM: in the second epoch's second step. SIGKILL: with the second checkpoint half written. Each is
+a fork of this process, which imports PyTorch once. Prints what they died of.
 """
 
 import json
@@ -31,17 +32,17 @@ def save_or_die(checkpoint: Any, path: Path) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-fault, settings, images, annotations, output = sys.argv[1:]
-if fault == "SIGTERM":
-    loop.Training.step = step_or_die  # type: ignore[method-assign]
-else:
-    torch.save = save_or_die  # type: ignore[assignment]
-data = ImageSet(Path(images), Path(annotations))
-loop.train(
-    TrainingSettings.from_dict(json.loads(settings)),
-    [data],
-    data,
-    Path(output),
-    Machine("cpu", workers=0),
-    progress=False,
-)
+settings, images, annotations, output = sys.argv[1:]
+tiny, data = TrainingSettings.from_dict(json.loads(settings)), ImageSet(Path(images), Path(annotations))
+for fault in ("SIGTERM", "SIGKILL"):
+    if child := os.fork():
+        died_of = signal.Signals(os.WTERMSIG(os.waitpid(child, 0)[1]))
+        sys.stdout.write(f"{died_of.name}\n")
+        sys.stdout.flush()  # the next child has none of it
+        continue
+    if fault == "SIGTERM":
+        loop.Training.step = step_or_die  # type: ignore[method-assign]
+    else:
+        torch.save = save_or_die  # type: ignore[assignment]
+    loop.train(tiny, [data], data, Path(output, fault), Machine("cpu", workers=0), progress=False)
+    os._exit(0)  # did not die

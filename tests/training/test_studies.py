@@ -129,7 +129,12 @@ def test_the_unet_costs_what_the_decoder_without_structure_costs(budget):
         assert count_multiply_adds(one) == pytest.approx(count_multiply_adds(other), rel=0.02)
 
 
-TINY = {row.run: row.settings(BUDGETS["tiny"], "coco") for study in STUDIES.values() for row in study.rows}
+TINY = {
+    row.run: row.settings(BUDGETS["tiny"], "coco")
+    for name, study in STUDIES.items()
+    if name != "table7"  # zeta is a number, not another network
+    for row in study.rows
+}
 
 
 @pytest.mark.parametrize("name", TINY)
