@@ -146,3 +146,13 @@ def test_audit_faults_measures_precision_and_recall_of_each_kind(run, synthetic_
     lines = run("audit_faults.py", annotations, images, 2).splitlines()
     assert lines[0].startswith("2 labels, faults in 1, 200 draws")
     assert len(lines) == 7
+
+
+def test_accuracy_and_time_has_a_line_for_each_setting(run, synthetic_set, light_weights):
+    lines = run("accuracy_and_time.py", *synthetic_set, light_weights).splitlines()
+    assert [("'steps': 0" in line, "'flip': False" in line) for line in lines[:2]] == [
+        (True, True),
+        (True, False),
+    ]
+    assert len(lines) == 8
+    assert all(re.search(r"AP \d+\.\d, \d+ ms$", line) for line in lines)

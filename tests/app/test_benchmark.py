@@ -36,6 +36,7 @@ def test_every_part_is_measured_and_written(tmp_path, capsys, monkeypatch):
     assert all(row["value"] > 0 for part in parts for row in rows[part])
     stages = [row["ratio"] for row in rows["pictures"] if row["unit"] == "ms/picture"]
     assert sum(stages) == pytest.approx(1)
+    assert rows["pictures"][-1]["ratio"] < 1
     assert {row["what"].rpartition(", ")[2] for row in rows["training"]} == {"float32", "bfloat16"}
     printed, table = capsys.readouterr().out, (tmp_path / "benchmark.md").read_text()
     for row in content["rows"]:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
-import resource
+import re
 import statistics
 import subprocess
 import sys
@@ -25,6 +24,7 @@ from tyro.conf import arg
 from diffusionpose.app.options import Device, Output, Weights, make_folder, say
 from diffusionpose.bundled import DEFAULT_MODEL, PORTRAIT, bundled_models
 from diffusionpose.errors import InputError, write_file
+from diffusionpose.json_files import write_json
 
 if TYPE_CHECKING:
     from diffusionpose.runtime.networks import TwoGraphNetwork
@@ -38,22 +38,13 @@ CPU_FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "am
 
 
 class Row(NamedTuple):
-    """One measurement.
+    """One measurement."""
 
-    Attributes:
-        part: of the benchmark.
-        what: was measured.
-        value, unit: the median of the rounds.
-        ratio: to the part's yardstick in the same run; None for the yardstick of another unit.
-        note: what the ratio is to, or why there is no value.
-    """
-
-    part: str
-    what: str
-    value: float
+    what: str  # was measured
+    value: float  # the median of the rounds
     unit: str
-    ratio: float | None = None
-    note: str = ""
+    ratio: float | None = None  # to the part's yardstick in the same run; None for the yardstick itself
+    note: str = ""  # what the ratio is of
 
 
 @dataclass(frozen=True)
@@ -82,44 +73,49 @@ class BenchmarkCommand:
         make_folder(self.output)
         machine = describe_machine()
         print("  ".join(f"{name}: {value}" for name, value in machine.items()))
-        rows: list[Row] = []
+        rows: list[dict[str, Any]] = []
         for part in self.parts:
             if part in ("training", "loader", "evaluation", "peers") and find_spec("torch") is None:
                 say(f"{part}: left out, needs PyTorch (the extra 'train')")
                 continue
-            found = MEASURES[part](self)
-            for row in found:
-                print(_line(row), flush=True)
+            found = [{"part": part, **row._asdict()} for row in MEASURES[part](self)]
+            print("\n".join(map(_line, found)), flush=True)
             rows += found
             self._write(machine, rows)  # a run that is cut short leaves what it has
         print(f"{self.output / 'benchmark.json'}, {self.output / 'benchmark.md'}")
         return 0
 
-    def _write(self, machine: dict[str, Any], rows: Sequence[Row]) -> None:
-        content = {"machine": machine, "rounds": self.rounds, "rows": [row._asdict() for row in rows]}
-        write_file(self.output / "benchmark.json", f"{json.dumps(content, indent=1)}\n".encode())
-        table = ["| part | | value | | ratio | |", "|---|---|---|---|---|---|"]
-        table += [
-            f"| {row.part} | {row.what} | {row.value:.4g} | {row.unit} | "
-            f"{'' if row.ratio is None else f'{row.ratio:.2f}'} | {row.note} |"
-            for row in rows
-        ]
+    def _write(self, machine: dict[str, Any], rows: Sequence[dict[str, Any]]) -> None:
+        content = {"machine": machine, "rounds": self.rounds, "rows": rows}
+        write_json(self.output / "benchmark.json", content)
         facts = ", ".join(f"{name} {value}" for name, value in machine.items())
-        write_file(self.output / "benchmark.md", "\n".join([facts, "", *table, ""]).encode())
+        table = [
+            facts,
+            "",
+            "| part | | value | | ratio | |",
+            "|---|---|---|---|---|---|",
+            *map(_line, rows),
+            "",
+        ]
+        write_file(self.output / "benchmark.md", "\n".join(table).encode())
+
+
+def _line(row: dict[str, Any]) -> str:
+    cells = {
+        **row,
+        "value": f"{row['value']:.4g}",
+        "ratio": "" if row["ratio"] is None else f"{row['ratio']:.2f}",
+    }
+    return f"| {' | '.join(cells.values())} |"
 
 
 def describe_machine() -> dict[str, Any]:
     """Processor, its features that matter here, threads in use, versions."""
     from diffusionpose.runtime.networks import cpu_threads
 
-    try:
-        lines = dict(
-            [part.strip() for part in line.split(":", 1)]
-            for line in Path("/proc/cpuinfo").read_text().splitlines()
-            if ":" in line
-        )
-    except OSError:  # not Linux
-        lines = {}
+    listed = Path("/proc/cpuinfo")  # of Linux
+    text = listed.read_text() if listed.exists() else ""
+    lines = dict(re.findall(r"^(model name|flags)\s*: (.*)$", text, re.MULTILINE))
     flags = lines.get("flags", "").split()
     facts = {
         "cpu": lines.get("model name", platform.processor() or platform.machine()),
@@ -162,7 +158,7 @@ def _networks(command: BenchmarkCommand) -> list[Row]:
     }
     if isinstance(default, TwoGraphNetwork) and default.any_steps and find_spec("openvino") is not None:
         engines["OpenVINO float32"] = _openvino(default)
-    adds, bundled = None, (command.weights or DEFAULT_MODEL) in bundled_models()
+    adds, bundled = 0, (command.weights or DEFAULT_MODEL) in bundled_models()
     if find_spec("torch") is not None and (bundled or isinstance(default, TorchNetwork)):
         import torch
 
@@ -179,8 +175,7 @@ def _networks(command: BenchmarkCommand) -> list[Row]:
             with torch.autocast(kind, torch.bfloat16, enabled=bf16):
                 network.heatmaps(images)[-1].cpu()
 
-        engines["PyTorch float32"] = timed
-        engines["PyTorch bfloat16"] = partial(timed, bf16=True)
+        engines |= {"PyTorch float32": timed, "PyTorch bfloat16": partial(timed, bf16=True)}
     matrix = np.random.default_rng(0).random((MATRIX, MATRIX), np.float32)
     rows, (width, height) = [], default.codec.input_size
     for batch in BATCHES:
@@ -189,15 +184,13 @@ def _networks(command: BenchmarkCommand) -> list[Row]:
         contestants |= {label: partial(run, images) for label, run in engines.items()}
         seconds = take_turns(contestants, command.rounds)
         rate = MATRIX**3 / seconds.pop("matrix")
-        rows.append(Row("networks", f"float32 matrix product beside {batch}", 2e-9 * rate, "GFLOP/s"))
+        rows.append(Row(f"float32 matrix product beside {batch}", 2e-9 * rate, "GFLOP/s"))
         first = next(iter(seconds.values()))
         for label, value in seconds.items():
-            share = (
-                "" if adds is None else f"; {adds * batch / value / rate:.0%} of the matrix product's rate"
-            )
-            each = 1000 * value / batch
-            rows.append(Row("networks", f"{label}, {batch} a pass", each, "ms/crop", first / value,
-                            f"times the default's speed{share}"))  # fmt: skip
+            note = "times the default's speed"
+            note += f"; {adds * batch / value / rate:.0%} of the matrix product's rate" if adds else ""
+            what = f"{label}, {batch} a pass"
+            rows.append(Row(what, 1000 * value / batch, "ms/crop", first / value, note))
     return rows
 
 
@@ -220,77 +213,70 @@ def _openvino(network: TwoGraphNetwork) -> Callable[[np.ndarray], object]:
 
 
 def _pictures(command: BenchmarkCommand) -> list[Row]:
-    """From files to drawings: how many a second, and where the time goes when nothing overlaps."""
+    """From files to drawings: where the time goes one after the other, and what overlapping leaves of it."""
     import cv2
 
-    from diffusionpose.geometry import Crop
     from diffusionpose.runtime.drawing import draw_poses
-    from diffusionpose.runtime.estimator import LocalEngine, PictureTask, PoseEstimator, heatmap_steps
+    from diffusionpose.runtime.estimator import LocalEngine, PictureTask, PoseEstimator, Request
     from diffusionpose.runtime.images import list_pictures, read_image
 
     estimator = PoseEstimator.from_pretrained(command.weights, command.device)
-    network, codec = estimator.network, estimator.network.codec
+    network, detector, run = estimator.network, estimator.detector, estimator.network.heatmaps
     files = [PORTRAIT] * 8 if command.images is None else list_pictures([command.images])[0]
     if not files:
         raise InputError(f"{command.images}: no pictures in this folder; name another")
-    took = dict.fromkeys(("read", "find people", "cut", "network", "decode", "draw", "write"), 0.0)
-    clock = time.perf_counter()
+    took = dict.fromkeys(("read", "find people", "network", "cut and decode", "draw", "write"), 0.0)
+    seen: list[tuple[Any, ...]] = []  # by the network
 
-    def lap(stage: str) -> None:
-        nonlocal clock
-        now = time.perf_counter()
-        took[stage] += now - clock
-        clock = now
+    def lap(stage: str, work: Callable[..., Any], *given: Any) -> Any:
+        began = time.perf_counter()
+        made = work(*given)
+        took[stage] += time.perf_counter() - began
+        return made
 
+    def watched(*given: Any) -> Any:
+        seen.append(given)
+        return lap("network", run, *given)
+
+    estimator(files[0])  # warms up
+    network.heatmaps = watched  # type: ignore[method-assign]
     with tempfile.TemporaryDirectory() as folder:
 
         def save(picture: np.ndarray) -> None:
             cv2.imwrite(f"{folder}/drawn.png", picture[:, :, ::-1])
 
-        estimator(files[0])  # opens the finder, warms up
-        clock = time.perf_counter()
         for file in files:
-            image = read_image(file)
-            lap("read")
-            boxes, scores = estimator.detector(image)
-            lap("find people")
-            poses = []
-            for first in range(0, len(boxes), estimator.batch_size):
-                part = boxes[first : first + estimator.batch_size]
-                crops = Crop.from_boxes(part, codec.input_size, unbiased=codec.unbiased)
-                cut = np.stack([crops.cut(image, index) for index in range(len(part))]).transpose(0, 3, 1, 2)
-                lap("cut")
-                maps = heatmap_steps(network, np.ascontiguousarray(cut))[-1]
-                lap("network")
-                keypoints, sure = codec.decode(maps, "dark")
-                keypoints = crops.heatmap_to_image(np.asarray(keypoints), codec.size)
-                poses += [
-                    estimator.pose(*each)
-                    for each in zip(keypoints, np.asarray(sure), part, scores[first:], strict=False)
-                ]
-                lap("decode")
-            drawn = draw_poses(image, poses)
-            lap("draw")
-            save(drawn)
-            lap("write")
-        apart = sum(took.values())
-        began = time.perf_counter()
+            image = lap("read", read_image, file)
+            request = Request(image, *lap("find people", detector, image))
+            ((_, poses),) = lap("cut and decode", lambda found: list(estimator.stream([found])), request)
+            lap("write", save, lap("draw", draw_poses, image, poses))
+        network.heatmaps = run  # type: ignore[method-assign]
+        took["cut and decode"] -= took["network"]
         engine = LocalEngine(estimator, lambda request, poses: save(draw_poses(request.image, poses)))
-        for _ in engine.run([[PictureTask(file) for file in files]]):
-            pass
-        together = time.perf_counter() - began
+
+        def everything() -> None:
+            for _ in engine.run([[PictureTask(file) for file in files]]):
+                pass
+
+        def networks() -> None:
+            for file in files:
+                detector(read_image(file))
+            for given in seen:
+                run(*given)
+
+        seconds = take_turns({"everything": everything, "networks": networks}, max(1, command.rounds // 5))
+    apart, together = sum(took.values()), seconds["everything"]
+    # the second contestant reads its pictures, too, so as not to hold them all
+    share = 1 - (seconds["networks"] - took["read"]) / together
     rows = [
-        Row(
-            "pictures", stage, 1000 * seconds / len(files), "ms/picture", seconds / apart, "share of the time"
-        )
-        for stage, seconds in took.items()
+        Row(stage, 1000 * value / len(files), "ms/picture", value / apart, "of all, in turn")
+        for stage, value in took.items()
     ]
-    nets = took["network"] + took["find people"]
-    note = "share of the time that the two networks alone take"
-    everything = Row(
-        "pictures", "everything, overlapping", len(files) / together, "pictures/s", nets / together, note
-    )
-    return [*rows, everything]
+    note = "of the time is not the two networks'"
+    return [
+        *rows,
+        Row("everything, overlapping", len(files) / together, "pictures/s", share, note),
+    ]
 
 
 def _start(command: BenchmarkCommand) -> list[Row]:
@@ -299,15 +285,15 @@ def _start(command: BenchmarkCommand) -> list[Row]:
     for _ in range(min(command.rounds, 3)):
         with tempfile.TemporaryDirectory() as folder:
             line = [sys.executable, "-m", "diffusionpose", "predict", str(PORTRAIT), "--output", folder]
-            before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+            before, began = os.times(), time.perf_counter()
             subprocess.run(line, check=True, capture_output=True)
             wall.append(time.perf_counter() - began)
-            after = resource.getrusage(resource.RUSAGE_CHILDREN)
-            cpu.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-    note = "one photograph from a cold start"
+            after = os.times()
+            cpu.append(sum(after[2:4]) - sum(before[2:4]))  # of children
+    kinds = {"processor": cpu, "clock": wall}
     return [
-        Row("start", "diffusionpose predict, processor", statistics.median(cpu), "s", None, note),
-        Row("start", "diffusionpose predict, clock", statistics.median(wall), "s", None, note),
+        Row(f"diffusionpose predict of a photograph, {kind}", statistics.median(spent), "s")
+        for kind, spent in kinds.items()
     ]
 
 
@@ -320,16 +306,14 @@ def _training(command: BenchmarkCommand) -> list[Row]:
     from diffusionpose.runtime.networks import cpu_threads, find_device
 
     torch.set_num_threads(cpu_threads())
-    device = find_device(command.device)
-    model = load_model(command.weights or DEFAULT_MODEL).to(device).train()
-    model = model.to(memory_format=torch.channels_last)
+    device, generator = find_device(command.device), torch.Generator().manual_seed(0)
+    model = load_model(command.weights or DEFAULT_MODEL)
+    model = model.to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     optimiser = torch.optim.AdamW(model.parameters(), lr=0.0, fused=True)
     width, height = model.input_size
-    generator = torch.Generator().manual_seed(0)
-    shape = (TRAINED, 3, height, width)
-    images = torch.randint(0, 255, shape, dtype=torch.uint8, generator=generator).to(device)
-    keypoints = torch.rand(TRAINED, model.skeleton.num_joints, 2, generator=generator).to(device) * width
-    visible = torch.ones(keypoints.shape[:2], device=device)
+    images = torch.randint(0, 255, (TRAINED, 3, height, width), dtype=torch.uint8, generator=generator)
+    keypoints = torch.rand(TRAINED, model.skeleton.num_joints, 2, generator=generator) * width
+    persons = [each.to(device) for each in (images, keypoints, torch.ones(keypoints.shape[:2]))]
     noise = {name: value.to(device) for name, value in model.draw_noise(TRAINED, generator).items()}
     matrix = torch.rand(MATRIX, MATRIX, device=device)
 
@@ -339,7 +323,7 @@ def _training(command: BenchmarkCommand) -> list[Row]:
 
     def step(bf16: bool) -> None:
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-            loss = model.loss(images, keypoints, visible, noise=noise)["loss"]
+            loss = model.loss(*persons, noise=noise)["loss"]
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
@@ -350,14 +334,12 @@ def _training(command: BenchmarkCommand) -> list[Row]:
             matrix @ matrix
         wait()
 
-    seconds = take_turns(
-        {"float32": lambda: step(False), "bfloat16": lambda: step(True), "matrix": product},
-        max(1, command.rounds // 3),
-    )
+    contestants = {"float32": partial(step, False), "bfloat16": partial(step, True), "matrix": product}
+    seconds = take_turns(contestants, max(1, command.rounds // 3))
     rate = 10 * MATRIX**3 / seconds.pop("matrix")
     work = 3 * TRAINED * count_multiply_adds(model)  # forward, and twice that backward
     return [
-        Row("training", f"steps of {TRAINED} persons, {kind}", TRAINED / value, "persons/s",
+        Row(f"steps of {TRAINED} persons, {kind}", TRAINED / value, "persons/s",
             work / value / rate, "of the float32 matrix product's rate")
         for kind, value in seconds.items()
     ]  # fmt: skip
@@ -371,92 +353,84 @@ def _loader(command: BenchmarkCommand) -> list[Row]:
     from diffusionpose.data.pack import PackOptions, pack_persons
     from diffusionpose.data.synthetic import write_synthetic
 
+    contestants: dict[str, Callable[[], object]] = {}
     with tempfile.TemporaryDirectory() as folder:
-        images, file = write_synthetic(folder, 8, size=(640, 480))
-        places = {"pictures of 640x480": (images, file)}
+        pictures, labels = write_synthetic(folder, 8, size=(640, 480))
+        truth = read_annotations(labels)
+
+        def add(name: str, images: Path, file: Path) -> None:
+            people = read_annotations(file)
+            data = PersonDataset(people, images, (192, 256), augmentation=Augmentation())
+            contestants[name] = lambda: [data[index] for index in range(len(data))]
+
+        add("pictures of 640x480", pictures, labels)
         for name, quality in (("packed, raw", None), ("packed, JPEG 95", 95)):
-            place = Path(folder) / name
-            pack_persons(read_annotations(file), images, place, PackOptions(jpeg=quality))
-            places[name] = (place, place / "annotations.json")
-        sets = {
-            name: PersonDataset(read_annotations(file), images, (192, 256), augmentation=Augmentation())
-            for name, (images, file) in places.items()
-        }
-
-        def read_all(data: PersonDataset) -> None:
-            for index in range(len(data)):
-                data[index]
-
-        contestants: dict[str, Callable[[], object]] = {
-            name: partial(read_all, data) for name, data in sets.items()
-        }
+            place = Path(folder, name)
+            pack_persons(truth, pictures, place, PackOptions(jpeg=quality))
+            add(name, place, place / "annotations.json")
         seconds = take_turns(contestants, command.rounds)
-    pictures = next(iter(seconds.values()))
-    persons = len(next(iter(sets.values())))
+    first = next(iter(seconds.values()))
     return [
-        Row("loader", f"augmented crops, {name}", persons / value, "persons/s", pictures / value,
-            "times the speed of pictures, on one core")
+        Row(f"augmented crops, {name}", len(truth.labelled().persons) / value, "persons/s",
+            first / value, "times the speed of pictures, on one core")
         for name, value in seconds.items()
     ]  # fmt: skip
 
 
 def _evaluation(command: BenchmarkCommand) -> list[Row]:
     """OKS AP of so many poses as COCO val2017 has, and pycocotools beside it where it is installed."""
-    from faster_coco_eval import COCO, COCOeval_faster
+    from diffusionpose.evaluation.metrics import coco_evaluation
 
     random = np.random.default_rng(0)
     truth = random.random((PERSONS, 17, 2)) * 200 + random.random((PERSONS, 1, 2)) * 300
-    corners = np.concatenate([truth.min(1), truth.max(1)], axis=1)
     found = truth + random.normal(0, 5, truth.shape)
-    twos, ones = np.full((PERSONS, 17, 1), 2.0), np.ones((PERSONS, 17, 1))
-    annotations, results = [], []
-    for number in range(PERSONS):
-        x0, y0, x1, y1 = corners[number].tolist()
-        image = number % 5000
-        annotations.append({
-            "id": number + 1, "image_id": image, "category_id": 1, "iscrowd": 0,
-            "area": 0.53 * (x1 - x0) * (y1 - y0),
-            "bbox": [x0, y0, x1 - x0, y1 - y0], "num_keypoints": 17,
-            "keypoints": np.concatenate([truth[number], twos[number]], 1).ravel().tolist(),
-        })  # fmt: skip
-        keypoints = np.concatenate([found[number], ones[number]], 1).ravel().tolist()
-        results.append({"image_id": image, "category_id": 1, "score": 0.9, "keypoints": keypoints})
-    content = {
-        "images": [{"id": image} for image in range(5000)],
-        "annotations": annotations,
-        "categories": [{"id": 1, "name": "person"}],
-    }
+    start, size = truth.min(1), np.ptp(truth, 1)
 
-    def score(coco: Any, evaluator: Any) -> float:
-        with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
-            known = coco()
-            known.dataset = json.loads(json.dumps(content))
-            known.createIndex()
-            evaluation = evaluator(known, known.loadRes(json.loads(json.dumps(results))), "keypoints")
-            evaluation.evaluate()
-            evaluation.accumulate()
-            evaluation.summarize()
-        return float(evaluation.stats[0])
+    def rows(points: np.ndarray, **more: Any) -> list[dict[str, Any]]:
+        keypoints = np.pad(points, ((0, 0), (0, 0), (0, 1)), constant_values=2).reshape(PERSONS, -1).tolist()
+        return [{"image_id": n % 5000 + 1, "keypoints": each, **more} for n, each in enumerate(keypoints)]
 
-    contestants: dict[str, Callable[[], object]] = {"faster-coco-eval": lambda: score(COCO, COCOeval_faster)}
-    if find_spec("pycocotools") is not None:
-        from pycocotools.coco import COCO as SlowCOCO
+    persons = rows(truth, iscrowd=0, num_keypoints=17)
+    for person, corner, (width, height) in zip(persons, start.tolist(), size.tolist(), strict=True):
+        person |= {"area": 0.53 * width * height, "bbox": [*corner, width, height]}
+    poses = rows(found, score=0.9)
+
+    def ours() -> None:
+        coco_evaluation(5000, persons, poses, iouType="keypoints").run()
+
+    def slow() -> None:
+        from pycocotools.coco import COCO
         from pycocotools.cocoeval import COCOeval
 
-        contestants["pycocotools"] = lambda: score(SlowCOCO, COCOeval)
+        with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
+            known = COCO()
+            known.dataset = {
+                "images": [{"id": number} for number in range(1, 5001)],
+                "annotations": [{"id": n, "category_id": 1, **one} for n, one in enumerate(persons, start=1)],
+                "categories": [{"id": 1}],
+            }
+            known.createIndex()
+            results = known.loadRes([{"category_id": 1, **one} for one in poses])
+            evaluation = COCOeval(known, results, "keypoints")
+            for step in (evaluation.evaluate, evaluation.accumulate, evaluation.summarize):
+                step()
+
+    contestants: dict[str, Callable[[], object]] = {"faster-coco-eval": ours}
+    if find_spec("pycocotools") is not None:
+        contestants["pycocotools"] = slow
     seconds = take_turns(contestants, 1)
-    ours = seconds["faster-coco-eval"]
-    note = "times the speed of faster-coco-eval, which evaluate uses"
-    what = f"{PERSONS:,} poses in 5,000 pictures"
     return [
-        Row("evaluation", f"{what}, {name}", value, "s", ours / value, note)
+        Row(f"{PERSONS:,} poses in 5,000 pictures, {name}", value, "s",
+            seconds["faster-coco-eval"] / value, "times the speed of faster-coco-eval, which evaluate uses")
         for name, value in seconds.items()
-    ]
+    ]  # fmt: skip
 
 
 def _peers(command: BenchmarkCommand) -> list[Row]:
     """Other networks of the field beside the default one, random weights, PyTorch in float32."""
+    import timm
     import torch
+    from torchvision.models.detection import keypointrcnn_resnet50_fpn
 
     from diffusionpose.runtime.networks import cpu_threads, find_device, load_network
 
@@ -466,50 +440,35 @@ def _peers(command: BenchmarkCommand) -> list[Row]:
     width, height = ours.codec.input_size
     crop = np.zeros((1, 3, height, width), np.uint8)
     contestants: dict[str, Callable[[], object]] = {"the default network": lambda: ours.heatmaps(crop)}
-    if find_spec("timm") is not None:
-        import timm
 
-        hrnet = timm.create_model("hrnet_w32", pretrained=False, features_only=True)
-        contestants["HRNet-W32's backbone (timm), 256x192"] = _forward(hrnet, (1, 3, 256, 192), device)
+    def add(name: str, model: Any, height: int, width: int) -> None:
+        model, images = model.to(device).eval(), torch.zeros(1, 3, height, width, device=device)
+
+        @torch.inference_mode()
+        def run() -> None:
+            model(images)
+            if device.type == "cuda":
+                torch.cuda.synchronize()
+
+        contestants[f"{name}, {height}x{width}"] = run
+
+    hrnet = timm.create_model("hrnet_w32", pretrained=False, features_only=True)
+    add("HRNet-W32's backbone (timm)", hrnet, 256, 192)
     if find_spec("transformers") is not None:
         from transformers import VitPoseBackboneConfig, VitPoseConfig, VitPoseForPoseEstimation
 
         backbone = VitPoseBackboneConfig()
         backbone.set_output_features_output_indices(out_indices=[12], out_features=None)
         vit = VitPoseForPoseEstimation(VitPoseConfig(backbone_config=backbone))
-        contestants["VitPose-B (transformers), 256x192"] = _forward(vit, (1, 3, 256, 192), device)
-    if find_spec("torchvision") is not None:
-        from torchvision.models.detection import keypointrcnn_resnet50_fpn
-
-        rcnn = keypointrcnn_resnet50_fpn(weights=None, weights_backbone=None)
-        contestants["keypoint R-CNN (torchvision), 640x480"] = _forward(rcnn, (1, 3, 480, 640), device)
+        add("VitPose-B (transformers)", vit, 256, 192)
+    rcnn = keypointrcnn_resnet50_fpn(weights=None, weights_backbone=None)
+    add("keypoint R-CNN (torchvision)", rcnn, 480, 640)
     seconds = take_turns(contestants, max(1, command.rounds // 3))
     first = seconds["the default network"]
-    note = "times as long as the default network"
     return [
-        Row("peers", name, 1000 * value, "ms", value / first, note if value != first else "one crop")
+        Row(f"{name}, one crop", 1000 * value, "ms", value / first, "times as long as the default")
         for name, value in seconds.items()
     ]
-
-
-def _forward(model: Any, shape: tuple[int, ...], device: Any) -> Callable[[], object]:
-    import torch
-
-    model = model.to(device).eval()
-    images = torch.zeros(shape, device=device)
-
-    def run() -> None:
-        with torch.inference_mode():
-            model(images)
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-
-    return run
-
-
-def _line(row: Row) -> str:
-    ratio = "" if row.ratio is None else f"{row.ratio:6.2f}  "
-    return f"{row.part:10}  {row.what:46}  {row.value:9.4g} {row.unit:12}{ratio}{row.note}"
 
 
 MEASURES: dict[Part, Callable[[BenchmarkCommand], list[Row]]] = {

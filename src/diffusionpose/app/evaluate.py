@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -116,7 +115,7 @@ class EvaluateCommand:
         from diffusionpose.data.annotations import annotations_in
         from diffusionpose.evaluation.evaluate import evaluate, evaluate_mean_pose, evaluate_results
         from diffusionpose.evaluation.metrics import read_results
-        from diffusionpose.runtime.networks import load_network
+        from diffusionpose.runtime.networks import cpu_threads, load_network
 
         if self.results:
             return evaluate_results(read_results(self.results), self.annotations, skeleton, str(self.results))
@@ -128,7 +127,6 @@ class EvaluateCommand:
         network = load_network(options.weights, options.device)
         network.check(options.flip, options.steps, start=False)
         boxes, failures = self._find(self.detector, self.images, truth) if self.detector else (self.boxes, [])
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         report = evaluate(
             network,
             truth,
@@ -139,7 +137,7 @@ class EvaluateCommand:
             steps=options.steps,
             rotation_test=options.rotation_test,
             batch_size=options.batch_size or network.batch_size,
-            workers=min(cores, MAX_WORKERS) if self.workers is None else self.workers,
+            workers=min(cpu_threads(), MAX_WORKERS) if self.workers is None else self.workers,
             progress=progress_of("persons"),
         )
         source = f"detector {self.detector}" if self.detector else report.box_source
