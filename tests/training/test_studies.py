@@ -22,7 +22,8 @@ VARIED = {
     "table6": ("stride", [8, 4, 2, 1]),
     "table7": ("zeta", [0.01, 0.05, 0.10, 0.50, 1.00]),
 }
-SIZES = {"full": (192, 256), "small": (96, 128), "short": (96, 128), "tiny": (64, 96)}  # (width, height)
+# (width, height)
+SIZES = {"full": (192, 256), "small": (96, 128), "short": (96, 128), "tiny": (64, 96), "movenet": (96, 128)}
 
 
 def settings_of(study, budget):
@@ -50,7 +51,8 @@ def test_rows_differ_in_exactly_that_one_thing(name, budget):
         if BUDGETS[budget].baseline in (one.model, other.model):
             assert differing == {"model", "options"}
             baseline = one if one.model == BUDGETS[budget].baseline else other
-            assert baseline.options == {"stride": 4}
+            encoder = {k: v for k, v in BUDGETS[budget].base.options.items() if k == "encoder"}
+            assert baseline.options == {"stride": 4, **encoder}
         else:
             assert differing == {"options"}
             assert {k for k in one.options if one.options[k] != other.options[k]} == {VARIED[name][0]}

@@ -60,12 +60,28 @@ _TINY = replace(  # five trainings on 7,682 persons in under half an hour on two
     ema_decay=0.99,
     val_every=3,
 )
+_MOVENET = replace(  # MobileNetV2 of MoveNet, all 17 blocks as they are: what is above them learns in minutes
+    get_recipe("diffusionpose_movenet_256x192_body"),
+    input_size=(96, 128),
+    options={"width": 32, "encoder": {"frozen": 17}},
+    epochs=1,
+    batch_size=8,
+    warmup_steps=30,
+    ema_decay=0.99,
+)
 _WORDS = "HRNet-W32 at 256x192, C = 128, 210 epochs: the paper's"
 BUDGETS = {
     "full": Budget("full", _WORDS, _PAPER, "hrnet_w32", "hrnet_w32_unet"),
     "small": Budget("small", "MobileNetV2 at 128x96, C = 64, 18 epochs", _SMALL),
     "short": Budget("short", "MobileNetV2 at 128x96, C = 32, 4 epochs", _SHORT),
     "tiny": Budget("tiny", "MobileNetV2 at 96x64, C = 32, 3 epochs", _TINY),
+    "movenet": Budget(
+        "movenet",
+        "MoveNet at 128x96, its blocks frozen, C = 32, 1 epoch",
+        _MOVENET,
+        "movenet",
+        "movenet_unet",
+    ),
 }
 
 
@@ -85,7 +101,8 @@ class Row:
         name = f"reproduce-{budget.name}-{self.run}-seed{seed}"
         base = replace(budget.base, recipe=name, skeleton=skeleton, seed=seed)
         if self.head == "convolution":
-            return replace(base, model=budget.baseline, options={"stride": 4})
+            encoder = {key: value for key, value in base.options.items() if key == "encoder"}
+            return replace(base, model=budget.baseline, options={"stride": 4, **encoder})
         if self.head == "unet":
             return replace(base, model=budget.unet, options={**base.options, "stride": 4})
         options = {"stride": 4, "zeta": PAPER_ZETA, "conditions": "full", **base.options, **self.options}
@@ -232,9 +249,9 @@ class Request:
     """Annotations to measure on."""
     output: Annotated[Path, arg(metavar="DIR")]
     """Folder of the studies; made if it is not there."""
-    budget: Literal["full", "small", "short", "tiny"] = "full"
+    budget: Literal["full", "small", "short", "tiny", "movenet"] = "full"
     """The paper's recipe; a laptop's 18 epochs at 128x96; 4 epochs more, of a model so trained (--weights);
-    half an hour on two cores."""
+    half an hour on two cores; 1 epoch on MoveNet's frozen blocks (--encoder-weights)."""
     encoder_weights: Annotated[Path | None, arg(metavar="FILE", help_behavior_hint=FETCHED)] = None
     """A safetensors file of ImageNet weights for the encoder."""
     weights: File = None
