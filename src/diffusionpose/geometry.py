@@ -445,3 +445,32 @@ class Start:
         concat = namespace(self.keypoints).concat
         keypoints, scores = flip_keypoints(self.keypoints, self.scores, flip_order, width)
         return Start(concat([self.keypoints, keypoints]), concat([self.scores, scores]))
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """Which of b crops are of one picture, and where in it: for networks that see the other persons beside.
+
+    InputError for places that are not finite: those of pictures whose size is not known.
+    """
+
+    picture: Array  # (b,) whole numbers, equal for crops of one picture
+    place: Array  # (b, 4) x0, y0, x1, y1 of the persons' boxes, shares of the picture's width and height
+
+    def __post_init__(self) -> None:
+        xp = namespace(self.place)
+        if _holds_numbers(self.place) and not xp.all(xp.isfinite(self.place)):
+            raise InputError(
+                "neighbours: a picture's width and height are not known; annotations must tell them"
+            )
+
+    def to(self, device: Any) -> Neighbours:
+        """The same on another device."""
+        return Neighbours(to_device(self.picture, device), to_device(self.place, device))
+
+    def with_mirrored(self) -> Neighbours:
+        """2 b crops: these, then those of the mirrored pictures."""
+        xp, (x0, y0, x1, y1) = namespace(self.place), self.place.T
+        mirrored = xp.stack([1 - x1, y0, 1 - x0, y1], axis=1)
+        others = self.picture + (xp.max(self.picture) + 1)
+        return Neighbours(xp.concat([self.picture, others]), xp.concat([self.place, mirrored]))

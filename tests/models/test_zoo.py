@@ -16,6 +16,7 @@ SMALL = {"input_size": (64, 96)}
 TRAINED = (
     "diffusionpose_tiny", "tiny", "tiny_unet", "mobilenetv2", "diffusionpose_movenet", "movenet_unet",
     "diffusionpose_vit_s", "vitpose_s", "vitpose_s_simple", "hrformer_s", "posefix_tiny", "opecnet_tiny",
+    "i2rnet_tiny",
 )  # fmt: skip
 
 
@@ -50,7 +51,7 @@ def start_of(model, keypoints):
 SHAPES = (
     "diffusionpose_hrnet_w32", "diffusionpose_resnet50", "diffusionpose_convnext_tiny", "mobilenetv2_unet",
     "diffusionpose_mobilenetv2", "movenet", "hrnet_w32", "simplebaseline_r50", "tokenpose_l", "transpose_h",
-    "posefix_r152", "opecnet_r101",
+    "posefix_r152", "opecnet_r101", "i2rnet_hrnet_w48", "i2rnet_transpose_h",
 )  # fmt: skip
 
 

@@ -110,3 +110,33 @@ def test_cores_are_shared_out_among_workers_and_threads(cores, machine, shares, 
     assert (worker_count(machine), thread_count(machine)) == shares
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     assert thread_count(machine) == 3
+
+
+def test_whole_pictures_come_together_and_are_changed_alike(crowd, tiny):
+    """Also to several processes: of each picture only one part at the border of two stretches is parted."""
+    data = TrainingData([crowd, crowd], CROWDPOSE, replace(tiny, batch_size=4), Machine(workers=0, devices=2))
+    data.keep_pictures_whole()
+    plain = TrainingData(
+        [crowd, crowd], CROWDPOSE, replace(tiny, batch_size=4), Machine(workers=0, devices=2)
+    )
+    order = data.batches(3)
+    assert order.shape == plain.batches(3).shape
+    picture = np.concatenate(
+        [data.persons.starts[i] + np.array(data.persons.parts[i].first_of_picture) for i in (0, 1)]
+    )
+    seen = picture[np.concatenate([step[rank::2] for step in order for rank in (0, 1)])]
+    changes = 1 + int((seen[1:] != seen[:-1]).sum())
+    assert changes == len(set(seen.tolist())) < len(seen)
+    batch = next(iter(data.loader(3)))
+    assert batch["picture"].tolist() == picture[batch["index"]].tolist()
+    assert ((batch["place"] >= -0.5) & (batch["place"] <= 1.5)).all()
+    angles = {number: batch["angle"][batch["picture"] == number] for number in batch["picture"].tolist()}
+    assert all((each == each[0]).all() for each in angles.values())
+
+
+def test_packed_persons_have_no_neighbours_and_that_is_told(images, tiny):
+    data = data_of([images], tiny)
+    for part in data.persons.parts:
+        part.first_of_picture = list(range(len(part)))
+    data.keep_pictures_whole()
+    assert "nobody here has a neighbour" in data.notes[-1]

@@ -18,8 +18,8 @@ from diffusionpose.app.options import say
 from diffusionpose.bundled import FOLDER, bundled_models
 from diffusionpose.errors import atomically
 from diffusionpose.models.publications import publication_of
-from diffusionpose.skeletons import AIC, COCO, CROWDPOSE, Skeleton, get_skeleton
-from diffusionpose.training.recipes import NOT_YET, RECIPES, TABLES, TableRow, get_recipe, row_of
+from diffusionpose.skeletons import COCO, Skeleton, get_skeleton
+from diffusionpose.training.recipes import RECIPES, TABLES, TableRow, get_recipe, row_of
 
 COSTS = Path(diffusionpose.__file__).parent / "models" / "costs.json"
 HEADER = "{:46}    input  joints  params  mult-adds   its own publication   paper (Table 2)"
@@ -71,7 +71,7 @@ class ModelsCommand:
 class Row:
     """A model or recipe and its cost."""
 
-    kind: str  # "recipe", "model", "bundled", or "not yet" for a row of the paper without a recipe
+    kind: str  # "recipe", "model" or "bundled"
     name: str  # as the command line takes it
     input_size: tuple[int, int]  # (width, height), pixels
     joints: int  # how many heatmaps
@@ -85,19 +85,9 @@ class Row:
 
 
 def rows() -> Iterator[Row]:
-    """Recipes, rows of the paper without one, models with their default options, bundled models."""
+    """Recipes, models with their default options, bundled models."""
     for name in RECIPES:
         yield _row("recipe", name, *_recipe(name))
-    skeletons = {2: COCO, 3: CROWDPOSE, 4: AIC}
-    for number, table in TABLES.items():
-        for row in table:
-            if row.recipe is None:
-                name, joints = f"{row.method} on {row.backbone}, Table {number}", skeletons[number].num_joints
-                costs: dict[str, Any] = {
-                    "paper_parameters": row.parameters,
-                    "paper_multiply_adds": row.multiply_adds,
-                }
-                yield Row("not yet", name, row.input_size, joints, **costs)
     for name in _stored()["models"]:
         yield _row("model", name, name, COCO.num_joints, {"input_size": (192, 256)})
     for name in bundled_models():
@@ -231,8 +221,7 @@ def markdown() -> Iterator[str]:
         yield f"| {' | '.join(heads)} |"
         yield f"| {' | '.join(['---'] * len(heads))} |"
         for row in table:
-            cost = costs.get(row.recipe or "", Row("not yet", "", (0, 0), 0))
-            yield f"| {' | '.join(_cells(row, names, cost, with_paper=number == 2))} |"
+            yield f"| {' | '.join(_cells(row, names, costs[row.recipe], with_paper=number == 2))} |"
         yield ""
 
 
@@ -251,4 +240,4 @@ def _cells(row: TableRow, names: list[str], cost: Row, with_paper: bool) -> list
         printed_too = [number(printed, "d")] if with_paper else []
         cells.append(" / ".join([number(mine), number(theirs), *printed_too]))
     cells += [number(row.accuracy.get(name)) for name in names]
-    return [*cells, "not measured", f"`{row.recipe}`"] if row.recipe else [*cells, NOT_YET, "-"]
+    return [*cells, "not measured", f"`{row.recipe}`"]

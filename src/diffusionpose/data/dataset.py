@@ -38,6 +38,8 @@ class PersonDataset(Dataset[Sample]):
     * center, scale (2,) float32 and angle () float32, degrees: of the crop in the picture, see
       :func:`crops_of`; of a mirrored crop that before mirroring
     * index () int64: of the person in this data set
+    * picture () int64: of the first person of the same picture; place (4,) float32: the box, shares of the
+      picture's width and height, mirrored where the crop is
     * broken () int64: 1 if the picture could not be read: then the crop is black and no joint visible
     * start (J, 2) float32, where ``errors`` are set: the keypoints with errors, pixels of the crop
 
@@ -54,9 +56,11 @@ class PersonDataset(Dataset[Sample]):
 
     Attributes:
         errors: makes each sample's start; None for samples without.
+        alike: whether all persons of a picture are changed by the same randomness.
     """
 
     errors: PoseErrors | None = None
+    alike = False
 
     def __init__(
         self,
@@ -83,6 +87,8 @@ class PersonDataset(Dataset[Sample]):
             log.warning("%s", message)
         self.failures = [f"{self.images / name}: no such file" for name in found.missing.values()]
         self.persons = [person for person in annotations.persons if person.image_id not in found.missing]
+        first: dict[int, int] = {}
+        self.first_of_picture = [first.setdefault(p.image_id, i) for i, p in enumerate(self.persons)]
 
     def __len__(self) -> int:
         return len(self.persons)
@@ -97,6 +103,7 @@ class PersonDataset(Dataset[Sample]):
     def sample(self, index: int, draw: int) -> Sample:
         """The sample of person ``index`` with the randomness of number ``draw`` of the epoch."""
         person = self.persons[index]
+        draw = draw - index + self.first_of_picture[index] if self.alike else draw
         change, points = CropChange(person.box), [person.keypoints]
         if self.augmentation is not None:
             generator = np.random.default_rng((self.seed, int(self._epoch), draw))
@@ -137,6 +144,9 @@ class PersonDataset(Dataset[Sample]):
             keypoints, visible = flip_keypoints(keypoints, visible, order, width)
         reach = SIGMAS * height / ROWS_PER_SIGMA
         limit = np.array(self.input_size) - 1 + reach
+        place = person.box / np.tile(np.array(image.shape[1::-1], np.float32), 2)
+        if change.mirrored:
+            place[[0, 2]] = 1 - place[[2, 0]]
         inside = ((keypoints[:1] >= -reach) & (keypoints[:1] <= limit)).all(axis=2)
         return {
             "image": torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1))),
@@ -146,6 +156,8 @@ class PersonDataset(Dataset[Sample]):
             "scale": torch.from_numpy(crop.scale[0]),
             "angle": torch.tensor(float(crop.angle[0])),
             "index": torch.tensor(index),
+            "picture": torch.tensor(self.first_of_picture[index]),
+            "place": torch.from_numpy(place.astype(np.float32)),
             "broken": torch.tensor(0),
             **({"start": torch.from_numpy(keypoints[1])} if len(points) > 1 else {}),
         }
@@ -175,8 +187,9 @@ class JointDataset(Dataset[Sample]):
 
     def __getitem__(self, index: int) -> Sample:
         part = int(np.searchsorted(self.starts, index, side="right")) - 1
-        sample = self.parts[part].sample(index - int(self.starts[part]), index)
-        return {**sample, "index": torch.tensor(index)}
+        start = int(self.starts[part])
+        sample = self.parts[part].sample(index - start, index)
+        return {**sample, "index": torch.tensor(index), "picture": sample["picture"] + start}
 
     def set_epoch(self, epoch: int) -> None:
         """As :meth:`PersonDataset.set_epoch`."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
-from itertools import groupby, islice
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -96,11 +96,13 @@ def predict_persons(
     failures = [f"{Path(images) / name}: no such file" for name in found.missing.values()]
     rows: list[Row | None] = [None] * len(persons.persons)
     there = [i for i, person in enumerate(persons.persons) if person.image_id not in found.missing]
+    if network.sees_neighbours:
+        there.sort(key=lambda index: persons.persons[index].image_id)
     # persons of one picture that follow each other share its reading
     groups = [list(group) for _, group in groupby(there, key=lambda index: persons.persons[index].image_id)]
     cut = partial(_cut, network.codec, inference.rotation_test, persons, found)
     done = len(rows) - len(there)
-    for batch in _batches(cut, groups, inference):
+    for batch in _batches(cut, groups, inference, network.sees_neighbours):
         good = [(index, crop) for index, crop in batch if not isinstance(crop, str)]
         failures += [crop for _, crop in batch if isinstance(crop, str)]
         for index, pose in _poses(network, persons, good, inference, starts):
@@ -117,13 +119,19 @@ def predict_persons(
 
 
 def _batches(
-    cut: Callable[[list[int]], list[Cut]], groups: list[list[int]], inference: Inference
+    cut: Callable[[list[int]], list[Cut]], groups: list[list[int]], inference: Inference, whole: bool
 ) -> Iterator[list[Cut]]:
-    """Crops of persons, ``batch_size`` at a time; threads cut some pictures ahead."""
+    """Crops of persons, ``batch_size`` at a time, or more to have pictures ``whole``; threads cut ahead."""
     with ThreadPoolExecutor(max(inference.workers, 1)) as pool:
         parts = (groups[start : start + AHEAD] for start in range(0, len(groups), AHEAD))
-        crops = (crop for part in parts for crops in pool.map(cut, part) for crop in crops)
-        while batch := list(islice(crops, inference.batch_size)):
+        pictures = (crops for part in parts for crops in pool.map(cut, part))
+        batch: list[Cut] = []
+        for group in pictures if whole else ([crop] for crops in pictures for crop in crops):
+            batch += group
+            if len(batch) >= inference.batch_size:
+                yield batch
+                batch = []
+        if batch:
             yield batch
 
 
@@ -157,20 +165,24 @@ def _poses(
         return
     indices = [index for index, _ in crops]
     boxes = np.stack([persons.persons[index].box for index in indices])
-    records = [persons.images[persons.persons[index].image_id] for index in indices]
+    pictures = [persons.persons[index].image_id for index in indices]
+    records = [persons.images[picture] for picture in pictures]
     sizes = np.array([(record.width or np.inf, record.height or np.inf) for record in records])
     places = looks(network.codec, boxes, inference.rotation_test)
     images = [as_batch(each) for each in zip(*(cut for _, cut in crops), strict=True)]
     start = None if starts is None else Start(starts[indices, :, :2], starts[indices, :, 2])
     options: dict[str, Any] = {"decode": inference.decode, "flip": inference.flip, "steps": inference.steps}
     try:
-        found = keypoints_in_looks(network, images, places, boxes, sizes, start=start, **options)
+        found = keypoints_in_looks(
+            network, images, places, boxes, sizes, pictures=pictures, start=start, **options
+        )
     except InputError as error:
         if len(indices) == 1:
             yield indices[0], str(error)
         else:  # a number that is not finite in the heatmaps of at least one person: find out whose
-            for crop in crops:
-                yield from _poses(network, persons, [crop], inference, starts)
+            several = len(set(pictures)) > 1
+            for _, part in groupby(zip(pictures if several else indices, crops, strict=True), lambda x: x[0]):
+                yield from _poses(network, persons, [crop for _, crop in part], inference, starts)
         return
     yield from zip(indices, zip(*found, strict=True), strict=True)
 

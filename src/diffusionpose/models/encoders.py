@@ -83,21 +83,24 @@ class HRNetEncoder(Encoder):
     """HRNet's high-resolution branch: stride 4, 32 or 48 channels (Sun et al., CVPR 2019).
 
     Branches, and fusions into them, that nothing after reads do not exist, so that every parameter gets a
-    gradient: 0.77 M fewer in W32. TransPose-H and TokenPose-L have 3 of its 4 ``stages``.
+    gradient: 0.77 M fewer in W32. TransPose-H and TokenPose-L have 3 of its 4 ``stages``; I2R-Net's vanilla
+    version reads of these the coarsest ``branch``, 2.
     """
 
-    def __init__(self, name: str = "hrnet_w32", pretrained: bool = False, stages: int = 4) -> None:
+    def __init__(
+        self, name: str = "hrnet_w32", pretrained: bool = False, stages: int = 4, branch: int = 0
+    ) -> None:
         # feature_location "" is the raw branch, without the classification layers behind it
         backbone: Any = timm.create_model(
             name, pretrained=pretrained, features_only=True, feature_location="", out_indices=(1,)
         )
         last = (backbone.stage4 if stages == 4 else backbone.stage3)[-1]
-        last.fuse_layers = last.fuse_layers[:1]
+        last.fuse_layers = last.fuse_layers[branch : branch + 1]
         if stages == 3:
             # an identity as the only transition hands on branch 0, one as stage 4 gives it back
             backbone.transition3 = nn.ModuleList([nn.Identity()])
             backbone.stage4 = nn.Identity()
-        super().__init__(backbone, last.num_in_chs[0], stride=4)
+        super().__init__(backbone, last.num_in_chs[branch], stride=4 * 2**branch)
 
 
 class LastStageEncoder(Encoder):

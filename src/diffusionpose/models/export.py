@@ -117,6 +117,11 @@ def export_model(
             f"{model.config['name']}: refines poses, and exported files take pictures alone; give the "
             ".safetensors file to `diffusionpose refine`"
         )
+    if model.sees_neighbours:
+        raise InputError(
+            f"{model.config['name']}: sees the other persons of a picture, and exported files one at a time; "
+            "give the .safetensors file, or train it with --options neighbours=false"
+        )
     _need_onnx()
     if path.suffix == ".xml":
         _import_openvino()

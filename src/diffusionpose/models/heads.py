@@ -175,12 +175,12 @@ class TransPoseLayer(nn.Module):
         self.linear2 = nn.Linear(feedforward, width)
         self.norm2 = nn.LayerNorm(width)
 
-    def forward(self, x: Tensor, positions: Tensor) -> Tensor:
-        """(b, n, c) tokens and (n, c) positions -> (b, n, c)."""
+    def forward(self, x: Tensor, positions: Tensor, mask: Tensor | None = None) -> Tensor:
+        """(b, n, c) tokens and (n, c) positions -> (b, n, c); ``mask`` (b, 1, 1, n): who counts."""
         query, key = self.query_key(x + positions).chunk(2, dim=2)
         q, k, v = (t.unflatten(2, (self.heads, -1)).transpose(1, 2) for t in (query, key, self.value(x)))
         dropout = self.drop.p if self.training else 0.0
-        attended = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout)
+        attended = F.scaled_dot_product_attention(q, k, v, mask, dropout)
         x = self.norm1(x + self.drop(self.out(attended.transpose(1, 2).flatten(2))))
         return self.norm2(x + self.drop(self.linear2(self.drop(F.relu(self.linear1(x))))))
 
@@ -221,10 +221,14 @@ class TransPoseHead(nn.Module):
                 nn.init.xavier_uniform_(parameter)
         self.final = coarse_head(width, joints)
 
-    def forward(self, feature: Tensor) -> Tensor:
-        """(b, c, h, w) -> (b, j, h, w)."""
+    def relate(self, feature: Tensor) -> Tensor:
+        """(b, c, h, w) -> (b, width, h, w), every position informed by all others."""
         height, width = feature.shape[2:]
         x = self.reduce(feature).flatten(2).mT
         for layer in self.layers:
             x = layer(x, self.positions)
-        return self.final(x.mT.unflatten(2, (height, width)))
+        return x.mT.unflatten(2, (height, width))
+
+    def forward(self, feature: Tensor) -> Tensor:
+        """(b, c, h, w) -> (b, j, h, w)."""
+        return self.final(self.relate(feature))

@@ -29,12 +29,14 @@ class PoseModel(nn.Module):
         takes_start: whether it can start from given keypoints.
         needs_start: whether it cannot do without.
         learns_from_errors: whether its loss needs poses with errors (``noise["start"]``).
+        sees_neighbours: whether its trajectory takes ``neighbours``, and its loss "picture" and "place".
     """
 
     default_steps: int | None = None
     takes_start: bool = False
     needs_start: bool = False
     learns_from_errors: bool = False
+    sees_neighbours: bool = False
     mean: Tensor
     std: Tensor
 
@@ -91,7 +93,8 @@ class PoseModel(nn.Module):
             keypoints: (b, j, 2) input pixels.
             visible: (b, j), 1 where a joint is labelled; others do not count.
             noise: from :meth:`draw_noise`; with ``learns_from_errors`` also "start" (b, j, 2), input pixels:
-                the keypoints with errors, meaningless where not visible.
+                the keypoints with errors, meaningless where not visible; with ``sees_neighbours`` "picture"
+                (b,) and "place" (b, 4) of ``Neighbours``.
 
         Returns:
             Scalars by name; ``"loss"`` is the one to minimise, the others its parts.

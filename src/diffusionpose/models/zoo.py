@@ -24,6 +24,7 @@ from diffusionpose.models.diffusion_pose import (
 )
 from diffusionpose.models.encoders import Encoder
 from diffusionpose.models.hrformer import HRFormerEncoder
+from diffusionpose.models.i2r import I2RNet
 from diffusionpose.models.pose_model import HeatmapModel, PoseModel, coarse_head
 from diffusionpose.models.refiners import OPECNet, PoseFix
 from diffusionpose.models.variants import DiffusionPoseVariant, TimedDecoder
@@ -80,6 +81,7 @@ OPTIONS: dict[str, Option] = {
     "heads": _whole(1, 256),
     "feedforward": _whole(1, 16384),
     "dropout": SHARE,
+    "neighbours": FLAG,
 }
 ENCODER_OPTIONS: dict[str, Option] = {
     "depth": _whole(1, 128),
@@ -174,6 +176,7 @@ def _raised(encoder: EncoderMaker) -> EncoderMaker:
 HRNET_W32 = _encoder(encoders.HRNetEncoder, "hrnet_w32")
 HRNET_W48 = _encoder(encoders.HRNetEncoder, "hrnet_w48")
 HRNET_STAGE_3 = _encoder(encoders.HRNetEncoder, "hrnet_w48", stages=3)
+HRNET_COARSE = _encoder(encoders.HRNetEncoder, "hrnet_w48", stages=3, branch=2)
 HRFORMER = {size[0]: _encoder(HRFormerEncoder, size) for size in ("small", "base")}
 RESNET = {depth: _encoder(encoders.LastStageEncoder, f"resnet{depth}") for depth in (50, 101, 152)}
 VIT = {
@@ -256,6 +259,11 @@ MODELS: dict[str, tuple[Builder, EncoderMaker, dict[str, Any]]] = {
     "opecnet_tiny": (OPECNET, TINY_LAST, {"width": 16, "input_size": (64, 96)}),
     "tokenpose_l": (TOKENPOSE, HRNET_STAGE_3, {}),
     "transpose_h": (TRANSPOSE, HRNET_STAGE_3, {}),
+    "i2rnet_hrnet_w48": (I2RNet, HRNET_COARSE, {}),
+    "i2rnet_transpose_h": (I2RNet, HRNET_STAGE_3, {}),
+    "i2rnet_mobilenetv2": (I2RNet, MOBILENETV2, {}),
+    "i2rnet_movenet": (I2RNet, MOVENET, {}),
+    "i2rnet_tiny": (I2RNet, TINY, {"width": 16, "feedforward": 32, "input_size": (64, 96)}),
     **{f"hrformer_{size}": (PLAIN, hrformer, {}) for size, hrformer in HRFORMER.items()},
     **{f"vitpose_{size}": (CLASSIC, vit, {}) for size, vit in VIT.items()},
     **{f"vitpose_{size}_simple": (SIMPLE, vit, {}) for size, vit in VIT.items()},

@@ -23,6 +23,7 @@ from diffusionpose.geometry import (
     Array,
     Crop,
     HeatmapCodec,
+    Neighbours,
     Start,
     flip_images,
     namespace,
@@ -68,6 +69,7 @@ def heatmap_steps(
     flip: bool = True,
     steps: Steps | None = None,
     start: Start | None = None,
+    neighbours: Neighbours | None = None,
 ) -> list[Array]:
     """Heatmaps of crops, of every diffusion step; with ``flip`` the mean with the mirror image's.
 
@@ -79,7 +81,9 @@ def heatmap_steps(
     if mirror:
         images = namespace(images).concat([images, flip_images(images)])
         start = start and start.with_mirrored(order, network.codec.input_size[0])
-    maps = network.heatmaps(images, steps, start)
+        neighbours = neighbours and neighbours.with_mirrored()
+    among = {"neighbours": neighbours} if network.sees_neighbours else {}
+    maps = network.heatmaps(images, steps, start, **among)
     return [network.codec.mean_of_mirrored(both, order) for both in maps] if mirror else maps
 
 
@@ -92,6 +96,7 @@ def keypoints_in_crops(
     flip: bool = True,
     steps: Steps | None = None,
     start: Start | None = None,
+    neighbours: Neighbours | None = None,
 ) -> tuple[np.ndarray, np.ndarray, Array]:
     """Keypoints (b, j, 2) in image pixels and scores (b, j) of the persons in crops, and their heatmaps.
 
@@ -101,13 +106,15 @@ def keypoints_in_crops(
         crops: where they were cut.
         decode: one of ``DECODE_METHODS``.
         start: keypoints to start from, in image pixels.
+        neighbours: who is beside whom, for a network that sees it; None for everyone alone.
 
     Raises:
         InputError: the network cannot run so, or its heatmaps are not finite.
     """
     crops = crops.to_numpy()
     start = start and Start(to_numpy(start.keypoints), to_numpy(start.scores)).in_crop(crops)
-    heatmaps = heatmap_steps(network, images, flip=flip, steps=steps, start=start)[-1]
+    options: dict[str, Any] = {"flip": flip, "steps": steps, "start": start}
+    heatmaps = heatmap_steps(network, images, neighbours=neighbours, **options)[-1]
     return *_decoded(network, heatmaps, crops, decode), heatmaps
 
 
@@ -129,6 +136,7 @@ def keypoints_in_looks(
     boxes: np.ndarray,
     sizes: np.ndarray,
     joints: Sequence[int] | None = None,
+    pictures: Sequence[Any] | None = None,
     **options: Any,
 ) -> tuple[np.ndarray, np.ndarray, list[Confidence | None]]:
     """Keypoints (b, j, 2) in image pixels and scores (b, j) of the persons, from the best of several looks.
@@ -141,6 +149,7 @@ def keypoints_in_looks(
         boxes: (b, 4) of the persons.
         sizes: (b, 2) width and height of their pictures, infinite where they are not known.
         joints: those that the confidence is of; None for all.
+        pictures: what the picture of each person is known by, for networks that see neighbours.
         network, options: as of :func:`keypoints_in_crops`.
 
     Returns:
@@ -150,7 +159,11 @@ def keypoints_in_looks(
     def look(
         image: Array, crop: Crop, rows: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, list[Confidence | None]]:
-        points, sure, maps = keypoints_in_crops(network, image[rows], crop[rows], **options)
+        among = None
+        if network.sees_neighbours and pictures is not None:
+            _, numbers = np.unique([pictures[row] for row in rows], return_inverse=True)
+            among = Neighbours(numbers, (boxes[rows] / np.tile(sizes[rows], 2)).astype(np.float32))
+        points, sure, maps = keypoints_in_crops(network, image[rows], crop[rows], neighbours=among, **options)
         return points, sure, _confidences(network, maps, points, boxes[rows], sizes[rows], crop[rows], joints)
 
     keypoints, scores, confidences = look(images[0], crops[0], np.arange(len(boxes)))
@@ -216,7 +229,7 @@ class PoseEstimator:
     """Finds the poses of the persons in pictures.
 
     Persons of several pictures go through the network together, ``batch_size`` at a time; the
-    answer does not depend on it.
+    answer does not depend on it. A network that sees neighbours gets all persons of a picture at once.
 
     Args:
         network: from ``load_network``, or a PoseModel, which is put on ``device``.
@@ -370,8 +383,13 @@ class PoseEstimator:
         yield from waiting
 
     def _estimate(self, persons: deque[tuple[Request, int, list[Pose]]]) -> None:
-        """One pass through the network: takes a batch of (request, which box, where its pose goes)."""
+        """One pass through the network: takes a batch of (request, which box, where its pose goes).
+
+        Of a network that sees neighbours it is larger where the persons of a picture would be parted.
+        """
         batch = [persons.popleft() for _ in range(min(self.batch_size, len(persons)))]
+        while self.network.sees_neighbours and persons and persons[0][0] is batch[-1][0]:
+            batch.append(persons.popleft())
         boxes = np.stack([request.boxes[index] for request, index, _ in batch])
         pictures, start = [request.image for request, _, _ in batch], None
         if any(request.start is not None for request, _, _ in batch):
@@ -385,7 +403,15 @@ class PoseEstimator:
         crops = looks(self.network.codec, boxes, self._rotation_test and start is None)
         images = [_cut(look, pictures) for look in crops]
         found = keypoints_in_looks(
-            self.network, images, crops, boxes, sizes, self._joints, start=start, **self._options
+            self.network,
+            images,
+            crops,
+            boxes,
+            sizes,
+            self._joints,
+            [id(request) for request, _, _ in batch],
+            start=start,
+            **self._options,
         )
         for (request, index, poses), points, sure, confidence in zip(batch, *found, strict=True):
             pose = self.pose(points, sure, request.boxes[index], request.scores[index])
@@ -399,12 +425,16 @@ class PoseEstimator:
             last pose, the answer, has the confidence of a calibrated network.
         """
         flip, steps, decode = (self._options[name] for name in ("flip", "steps", "decode"))
-        for first in range(0, len(request.boxes), self.batch_size):
-            part = slice(first, first + self.batch_size)
+        count = len(request.boxes) if self.network.sees_neighbours else self.batch_size
+        for first in range(0, len(request.boxes), max(count, 1)):
+            part = slice(first, first + count)
             boxes, scores = request.boxes[part], request.scores[part]
             (crops,) = looks(self.network.codec, boxes)
             images = _cut(crops, [request.image] * len(boxes))
-            maps = [to_numpy(each) for each in heatmap_steps(self.network, images, flip=flip, steps=steps)]
+            shares = boxes / np.tile(np.array(request.image.shape[1::-1], np.float32), 2)
+            options: dict[str, Any] = {"flip": flip, "steps": steps}
+            options["neighbours"] = Neighbours(np.zeros(len(boxes), np.int64), shares)
+            maps = [to_numpy(each) for each in heatmap_steps(self.network, images, **options)]
             decoded = [_decoded(self.network, each, crops, decode) for each in maps]
             sizes = np.tile(np.array(request.image.shape[1::-1], np.float32), (len(boxes), 1))
             sure_of = _confidences(self.network, maps[-1], decoded[-1][0], boxes, sizes, crops, self._joints)

@@ -30,7 +30,7 @@ import numpy as np
 from diffusionpose.bundled import DEFAULT_MODEL, FOLDER, bundled_models
 from diffusionpose.calibration import Calibration, find_calibration
 from diffusionpose.errors import InputError, first_line, needs_extra
-from diffusionpose.geometry import Array, HeatmapCodec, Start, namespace, to_numpy
+from diffusionpose.geometry import Array, HeatmapCodec, Neighbours, Start, namespace, to_numpy
 from diffusionpose.skeletons import Skeleton
 
 if TYPE_CHECKING:
@@ -62,6 +62,9 @@ class Network(ABC):
     any_steps = False  # whether it can take another number of steps
     takes_start = False  # whether the reverse process can begin at keypoints from elsewhere
     needs_start = False  # whether it cannot do without: a network that refines poses
+    sees_neighbours = (
+        False  # whether ``heatmaps`` also takes ``neighbours``, and persons of a picture go together
+    )
     flip_inside = False  # whether it averages with the mirror image by itself, always
     device = "cpu"  # or "cuda", "cuda:1", ...
     calibration: Calibration | None = None  # what its heatmaps say of the keypoints; None if never fitted
@@ -383,10 +386,17 @@ class TorchNetwork(Network):
         self.skeleton, self.codec = model.skeleton, model.codec
         self.steps, self.any_steps = model.default_steps, model.default_steps is not None
         self.takes_start, self.needs_start = model.takes_start, model.needs_start
+        self.sees_neighbours = model.sees_neighbours
         if (known := model.config.get("calibration")) is not None:
             self.calibration = Calibration.from_dict(known, self.skeleton, self.name)
 
-    def heatmaps(self, images: Array, steps: Steps | None = None, start: Start | None = None) -> list[Array]:
+    def heatmaps(
+        self,
+        images: Array,
+        steps: Steps | None = None,
+        start: Start | None = None,
+        neighbours: Neighbours | None = None,
+    ) -> list[Array]:
         """As of :class:`Network`, as tensors on the device: those of all steps."""
         import torch
 
@@ -396,6 +406,10 @@ class TorchNetwork(Network):
             images = torch.from_numpy(np.ascontiguousarray(images))
         if start is not None:
             start = Start(torch.as_tensor(start.keypoints), torch.as_tensor(start.scores)).to(place)
+        among = {}
+        if neighbours is not None:
+            picture, place_in = torch.as_tensor(neighbours.picture), torch.as_tensor(neighbours.place)
+            among = {"neighbours": Neighbours(picture, place_in).to(place)}
         training = self.model.training
         try:
             with torch.no_grad():
@@ -406,7 +420,7 @@ class TorchNetwork(Network):
                     return where_unsure(
                         coarse, lambda rows: self.model.trajectory(images[rows], own)[-1].float()
                     )
-                maps = self.model.trajectory(images, own if steps is None else steps, start)
+                maps = self.model.trajectory(images, own if steps is None else steps, start, **among)
                 return [heatmaps.float() for heatmaps in maps]
         finally:
             self.model.train(training)

@@ -64,8 +64,17 @@ class TrainingData:
         self.seed, self.machine, self.workers = settings.seed, machine, worker_count(machine)
         self.batch_size = settings.batch_size * machine.processes  # persons a step, of all processes
         self.steps = max(1, sum(self.shown) // self.batch_size)  # of an epoch
+        self.whole_pictures = False
         self.broken: set[int] = set()
         self.notes = [line for part in parts for line in part.annotations.dropped]  # what is left out
+
+    def keep_pictures_whole(self) -> None:
+        """Persons of a picture come one after another from now on, changed by the same randomness."""
+        self.whole_pictures = True
+        for part in self.persons.parts:
+            part.alike = True
+        if all(list(range(len(part))) == part.first_of_picture for part in self.persons.parts):
+            self.notes.append("nobody here has a neighbour: no picture has two labelled persons")
 
     def add_errors(self) -> None:
         """Samples come with a start from now on: their poses with errors."""
@@ -75,7 +84,8 @@ class TrainingData:
     def batches(self, epoch: int) -> np.ndarray:
         """(steps, batch_size) indices of persons: a shuffled order, each set as often as its share says.
 
-        The order is cut to whole steps; sets smaller than one step are repeated to fill it.
+        The order is cut to whole steps; sets smaller than one step are repeated to fill it. With whole
+        pictures only those at the border of two steps, or of two processes, are parted.
         """
         generator = np.random.default_rng((self.seed, epoch))
         order = generator.permutation(len(self.persons))
@@ -86,7 +96,15 @@ class TrainingData:
                 for low, high, count in zip(starts, starts[1:], self.shown, strict=False)
             ]
             order = generator.permutation(np.concatenate(picked))
-        return np.resize(order, (self.steps, self.batch_size))
+        if not self.whole_pictures:
+            return np.resize(order, (self.steps, self.batch_size))
+        parts = zip(self.persons.parts, starts, strict=False)
+        picture = np.concatenate([start + np.array(part.first_of_picture) for part, start in parts])
+        _, turn, number = np.unique(picture[order], return_index=True, return_inverse=True)
+        order = order[np.argsort(turn[number], kind="stable")]
+        world = self.machine.processes  # each takes every world-th, and so gets a stretch of the order
+        stretches = np.resize(order, (self.steps, world, self.batch_size // world))
+        return stretches.swapaxes(1, 2).reshape(self.steps, -1)
 
     def loader(self, epoch: int, rank: int = 0, world: int = 1) -> DataLoader[Sample]:
         """The batches of an epoch; of each the places rank, rank + world, .. are this process's."""

@@ -166,6 +166,8 @@ class Training:
         self.notes = list(data.notes)
         if model.learns_from_errors:
             data.add_errors()
+        if model.sees_neighbours:
+            data.keep_pictures_whole()
         self.bf16 = settings.precision == "bf16-mixed" and has_bf16(device)
         if settings.precision == "bf16-mixed" and not self.bf16:
             self.notes.append(f"no bf16 on this {device.type}: trained in 32 bits")
@@ -225,7 +227,7 @@ class Training:
         generator = torch.Generator().manual_seed(step_seed(self.settings.seed, step))
         noise = self.model.draw_noise(len(batch["image"]) * world, generator)
         noise = {name: value[rank::world].to(device) for name, value in noise.items()}
-        noise |= {"start": batch["start"].to(device)} if "start" in batch else {}
+        noise |= {name: batch[name].to(device) for name in ("start", "picture", "place") if name in batch}
         images, keypoints, visible = (
             batch[name].to(device, non_blocking=True) for name in ("image", "keypoints", "visible")
         )
@@ -311,15 +313,21 @@ class Validation:
         self, model: PoseModel, processes: Processes, check_ctrl_c: Callable[[], None]
     ) -> dict[str, float]:
         """Metrics by name, fractions of 1; to be called by all processes, which get the same answer."""
-        part = replace(self.persons, persons=self.persons.persons[processes.rank :: processes.world])
+        rank, persons = processes.rank, self.persons.persons
+        picture = {image: number for number, image in enumerate(dict.fromkeys(p.image_id for p in persons))}
+        shares: list[list[int]] = [[] for _ in range(processes.world)]  # pictures stay whole
+        for index, person in enumerate(persons):
+            shares[picture[person.image_id] % processes.world].append(index)
+        part = replace(self.persons, persons=[persons[i] for i in shares[rank]])
         options = replace(self.inference, progress=lambda done, total: check_ctrl_c())
-        starts = self.starts[processes.rank :: processes.world] if model.needs_start else None
+        starts = self.starts[shares[rank]] if model.needs_start else None
         if model.default_steps is None:  # heatmap models take none
             options = replace(options, steps=None)
         answer = predict_persons(model, part, self.data.images, options, starts)
         self.rows, self.failures = [None] * len(self.persons.persons), []
-        for rank, (rows, failures) in enumerate(processes.gather(answer)):
-            self.rows[rank :: processes.world] = rows
+        for share, (rows, failures) in zip(shares, processes.gather(answer), strict=True):
+            for place, row in zip(share, rows, strict=True):
+                self.rows[place] = row
             self.failures += failures
         report = score_results(self.truth, self.persons, self.rows, self.data.input_size, self.data.unbiased)
         return {name: value for name, value in report.metrics.items() if value is not None}

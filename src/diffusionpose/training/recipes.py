@@ -131,6 +131,12 @@ _RECIPES: dict[str, tuple[str, dict[str, Any]]] = {
         )
     },
     "transpose_h_256x192_crowdpose": _like("transpose_h_256x192_coco", skeleton="crowdpose"),
+    # As published: the vanilla version with 32 pictures on each GPU; the other with 4 of at most 6 persons,
+    # from a trained TransPose-H of 4 layers (--weights; of one with 6 the first 4 are taken).
+    "i2rnet_w48_256x192_crowdpose": _like("transpose_h_256x192_crowdpose", model="i2rnet_hrnet_w48"),
+    "i2rnet_transpose_h_256x192_crowdpose": _like(
+        "transpose_h_256x192_crowdpose", model="i2rnet_transpose_h"
+    ),
     # Refines poses of another model, as published beside a heatmap model that is trained before and kept
     # as it is: give it by --weights. The rates are its authors', the warm-up is an epoch of theirs.
     "simplebaseline_r101_320x256_crowdpose": _like(
@@ -166,6 +172,9 @@ _RECIPES: dict[str, tuple[str, dict[str, Any]]] = {
     "opecnet_mobilenetv2_128x96_crowdpose": _like(
         "mobilenetv2_128x96_crowdpose", model="opecnet_mobilenetv2"
     ),
+    "i2rnet_mobilenetv2_128x96_crowdpose": _like(
+        "mobilenetv2_128x96_crowdpose", model="i2rnet_mobilenetv2"
+    ),
     "mobilenetv2_192x144_crowdpose": _like("mobilenetv2_128x96_crowdpose", input_size=(144, 192)),
     # From MoveNet's weights (--encoder-weights, then --weights RUN), 19 joints: COCO's and CrowdPose's,
     # several data sets at once. MobileNetV2's first blocks stay as they are; under DiffusionPose all 17.
@@ -181,6 +190,7 @@ _RECIPES: dict[str, tuple[str, dict[str, Any]]] = {
     "diffusionpose_movenet_256x192_body": _like(
         "movenet_256x192_body", model="diffusionpose_movenet", options={"encoder": {"frozen": 17}}
     ),
+    "i2rnet_movenet_256x192_body": _like("diffusionpose_movenet_256x192_body", model="i2rnet_movenet"),
     # from scratch on synthetic people (diffusionpose.data.synthetic): a first try without any download
     "diffusionpose_tiny_synthetic": _like(
         "diffusionpose_mobilenetv2_128x96_crowdpose", model="diffusionpose_tiny", pretrained=False,
@@ -189,6 +199,7 @@ _RECIPES: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "posefix_tiny_synthetic": _like("diffusionpose_tiny_synthetic", model="posefix_tiny", options={}),
     "opecnet_tiny_synthetic": _like("diffusionpose_tiny_synthetic", model="opecnet_tiny", options={}),
+    "i2rnet_tiny_synthetic": _like("diffusionpose_tiny_synthetic", model="i2rnet_tiny", options={}),
 }  # fmt: skip
 
 
@@ -227,9 +238,6 @@ def get_recipe(name: str) -> TrainingSettings:
 
 # Tables 2, 3 and 4 as the paper prints them
 
-NOT_YET = "not yet"  # sees other persons, which no model here does
-
-
 _METRICS = {
     2: ("AP", "AR"),
     3: ("AP", "AP50", "AP75", "AR", "AR50", "AR75", "AP_E", "AP_M", "AP_H"),
@@ -245,7 +253,7 @@ class TableRow:
     method: str
     backbone: str
     scores: tuple[float | None, ...]  # percent
-    recipe: str | None  # that trains it
+    recipe: str  # that trains it
     parameters: int | None = None  # millions; only Table 2 has them
     multiply_adds: int | None = None  # billions, which the paper calls FLOPs
     input_size: tuple[int, int] = SMALL
@@ -301,8 +309,14 @@ TABLE_3 = (  # Table 3: CrowdPose, true boxes
         3, "HRFormer-B", "HRFormer-B", (72.4, 91.5, 77.9, 75.6, 92.7, 81.0, 80.0, 73.5, 62.4),
         "hrformer_b_256x192_crowdpose",
     ),
-    TableRow(3, "I2R-Net", "HRNet-W48", (72.3, 92.4, 77.9, 76.5, 93.2, 81.9, 79.9, 73.2, 62.8), None),
-    TableRow(3, "I2R-Net", "TransPose-H", (76.3, 93.5, 82.2, 79.1, 94.0, 84.4, 83.2, 77.0, 67.4), None),
+    TableRow(
+        3, "I2R-Net", "HRNet-W48", (72.3, 92.4, 77.9, 76.5, 93.2, 81.9, 79.9, 73.2, 62.8),
+        "i2rnet_w48_256x192_crowdpose",
+    ),
+    TableRow(
+        3, "I2R-Net", "TransPose-H", (76.3, 93.5, 82.2, 79.1, 94.0, 84.4, 83.2, 77.0, 67.4),
+        "i2rnet_transpose_h_256x192_crowdpose",
+    ),
     TableRow(
         3, "DiffusionPose", "HRNet-W32", (76.7, 93.5, 82.4, 79.5, 94.2, 84.9, 83.7, 77.6, 67.7),
         "diffusionpose_w32_256x192_crowdpose",
