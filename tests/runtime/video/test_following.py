@@ -134,6 +134,11 @@ def test_the_box_of_a_pose_needs_joints_that_are_seen() -> None:
     box = box_of(pose(10, 20))
     assert np.allclose(box, (10 - 10, 20 - 10, 50 + 10, 120 + 10))
     assert box_of(pose(10, 20, 0.1)) is None
+    astray = replace(pose(10, 20), keypoints=np.concatenate([[(900, 900)], SHAPE[1:] + (10, 20)]))
+    assert box_of(astray)[3] > 900
+    flags, right = np.array([0, *[2] * 13]), np.array([0.1, *[0.9] * 13])
+    absent = replace(astray, confidence=Confidence(right, flags, np.tile(np.eye(2), (14, 1, 1)), 0.8))
+    assert box_of(absent)[3] < 150, "a joint that is outside the picture is not where it seems"
     one_spot = Pose(SKELETON, np.full((14, 2), 30.0), np.ones(14), np.array([0, 0, 40, 40]), 1.0)
     assert box_of(one_spot) is None
 

@@ -17,6 +17,7 @@ from diffusionpose.errors import InputError
 from diffusionpose.journal import Journal
 from diffusionpose.poses import VISIBLE_SCORE, Confidence, Pose, pose_score
 from diffusionpose.runtime.boxes import Boxes, PeopleFile, usable_boxes
+from diffusionpose.runtime.drawing import drawn_joints
 from diffusionpose.runtime.estimator import PoseEstimator, Request
 from diffusionpose.runtime.people import box_overlaps
 from diffusionpose.runtime.video.reading import Frame, import_extra
@@ -245,7 +246,7 @@ class Following:
         boxes, scores = [], []
         for number, (pose, score) in self._last.items():
             moved = self._filters[number].predict(time) if self._smooth else None
-            box = box_of(pose if moved is None else replace(moved, scores=pose.scores))
+            box = box_of(pose if moved is None else replace(pose, keypoints=moved.keypoints))
             if box is not None:
                 boxes.append(box)
                 scores.append(score)
@@ -253,8 +254,8 @@ class Following:
 
 
 def box_of(pose: Pose) -> np.ndarray | None:
-    """(4,) box around the joints that are seen, with a margin; None where too few of them are."""
-    seen = pose.scores >= VISIBLE_SCORE
+    """(4,) box around the joints that are drawn, with a margin; None where too few of them are."""
+    seen = drawn_joints(pose)
     if seen.sum() < SEEN_SHARE * len(seen):
         return None
     low, high = pose.keypoints[seen].min(axis=0), pose.keypoints[seen].max(axis=0)
