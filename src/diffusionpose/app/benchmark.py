@@ -175,7 +175,8 @@ def _networks(command: BenchmarkCommand) -> list[Row]:
             with torch.autocast(kind, torch.bfloat16, enabled=bf16):
                 network.heatmaps(images)[-1].cpu()
 
-        engines |= {"PyTorch float32": timed, "PyTorch bfloat16": partial(timed, bf16=True)}
+        engines["PyTorch float32"] = timed
+        engines["PyTorch bfloat16"] = partial(timed, bf16=True)
     matrix = np.random.default_rng(0).random((MATRIX, MATRIX), np.float32)
     rows, (width, height) = [], default.codec.input_size
     for batch in BATCHES:
@@ -307,8 +308,8 @@ def _training(command: BenchmarkCommand) -> list[Row]:
 
     torch.set_num_threads(cpu_threads())
     device, generator = find_device(command.device), torch.Generator().manual_seed(0)
-    model = load_model(command.weights or DEFAULT_MODEL)
-    model = model.to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+    model = load_model(command.weights or DEFAULT_MODEL).to(device).train()
+    model = model.to(memory_format=torch.channels_last)
     optimiser = torch.optim.AdamW(model.parameters(), lr=0.0, fused=True)
     width, height = model.input_size
     images = torch.randint(0, 255, (TRAINED, 3, height, width), dtype=torch.uint8, generator=generator)
@@ -334,7 +335,8 @@ def _training(command: BenchmarkCommand) -> list[Row]:
             matrix @ matrix
         wait()
 
-    contestants = {"float32": partial(step, False), "bfloat16": partial(step, True), "matrix": product}
+    contestants: dict[str, Callable[[], object]] = {"float32": partial(step, False)}
+    contestants |= {"bfloat16": lambda: step(True), "matrix": product}
     seconds = take_turns(contestants, max(1, command.rounds // 3))
     rate = 10 * MATRIX**3 / seconds.pop("matrix")
     work = 3 * TRAINED * count_multiply_adds(model)  # forward, and twice that backward
@@ -444,7 +446,7 @@ def _peers(command: BenchmarkCommand) -> list[Row]:
     def add(name: str, model: Any, height: int, width: int) -> None:
         model, images = model.to(device).eval(), torch.zeros(1, 3, height, width, device=device)
 
-        @torch.inference_mode()
+        @torch.no_grad()
         def run() -> None:
             model(images)
             if device.type == "cuda":
