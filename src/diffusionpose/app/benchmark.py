@@ -240,7 +240,7 @@ def _pictures(command: BenchmarkCommand) -> list[Row]:
         return lap("network", run, *given)
 
     estimator(files[0])  # warms up
-    network.heatmaps = watched  # type: ignore[method-assign]
+    network.heatmaps = watched  # type: ignore[assignment,method-assign]
     with tempfile.TemporaryDirectory() as folder:
 
         def save(picture: np.ndarray) -> None:
