@@ -3,7 +3,7 @@
 A heatmap's maximum is no probability. :class:`Calibration` turns what is seen of the heatmaps, and of the
 place of a joint (``FEATURES``), into statements that can be checked: whether the joint is right, whether it
 is visible, how far off it may be. Each is a linear function of the features with weights of its own for
-every joint, fitted by ``diffusionpose calibrate`` (evaluation/calibrate.py). NumPy and the last heatmaps are
+every joint, fitted by ``diffusionpose calibrate`` (evaluation/confidence.py). NumPy and the last heatmaps are
 all it needs, so that whatever gives the same heatmaps gives the same confidence.
 """
 

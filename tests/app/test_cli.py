@@ -127,8 +127,8 @@ def test_debug_shows_the_traceback(run: Run, monkeypatch: pytest.MonkeyPatch) ->
 
 def printing(characters: int, stdout: int) -> tuple[int, str]:
     """Exit status and stderr of a command that prints so much, buffered as Python does it by itself."""
-    code = "from diffusionpose.app import cli, demo\n"
-    code += f"demo.DemoCommand.run = lambda self: print('x' * {characters}) or 0\n"
+    code = "from diffusionpose.app import cli, predict\n"
+    code += f"predict.DemoCommand.run = lambda self: print('x' * {characters}) or 0\n"
     code += "raise SystemExit(cli.main(['demo']))"
     variables = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     ended = subprocess.run(

@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from diffusionpose.data.annotations import Annotations, ImageRecord
-from diffusionpose.data.boxes import read_boxes
+from diffusionpose.data.annotations import Annotations, ImageRecord, read_boxes
 from diffusionpose.errors import InputError
 from diffusionpose.skeletons import COCO
 

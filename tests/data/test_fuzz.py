@@ -11,8 +11,7 @@ from typing import Any
 
 import pytest
 
-from diffusionpose.data.annotations import read_annotations
-from diffusionpose.data.boxes import read_boxes
+from diffusionpose.data.annotations import read_annotations, read_boxes
 from diffusionpose.data.check import check_annotations
 from diffusionpose.errors import InputError
 from diffusionpose.evaluation.metrics import average_precision, match_results, read_results

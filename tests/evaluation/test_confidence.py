@@ -8,8 +8,12 @@ import numpy as np
 import pytest
 
 from diffusionpose.calibration import ANSWERS, FEATURES, sigmoid
-from diffusionpose.evaluation.calibrate import Sample, fit_calibration
-from diffusionpose.evaluation.confidence import measure_confidence, plot_reliability
+from diffusionpose.evaluation.confidence import (
+    Sample,
+    fit_calibration,
+    measure_confidence,
+    plot_reliability,
+)
 from diffusionpose.poses import ABSENT, HIDDEN, REGION, VISIBLE
 from diffusionpose.skeletons import COCO
 

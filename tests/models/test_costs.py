@@ -34,11 +34,16 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from diffusionpose.geometry import HeatmapCodec
-from diffusionpose.models.costs import count_multiply_adds, count_parameters, run_once
+from diffusionpose.models.costs import (
+    PUBLICATIONS,
+    count_multiply_adds,
+    count_parameters,
+    publication_of,
+    run_once,
+)
 from diffusionpose.models.encoders import Encoder
 from diffusionpose.models.heads import TransPoseHead
 from diffusionpose.models.pose_model import HeatmapModel, PoseModel
-from diffusionpose.models.publications import PUBLICATIONS, publication_of
 from diffusionpose.models.zoo import MODELS, create_model
 from diffusionpose.skeletons import COCO
 

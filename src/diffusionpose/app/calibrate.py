@@ -46,7 +46,7 @@ class CalibrateCommand:
             raise InputError(f"--persons {self.persons}: must be 1 or more")
         from diffusionpose.calibration import calibration_file
         from diffusionpose.data.annotations import annotations_in
-        from diffusionpose.evaluation.calibrate import fit_calibration, observe
+        from diffusionpose.evaluation.confidence import fit_calibration, observe
         from diffusionpose.runtime.networks import load_network
 
         network = load_network(self.weights, self.device)

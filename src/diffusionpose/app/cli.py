@@ -41,7 +41,10 @@ COMMANDS = {
     "benchmark": "Measure the speed of everything on this machine.",
     "demo": "Pose a photograph that is always at hand.",
 }
-MODULES = {"web": "web.server"}  # others are called as their command
+MODULES = {  # others are called as their command
+    **{"web": "web.server", "demo": "predict"},
+    **{"train-people": "people", "evaluate-people": "people"},
+}
 # package -> the extra that brings it; the light install has none of them
 EXTRAS = {
     **dict.fromkeys(("torch", "torchvision", "timm", "safetensors", "matplotlib"), "train"),

@@ -17,7 +17,7 @@ import diffusionpose
 from diffusionpose.app.options import say
 from diffusionpose.bundled import FOLDER, bundled_models
 from diffusionpose.errors import atomically
-from diffusionpose.models.publications import publication_of
+from diffusionpose.models.costs import publication_of
 from diffusionpose.skeletons import COCO, Skeleton, get_skeleton
 from diffusionpose.training.recipes import RECIPES, TABLES, TableRow, get_recipe, row_of
 

@@ -21,6 +21,7 @@ from tqdm import tqdm
 from tyro.conf import FlagCreatePairsOff, Positional, arg
 
 from diffusionpose.app.options import Boxes, Output, PoseOptions, counted, make_folder, say, stamp
+from diffusionpose.bundled import PORTRAIT
 from diffusionpose.errors import InputError, write_file
 from diffusionpose.journal import Journal
 from diffusionpose.json_files import write_json
@@ -294,6 +295,27 @@ class PredictCommand:
         for source in [*(picture.path for picture in pictures), *([self.boxes] if self.boxes else [])]:
             if source.resolve() in written:
                 raise InputError(f"{source}: would be overwritten by the result; name another --output")
+
+
+@dataclass(frozen=True)
+class DemoCommand:
+    """Find the pose in a portrait of Grace Hopper, which is in the public domain and comes with the package.
+
+    Uses the bundled networks; needs no download.
+    """
+
+    output: Output = Path("output")
+
+    def run(self) -> int:
+        """Predict, and say where the picture and the JSON are; 0 if all went well."""
+        print(f"diffusionpose predict {PORTRAIT} --output {self.output}")
+        status = PredictCommand((PORTRAIT,), self.output).run()
+        if status == 0:
+            print(
+                f"picture: {self.output / PORTRAIT.with_suffix('.png').name}\n"
+                f"poses:   {self.output / 'keypoints.json'}"
+            )
+        return status
 
 
 class _Run:

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from diffusionpose.data.annotations import Annotations, Person, annotations_in
-from diffusionpose.data.boxes import read_boxes
+from diffusionpose.data.annotations import Annotations, Person, annotations_in, read_boxes
 from diffusionpose.data.pictures import Pictures, find_pictures
 from diffusionpose.errors import InputError
 from diffusionpose.evaluation.compare import Interval, bootstrap_pck, rows_in_boxes
