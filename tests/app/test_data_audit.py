@@ -9,10 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from diffusionpose.app import data_audit
+from diffusionpose.app import data, data_audit
 from diffusionpose.bundled import PORTRAIT
 from diffusionpose.geometry import HeatmapCodec
-from diffusionpose.runtime import networks
 from diffusionpose.runtime.networks import Network
 from diffusionpose.skeletons import COCO, CROWDPOSE
 
@@ -35,7 +34,7 @@ class Brightness(Network):
 
 @pytest.fixture
 def audit(run: Run, people: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    monkeypatch.setattr(networks, "load_network", lambda *given: Brightness())
+    monkeypatch.setattr(data, "load_network", lambda *given: Brightness())
     words = ["--images", people[0], "--annotations", people[1], "--output", tmp_path / "out"]
     return lambda *more: run("data", "audit", *words, *more)
 

@@ -11,7 +11,6 @@ from PIL import Image
 
 from diffusionpose import PoseEstimator
 from diffusionpose.runtime import drawing
-from diffusionpose.runtime import estimator as choice
 from diffusionpose.runtime.boxes import Boxes
 from diffusionpose.runtime.people import PersonDetector
 
@@ -171,7 +170,7 @@ def test_persons_are_those_that_the_detector_finds(
         asked.append((name, device, min_score))
         return TwoPersons()
 
-    monkeypatch.setattr(choice, "make_detector", make_detector)
+    monkeypatch.setattr("diffusionpose.app.options.make_detector", make_detector)
     Image.fromarray(picture[::-1].copy()).save(photo.with_name("second.png"))
     status, err, rows = predicted(photo.parent, "--detector", "some", "--box-score", 0.4, "--draw-boxes")
     assert status == 0

@@ -10,7 +10,11 @@ from typing import Annotated
 from tyro.conf import arg
 
 from diffusionpose.app.options import Device, Weights, counted, progress_of, say
+from diffusionpose.calibration import calibration_file
+from diffusionpose.data.annotations import annotations_in
 from diffusionpose.errors import InputError, write_file
+from diffusionpose.evaluation.confidence import fit_calibration, observe
+from diffusionpose.runtime.networks import load_network
 
 
 @dataclass(frozen=True)
@@ -44,11 +48,6 @@ class CalibrateCommand:
             return 2
         if self.persons < 1:
             raise InputError(f"--persons {self.persons}: must be 1 or more")
-        from diffusionpose.calibration import calibration_file
-        from diffusionpose.data.annotations import annotations_in
-        from diffusionpose.evaluation.confidence import fit_calibration, observe
-        from diffusionpose.runtime.networks import load_network
-
         network = load_network(self.weights, self.device)
         samples, failures, sets = [], [], {}
         for file, folder in zip(self.annotations, self.images, strict=True):

@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import tyro
 
 from diffusionpose.app.options import AnyFolder, File, Joints, make_folder, progress_of, say
 from diffusionpose.errors import InputError, write_file
+from diffusionpose.evaluation.compare import Curves, Difference, accuracy_curves, compare_results, match_both
+from diffusionpose.evaluation.metrics import read_results, read_truth
 from diffusionpose.json_files import printable, write_json
 from diffusionpose.skeletons import get_skeleton
-
-if TYPE_CHECKING:
-    from diffusionpose.evaluation.compare import Curves, Difference
 
 LEGEND = 60  # letters of a path that it has room for
 Results = Annotated[Path, tyro.conf.arg(metavar="RESULTS.json")]
@@ -53,9 +52,6 @@ class CompareCommand:
             raise InputError(f"--rounds {self.rounds}: must be 1 or more")
         if self.output is not None:
             make_folder(self.output)
-        from diffusionpose.evaluation.compare import accuracy_curves, compare_results, match_both
-        from diffusionpose.evaluation.metrics import read_results, read_truth
-
         skeleton = get_skeleton(self.skeleton) if self.skeleton else None
         everything = read_truth(self.annotations, skeleton)
         truth, first, second = match_both(

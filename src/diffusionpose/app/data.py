@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from tyro.conf import FlagCreatePairsOff, arg, subcommand
 
@@ -23,13 +23,14 @@ from diffusionpose.app.options import (
     say,
     stamp,
 )
+from diffusionpose.data.annotations import Finding, annotations_in
+from diffusionpose.data.check import CheckReport, SetToCheck, check_sets
+from diffusionpose.data.pack import PackOptions, pack_persons
+from diffusionpose.data.pictures import PACKED_ANNOTATIONS
 from diffusionpose.errors import InputError
 from diffusionpose.json_files import printable
+from diffusionpose.runtime.networks import load_network
 from diffusionpose.skeletons import get_skeleton
-
-if TYPE_CHECKING:
-    from diffusionpose.data.annotations import Finding
-    from diffusionpose.data.check import CheckReport, SetToCheck
 
 EXAMPLES = 3
 HEADER = f"{'CHECK':28}{'SEVERITY':10}{'COUNT':>6}  EXAMPLES"
@@ -69,8 +70,6 @@ class CheckCommand:
         if fault:
             say(f"data check: {fault}")
             return 2
-        from diffusionpose.data.check import check_sets
-
         report = check_sets(
             self._sets(),
             None if self.skeleton is None else get_skeleton(self.skeleton),
@@ -92,8 +91,6 @@ class CheckCommand:
         return ""
 
     def _sets(self) -> list[SetToCheck]:
-        from diffusionpose.data.check import SetToCheck
-
         folders: Sequence[Path | None] = [None] * len(self.annotations) if self.no_images else self.images
         if len(folders) != len(self.annotations):
             raise InputError(
@@ -144,7 +141,6 @@ class AuditCommand:
             say("data audit: give --images to audit, --accept to correct, or --folds to split")
             return 2
         from diffusionpose.app.data_audit import audit, correct, split
-        from diffusionpose.runtime.networks import load_network
 
         skeleton = None if self.skeleton is None else get_skeleton(self.skeleton)
         if self.accept is not None:
@@ -183,10 +179,6 @@ class PackCommand:
 
     def run(self) -> int:
         """Pack; 0 when all was done, 1 when pictures could not be read."""
-        from diffusionpose.data.annotations import annotations_in
-        from diffusionpose.data.pack import PackOptions, pack_persons
-        from diffusionpose.data.pictures import PACKED_ANNOTATIONS
-
         options = PackOptions(self.input_size, self.scale, self.jpeg)
         skeleton = None if self.skeleton is None else get_skeleton(self.skeleton)
         annotations = annotations_in(self.annotations, skeleton)

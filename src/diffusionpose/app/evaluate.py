@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import tyro
 from tqdm import tqdm
@@ -21,13 +21,16 @@ from diffusionpose.app.options import (
     progress_of,
     say,
 )
+from diffusionpose.data.annotations import Annotations, annotations_in
 from diffusionpose.errors import InputError, write_file
+from diffusionpose.evaluation.evaluate import Report, evaluate, evaluate_mean_pose, evaluate_results
+from diffusionpose.evaluation.metrics import read_results
+from diffusionpose.evaluation.people import detections
 from diffusionpose.json_files import write_json
+from diffusionpose.runtime.estimator import make_detector
+from diffusionpose.runtime.images import read_recorded_image
+from diffusionpose.runtime.networks import cpu_threads, load_network
 from diffusionpose.skeletons import Skeleton, get_skeleton
-
-if TYPE_CHECKING:
-    from diffusionpose.data.annotations import Annotations
-    from diffusionpose.evaluation.evaluate import Report
 
 MAX_WORKERS = 8
 LEAST_SCORE = 0.05  # of a detector's box: AP counts the surest first, so many unsure ones only cost time
@@ -112,11 +115,6 @@ class EvaluateCommand:
         return f"mean pose of {self.mean_pose}" if self.mean_pose else self.options.weights or "bundled"
 
     def _measure(self, skeleton: Skeleton | None) -> Report:
-        from diffusionpose.data.annotations import annotations_in
-        from diffusionpose.evaluation.evaluate import evaluate, evaluate_mean_pose, evaluate_results
-        from diffusionpose.evaluation.metrics import read_results
-        from diffusionpose.runtime.networks import cpu_threads, load_network
-
         if self.results:
             return evaluate_results(read_results(self.results), self.annotations, skeleton, str(self.results))
         if self.mean_pose:
@@ -145,10 +143,6 @@ class EvaluateCommand:
 
     def _find(self, name: str, images: Path, truth: Annotations) -> tuple[Path, list[str]]:
         """Look for the persons in the pictures; the file of their boxes, and pictures that cannot be read."""
-        from diffusionpose.evaluation.people import detections
-        from diffusionpose.runtime.estimator import make_detector
-        from diffusionpose.runtime.images import read_recorded_image
-
         detector = make_detector(name, self.options.device, min_score=LEAST_SCORE, tell=say)
         found, failures, records = {}, [], truth.images.values()
         for record in tqdm(records, unit=" pictures", desc="detector", disable=None, file=sys.stderr):

@@ -7,15 +7,14 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 from tyro.conf import FlagCreatePairsOff, arg
 
+from diffusionpose import __version__
 from diffusionpose.calibration import calibration_file
 from diffusionpose.errors import InputError, make_writable
-
-if TYPE_CHECKING:
-    from diffusionpose.runtime.estimator import PoseEstimator
+from diffusionpose.runtime.estimator import PoseEstimator, make_detector
 
 Folder = Annotated[Path, arg(metavar="DIR")]
 File = Annotated[Path, arg(metavar="FILE")]
@@ -90,8 +89,6 @@ class PoseOptions(NetworkOptions):
         Raises:
             InputError: as ``PoseEstimator.from_pretrained`` and ``make_detector``.
         """
-        from diffusionpose.runtime.estimator import PoseEstimator, make_detector
-
         others = {name: value for name, value in vars(self).items() if name not in ("detector", "box_score")}
         if detect:
             others["detector"] = make_detector(self.detector, self.device, min_score=self.box_score, tell=say)
@@ -99,8 +96,6 @@ class PoseOptions(NetworkOptions):
 
     def identity(self, boxes: Path | None, estimator: PoseEstimator) -> dict[str, Any]:
         """All that decides the poses in a picture, JSON values: by what a job that goes on knows its own."""
-        from diffusionpose import __version__
-
         names = ("skeleton", "steps", "decode", "flip", "rotation_test", "box_score")
         persons = stamp(boxes) if boxes else estimator.detector.identity()
         found = {"weights": stamp(self.weights), "persons": persons}

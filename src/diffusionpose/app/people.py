@@ -9,7 +9,10 @@ from typing import Annotated
 from tyro.conf import FlagCreatePairsOff, arg
 
 from diffusionpose.app.options import AnyFolder, File, Folder, make_folder
+from diffusionpose.data.annotations import read_annotations
+from diffusionpose.evaluation.people import detections, evaluate_people
 from diffusionpose.json_files import write_json
+from diffusionpose.runtime.people import MIN_SCORE, BundledPeopleFinder
 from diffusionpose.training.settings import image_sets
 
 RANKED_FROM = 0.03  # score of the least sure boxes that AP ranks
@@ -89,10 +92,6 @@ class EvaluatePeopleCommand:
 
     def run(self) -> int:
         """Measure, print, write; 0."""
-        from diffusionpose.data.annotations import read_annotations
-        from diffusionpose.evaluation.people import detections, evaluate_people
-        from diffusionpose.runtime.people import MIN_SCORE, BundledPeopleFinder
-
         if self.output is not None:
             make_folder(self.output)
         finder = BundledPeopleFinder(self.weights, min_score=RANKED_FROM)

@@ -15,8 +15,9 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
+import cv2
 from tqdm import tqdm
 from tyro.conf import FlagCreatePairsOff, Positional, arg
 
@@ -25,11 +26,13 @@ from diffusionpose.bundled import PORTRAIT
 from diffusionpose.errors import InputError, write_file
 from diffusionpose.journal import Journal
 from diffusionpose.json_files import write_json
-
-if TYPE_CHECKING:
-    from diffusionpose.poses import Pose
-    from diffusionpose.runtime.boxes import PeopleFile
-    from diffusionpose.runtime.estimator import Answer, Engine, PictureTask, PoseEstimator, Request
+from diffusionpose.poses import Pose, result_rows, write_csv
+from diffusionpose.runtime.boxes import PeopleFile
+from diffusionpose.runtime.drawing import draw_poses
+from diffusionpose.runtime.estimator import Answer, Engine, LocalEngine, PictureTask, PoseEstimator, Request
+from diffusionpose.runtime.images import list_pictures
+from diffusionpose.runtime.networks import batch_size_on
+from diffusionpose.runtime.people import SIMPLE
 
 EACH_CORE = "(default: one for each GPU, or core where there is none)"
 THIS_MACHINE = "(default: a Ray of this machine alone)"
@@ -143,10 +146,6 @@ class DrawPicture:
 
     def __call__(self, request: Request, poses: list[Pose]) -> None:
         """Draw one picture; InputError where it cannot be written, as on a full disk."""
-        import cv2
-
-        from diffusionpose.runtime.drawing import draw_poses
-
         shown = [p for p, score in zip(poses, request.scores, strict=True) if score >= self.box_score]
         drawn = draw_poses(
             request.image,
@@ -178,14 +177,10 @@ def ready_engine(command: PredictCommand) -> Iterator[Ready]:
     looks = (command.draw_boxes, command.draw_names, command.draw_regions)
     finish = DrawPicture(command.output.absolute(), options.box_score, *looks)
     if command.engine == "local":
-        from diffusionpose.runtime.estimator import LocalEngine
-
         mine = options.make(detect)
         yield Ready(LocalEngine(mine, finish), mine, mine.batch_size)
         return
     from diffusionpose.runtime.cluster import RayEngine, connected, import_ray
-    from diffusionpose.runtime.networks import batch_size_on
-    from diffusionpose.runtime.people import SIMPLE
 
     if command.workers is not None and command.workers < 1:
         raise InputError(f"--workers {command.workers}: must be 1 or more")
@@ -267,9 +262,6 @@ class PredictCommand:
         if self.engine == "local" and (self.workers is not None or self.ray_address is not None):
             say("predict: --workers and --ray-address go with --engine ray")
             return 2
-        from diffusionpose.runtime.boxes import PeopleFile
-        from diffusionpose.runtime.images import list_pictures
-
         boxes = None if self.boxes is None else PeopleFile(self.boxes)
         files, problems, remarks = list_pictures(self.images, self.recursive)
         pictures = named_pictures(files, boxes.image_id if boxes else lambda path: None, f".{self.format}")
@@ -397,8 +389,6 @@ class _Run:
 
     def _tasks(self, pictures: Sequence[Picture]) -> Iterator[list[PictureTask]]:
         """Groups of pictures, as many as fill a batch with one person each."""
-        from diffusionpose.runtime.estimator import PictureTask
-
         size = self.ready.batch_size
         for first in range(0, len(pictures), size):
             group = []
@@ -432,8 +422,6 @@ class _Run:
 
     def _write(self) -> None:
         """keypoints.json, and keypoints.csv where it is asked for, row by row."""
-        from diffusionpose.poses import result_rows, write_csv
-
         self.poses = write_json(self.output / "keypoints.json", self._rows())
         if self.command.csv:
             rows = result_rows(self._rows(), self.ready.estimator.skeleton.joints)

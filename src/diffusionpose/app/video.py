@@ -9,7 +9,7 @@ from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import tyro
 from tqdm import tqdm
@@ -17,12 +17,13 @@ from tqdm import tqdm
 from diffusionpose.app.options import Boxes, PoseOptions, counted, make_folder, say, stamp
 from diffusionpose.errors import InputError, write_file
 from diffusionpose.journal import Journal
-
-if TYPE_CHECKING:
-    from diffusionpose.runtime.boxes import PeopleFile
-    from diffusionpose.runtime.estimator import PoseEstimator
-    from diffusionpose.runtime.video.following import FrameResult
-    from diffusionpose.runtime.video.reading import OpenedVideo
+from diffusionpose.poses import write_csv
+from diffusionpose.runtime.boxes import PeopleFile
+from diffusionpose.runtime.estimator import PoseEstimator
+from diffusionpose.runtime.people import WholeImage
+from diffusionpose.runtime.video.following import FrameResult, VideoPoses
+from diffusionpose.runtime.video.reading import OpenedVideo, check_extra, open_video
+from diffusionpose.runtime.video.writing import draw_video, line_rows
 
 
 @dataclass(frozen=True)
@@ -64,9 +65,6 @@ class VideoCommand:
         """Find, follow, draw, write; 0 if all of every video could be used."""
         outputs = self._outputs()
         self._check(outputs)
-        from diffusionpose.runtime.boxes import PeopleFile
-        from diffusionpose.runtime.video.reading import check_extra, open_video
-
         check_extra()
         boxes = None if self.boxes is None else PeopleFile(self.boxes)
         for message in boxes.problems if boxes else ():
@@ -130,9 +128,6 @@ class _Job:
 
     def run(self) -> bool:
         """Find, follow, draw, write; whether something was wrong."""
-        from diffusionpose.poses import write_csv
-        from diffusionpose.runtime.video.writing import line_rows
-
         start, count, last = time.perf_counter(), 0, -1
         ids: set[int] = set()
         with (
@@ -164,10 +159,6 @@ class _Job:
 
     def _written(self) -> Generator[FrameResult]:
         """Each frame and its persons, once they are on the disk; after the last, the files are finished."""
-        from diffusionpose.runtime.people import WholeImage
-        from diffusionpose.runtime.video.following import VideoPoses
-        from diffusionpose.runtime.video.writing import draw_video
-
         command = self.command
         if self.boxes is not None and not self.boxes.frames():
             raise InputError(f'{self.boxes.path}: names no frame; give frames by number, {{"0": [[...]]}}')
