@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from diffusionpose.app.web import front_door, server
+from diffusionpose.app.web import server
 from diffusionpose.app.web.front_door import Limits
 from diffusionpose.app.web.server import PREFIX, remove_left_folders, sweep, swept
 from diffusionpose.errors import InputError
@@ -349,31 +349,6 @@ def test_files_of_the_machine_are_out_of_reach(served, tmp_path, monkeypatch):
         assert "counts as one person" not in answer
     connection.request("GET", f"/gradio_api/file={secret}")
     assert connection.getresponse().status in (403, 404)
-
-
-def test_connections_that_ask_for_nothing_are_closed(served, monkeypatch):
-    """More than the server may hold; some have begun a request, or its body."""
-    monkeypatch.setattr(front_door, "MOST_CONNECTIONS", 20)
-    monkeypatch.setattr(front_door, "IDLE_SECONDS", 0.5)
-    before = served.door.requests
-    head = b"POST /gradio_api/upload HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n"
-    started = [b"", b"GET / HTT", head, head + b"\r\n1234"]
-    sockets = [socket.create_connection(("127.0.0.1", served.port), timeout=30) for _ in range(60)]
-    for index, connection in enumerate(sockets):
-        with contextlib.suppress(OSError):  # closed already
-            connection.sendall(started[index % 4])
-    page = http.client.HTTPConnection("127.0.0.1", served.port, timeout=30)
-    page.request("GET", "/config")
-    assert page.getresponse().status == 200, "visitors get in"
-    for connection in sockets:
-        with contextlib.suppress(ConnectionError):
-            while connection.recv(1000):  # a refusal may come first
-                pass
-        connection.close()
-    until = time.monotonic() + 30
-    while served.door.requests > before and time.monotonic() < until:
-        time.sleep(0.05)
-    assert served.door.requests <= before
 
 
 def test_a_full_disk_does_not_end_the_server(served, visitor, people, tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""The front door: what every request passes before the page sees it, and how long a connection may idle.
+"""The front door: what every request passes before the page sees it.
 
 gradio trusts what it is sent more than a page for strangers can. So this ASGI middleware knows the few routes
 that the page uses and refuses, with a line that says why:
@@ -34,8 +34,6 @@ KEPT_SECONDS = 3600  # files and pictures of visitors live so long
 SWEPT_SECONDS = 600  # and are looked through so often
 
 MOST_REQUESTS = 200  # answered at the same time; an open page holds one, and one more while it waits
-MOST_CONNECTIONS = 400
-IDLE_SECONDS = 20.0  # for which a connection may stay open without a whole request, or stall in its body
 
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 UPLOAD = "/gradio_api/upload"
@@ -274,49 +272,3 @@ def _size(path: str) -> int:
     with suppress(OSError):  # just removed
         return os.path.getsize(path)
     return 0
-
-
-def connection_class() -> Any:
-    """A connection of uvicorn's that is closed where nothing is asked for, or a request does not go on.
-
-    Of more than ``MOST_CONNECTIONS`` the one that idles longest is closed, so that connections which ask for
-    nothing do not keep visitors out.
-    """
-    from uvicorn.protocols.http.h11_impl import H11Protocol
-
-    class Connection(H11Protocol):
-        def connection_made(self, transport: Any) -> None:
-            super().connection_made(transport)
-            self.idle_since: float = self.loop.time()
-            self.timer = self.loop.call_later(IDLE_SECONDS, self.close_if_idle)
-            if len(self.connections) > MOST_CONNECTIONS:
-                others: Any = self.connections
-                idle = [other for other in others if other is not self and other.is_idle()]
-                min(idle, key=lambda other: other.idle_since, default=self).transport.close()
-
-        def connection_lost(self, exc: Exception | None) -> None:
-            self.timer.cancel()
-            super().connection_lost(exc)
-
-        def data_received(self, data: bytes) -> None:
-            super().data_received(data)
-            if not self.is_idle():  # headers have to be whole in time; a body only has to go on
-                self.idle_since = self.loop.time()
-
-        def on_response_complete(self) -> None:
-            self.idle_since = self.loop.time()
-            super().on_response_complete()
-
-        def is_idle(self) -> bool:
-            """Whether no request is being answered."""
-            return self.cycle is None or self.cycle.response_complete
-
-        def close_if_idle(self) -> None:
-            left = self.idle_since + IDLE_SECONDS - self.loop.time()
-            waits = self.is_idle() or (self.cycle.more_body and not self.flow.read_paused)
-            if waits and left <= 0:
-                self.transport.abort()
-                return
-            self.timer = self.loop.call_later(max(left, 1.0) if waits else IDLE_SECONDS, self.close_if_idle)
-
-    return Connection

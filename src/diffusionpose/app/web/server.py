@@ -26,10 +26,10 @@ from diffusionpose.app.web.front_door import (
     SWEPT_SECONDS,
     FrontDoor,
     Limits,
-    connection_class,
 )
 from diffusionpose.errors import InputError, needs_extra
 
+MOST_CONNECTIONS = 400  # or requests at a time; uvicorn answers 503 beyond
 SESSIONS = 64  # visitors whose pictures are kept in memory; the longest idle one goes first
 PREFIX = "diffusionpose-web-"
 
@@ -198,8 +198,8 @@ def served(
         theme=gr.themes.Soft(primary_hue="blue", neutral_hue="slate", font=FONTS, font_mono=MONOSPACE),
     )  # fmt: skip
     config = uvicorn.Config(
-        front_door(app), http=connection_class(), ws="none", lifespan="on", log_level="warning",
-        server_header=False, timeout_graceful_shutdown=1,
+        front_door(app), ws="none", lifespan="on", log_level="warning", server_header=False,
+        limit_concurrency=MOST_CONNECTIONS, timeout_keep_alive=20, timeout_graceful_shutdown=1,
     )  # fmt: skip
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, args=([sock],), daemon=True)
