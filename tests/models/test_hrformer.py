@@ -12,8 +12,6 @@ from diffusionpose.models.hrformer import (
     HRFormer,
     HRFormerEncoder,
     LocalWindowAttention,
-    cut_windows,
-    join_windows,
 )
 
 
@@ -30,13 +28,6 @@ def window(rows: slice, columns: slice, size: tuple[int, int]) -> torch.Tensor:
     inside = torch.zeros(size, dtype=torch.bool)
     inside[rows, columns] = True
     return inside
-
-
-def test_windows_are_cut_and_joined():
-    feature = torch.randn(2, 3, 14, 21)
-    windows = cut_windows(feature, 7)
-    assert torch.equal(windows[1], feature[0, :, :7, 7:14])
-    assert torch.equal(join_windows(windows, 2, 3), feature)
 
 
 def test_attention_is_its_definition():

@@ -8,7 +8,7 @@ import torch
 from timm.layers.drop import DropPath
 from timm.layers.norm import LayerNorm2d
 from timm.models.resnet import Bottleneck
-from timm.models.swin_transformer import WindowAttention
+from timm.models.swin_transformer import WindowAttention, window_partition, window_reverse
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -16,6 +16,7 @@ from diffusionpose.errors import InputError
 from diffusionpose.models.encoders import Encoder
 
 WINDOW = 7  # positions along each side of a window
+SIDES = (WINDOW, WINDOW)
 MLP_RATIO = 4  # hidden channels of the feed-forward networks, in channels of the branch
 BLOCKS = 2  # of each branch of a module, and of the stem
 MODULES = (1, 4, 2)  # of stages 2, 3 and 4, which have 2, 3 and 4 branches
@@ -26,18 +27,6 @@ VARIANTS = {"small": (32, 1), "base": (78, 2)}  # channels and heads of the fine
 def _conv_norm(inside: int, outside: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Sequential:
     conv = nn.Conv2d(inside, outside, kernel, stride, kernel // 2, groups=groups, bias=False)
     return nn.Sequential(conv, nn.BatchNorm2d(outside))
-
-
-def cut_windows(feature: Tensor, side: int) -> Tensor:
-    """(b, c, rows side, columns side) -> (b rows columns, c, side, side)."""
-    split = feature.unflatten(3, (-1, side)).unflatten(2, (-1, side))
-    return split.permute(0, 2, 4, 1, 3, 5).flatten(0, 2)
-
-
-def join_windows(windows: Tensor, rows: int, columns: int) -> Tensor:
-    """The inverse of :func:`cut_windows`."""
-    split = windows.unflatten(0, (-1, rows, columns))
-    return split.permute(0, 3, 1, 4, 2, 5).flatten(4, 5).flatten(2, 3)
 
 
 class LocalWindowAttention(nn.Module):
@@ -53,9 +42,9 @@ class LocalWindowAttention(nn.Module):
         down, across = -height % WINDOW, -width % WINDOW
         # Zeros all round, which take part as the authors' do: keys and values are then the biases.
         padded = F.pad(x, (across // 2, across - across // 2, down // 2, down - down // 2))
-        windows = cut_windows(padded, WINDOW).flatten(2).mT
-        attended = self.inner(windows).mT.unflatten(2, (WINDOW, WINDOW))
-        whole = join_windows(attended, padded.shape[2] // WINDOW, padded.shape[3] // WINDOW)
+        windows = window_partition(padded.permute(0, 2, 3, 1), SIDES)
+        attended = self.inner(windows.flatten(1, 2)).unflatten(1, SIDES)
+        whole = window_reverse(attended, SIDES, padded.shape[2], padded.shape[3]).permute(0, 3, 1, 2)
         return whole[..., down // 2 : down // 2 + height, across // 2 : across // 2 + width]
 
 
