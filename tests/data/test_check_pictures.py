@@ -13,12 +13,15 @@ import pytest
 from PIL import Image
 
 from diffusionpose.data.annotations import Finding
-from diffusionpose.data.check import KINDS, CheckReport, SetToCheck, check_sets
-from diffusionpose.data.check_pictures import (
+from diffusionpose.data.check import (
     FAULTS,
+    KINDS,
     NEAR,
     NEAR_MIRRORED,
+    CheckReport,
     PictureFile,
+    SetToCheck,
+    check_sets,
     facts_of,
     look_of,
     open_pictures,
