@@ -120,7 +120,7 @@ def test_two_programs_at_once_are_kept_apart(tmp_path):
         journal.append(1)
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
         assert (
-            f"{path}: another program is at work on this; wait for it, or name another --output"
+            f"{path}: another program is at work on this; wait for it, stop it, or name another --output"
             in done.stderr
         )
         assert list(journal) == [1]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import secrets
@@ -78,10 +77,12 @@ def write_file(path: Path, content: bytes | Callable[[Path], object]) -> None:
         InputError: it cannot be written, as on a full disk.
     """
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         atomically(path, content if callable(content) else lambda part: part.write_bytes(content))
-    except OSError as error:
+    except (OSError, RuntimeError) as error:  # torch.save raises RuntimeError on a full disk
+        reason = getattr(error, "strerror", None) or error
         raise InputError(
-            f"{path}: cannot be written ({error.strerror}); make room, or name another --output"
+            f"{path}: cannot be written ({reason}); make room and run it again, or name another --output"
         ) from error
 
 
@@ -109,25 +110,24 @@ def file_digest(path: Path) -> str:
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Keep other programs out of the folder of a lock file while the block runs, and sweep it first.
+def locked(place: Path) -> Iterator[None]:
+    """Keep other programs away from a folder or a file while the block runs, and sweep its folder first.
 
     The lock goes with the process, however it ends; its file may stay behind. Where the file system knows no
     locks (some network ones), nothing keeps others out.
 
     Raises:
-        BlockingIOError: another process has it.
-        OSError: the file cannot be made.
+        InputError: another program has it.
+        OSError: the file of the lock cannot be made.
     """
     import filelock  # here, since most commands lock nothing
 
-    lock = filelock.FileLock(path, blocking=False)
+    file = place / ".lock" if place.is_dir() else place.with_name(f".{place.name}.lock")
     try:
-        lock.acquire()
+        with filelock.FileLock(file, blocking=False):
+            sweep(file.parent)
+            yield
     except filelock.Timeout as error:
-        raise BlockingIOError(errno.EAGAIN, "another program is at work there", str(path)) from error
-    try:
-        sweep(path.parent)
-        yield
-    finally:
-        lock.release()
+        raise InputError(
+            f"{place}: another program is at work on this; wait for it, stop it, or name another --output"
+        ) from error

@@ -34,7 +34,7 @@ class Journal:
         self._held = ExitStack()
         header = json.dumps({"job": job}, sort_keys=True).encode() + b"\n"
         try:
-            self._held.enter_context(locked(path.with_name(f".{path.name}.lock")))
+            self._held.enter_context(locked(path))
             path.touch()
             with path.open("r+b") as file:
                 first = file.readline()
@@ -49,10 +49,6 @@ class Journal:
             self._file = path.open("ab", buffering=0)  # so that nothing waits in memory that the disk refuses
             if not end:
                 self._write(header)
-        except BlockingIOError as error:
-            raise InputError(
-                f"{path}: another program is at work on this; wait for it, or name another --output"
-            ) from error
         except OSError as error:
             self._held.close()
             raise InputError(

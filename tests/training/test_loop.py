@@ -160,11 +160,11 @@ def test_a_heatmap_model_is_trained_and_validated_alike(run, tiny, tmp_path):
 
 def test_a_second_training_in_the_same_folder_is_refused(run, tiny, tmp_path):
     code = "import sys; from pathlib import Path; from diffusionpose.errors import locked\n"
-    code += "with locked(Path(sys.argv[1]) / '.lock'): print('held', flush=True); sys.stdin.read()"
+    code += "with locked(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
     pipe = subprocess.PIPE
     with subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdin=pipe, stdout=pipe) as holder:
         assert holder.stdout.readline() == b"held\n"
-        with pytest.raises(InputError, match="another training is at work in this folder"):
+        with pytest.raises(InputError, match="another program is at work on this"):
             run(tiny, tmp_path)
         holder.stdin.close()
         holder.wait()

@@ -101,7 +101,7 @@ def pack_persons(
     file = output / PACK
     try:
         output.mkdir(parents=True, exist_ok=True)
-        with locked(output / ".lock"):
+        with locked(output):
             if (output / PACKED_ANNOTATIONS).exists():
                 return _there(output, facts)
             for shard in output.glob("shard-*.bin"):
@@ -114,8 +114,6 @@ def pack_persons(
             content["places"] = pack.places
             write_file(file, json.dumps(content).encode())
             write_file(output / PACKED_ANNOTATIONS, text)
-    except BlockingIOError as error:
-        raise InputError(f"{output}: another program is packing there; wait, or name another") from error
     except OSError as error:
         raise InputError(f"{output}: cannot be written to ({error.strerror}); name another") from error
     return PackReport(len(pack.places), sum(shards.values()), pack.left_out)

@@ -20,11 +20,12 @@ from torch import Tensor
 import diffusionpose
 from diffusionpose.bundled import DEFAULT_MODEL, FOLDER, bundled_models
 from diffusionpose.calibration import find_calibration
-from diffusionpose.errors import InputError, atomically, make_writable
+from diffusionpose.errors import InputError, write_file
+from diffusionpose.json_files import write_json
 from diffusionpose.models.imports.convert import import_vitpose
 from diffusionpose.models.imports.reading import read_config
 from diffusionpose.models.pose_model import PoseModel
-from diffusionpose.models.weight_files import read_safetensors, write_safetensors, writing
+from diffusionpose.models.weight_files import read_safetensors, write_safetensors
 from diffusionpose.models.zoo import check_options, create_model
 from diffusionpose.skeletons import Skeleton
 
@@ -182,10 +183,8 @@ def save_pretrained(
     folder = Path(folder)
     config = {"library": "diffusionpose", "version": diffusionpose.__version__, **model.config}
     card = _card(model, name or str(folder), metrics or {}, licence)
-    with writing(folder):
-        make_writable(folder)
-        for file, text in ((CONFIG, json.dumps(config, indent=2) + "\n"), (CARD, card)):
-            atomically(folder / file, lambda part, text=text: part.write_text(text, encoding="utf-8"))  # type: ignore[misc]
+    write_json(folder / CONFIG, config)
+    write_file(folder / CARD, card.encode())
     save_model(model, folder / WEIGHTS)
 
 

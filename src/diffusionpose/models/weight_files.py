@@ -8,10 +8,10 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
-from diffusionpose.errors import InputError, atomically
+from diffusionpose.errors import InputError, write_file
 
 
 def read_safetensors(
@@ -47,8 +47,7 @@ def read_safetensors(
 def write_safetensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
     """Write a safetensors file, whole or not at all; InputError where it cannot be written."""
     stored = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    with writing(path):
-        atomically(path, lambda temporary: save_file(stored, temporary, metadata))
+    write_file(path, save(stored, metadata))
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
@@ -13,7 +13,8 @@ from typing import Any
 
 import torch
 
-from diffusionpose.errors import InputError, atomically, locked, make_writable
+from diffusionpose.errors import InputError, locked, make_writable, write_file
+from diffusionpose.json_files import write_json
 from diffusionpose.models.checkpoints import save_model
 from diffusionpose.models.pose_model import PoseModel
 from diffusionpose.training.processes import is_first
@@ -50,12 +51,7 @@ class RunFolder:
                 make_writable(self.path)
                 self.checkpoint.parent.mkdir(exist_ok=True)
                 if is_first():
-                    stack.enter_context(locked(self.path / ".lock"))
-            except BlockingIOError as error:
-                raise InputError(
-                    f"{self.path}: another training is at work in this folder; wait for it, stop it, or "
-                    "give another --output"
-                ) from error
+                    stack.enter_context(locked(self.path))
             except OSError as error:
                 raise InputError(
                     f"{self.path}: cannot write here ({error.strerror}); give another --output"
@@ -105,12 +101,11 @@ class RunFolder:
 
     def write_settings(self, entries: Mapping[str, Any]) -> None:
         """Write ``settings.json``."""
-        text = json.dumps(entries, indent=2) + "\n"
-        write(self.settings_file, lambda part: part.write_text(text))
+        write_json(self.settings_file, entries)
 
     def write_checkpoint(self, checkpoint: Mapping[str, Any]) -> None:
         """Write ``last.ckpt``; a kill or a full disk leaves the one before whole."""
-        write(self.checkpoint, partial(torch.save, {**checkpoint, "format": CHECKPOINT_FORMAT}))
+        write_file(self.checkpoint, partial(torch.save, {**checkpoint, "format": CHECKPOINT_FORMAT}))
 
     def write_model(self, model: PoseModel, best: bool) -> None:
         """Write the newest model, and as the best one too where it is."""
@@ -123,7 +118,7 @@ class RunFolder:
         table = csv.DictWriter(text, list(row), restval="", extrasaction="ignore")
         table.writeheader()
         table.writerows([*(old for old in self.rows() if int(old["epoch"]) < row["epoch"]), row])
-        write(self.metrics, lambda part: part.write_text(text.getvalue(), newline=""))
+        write_file(self.metrics, text.getvalue().encode())
 
     def rows(self) -> list[dict[str, str]]:
         """The rows of ``metrics.csv`` so far; InputError for a damaged file."""
@@ -160,15 +155,3 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         f"{path}: not a whole checkpoint of this version ({reason}); put back a copy of it, or delete it to "
         f"train from the start (with --weights {weights} from its last weights)"
     )
-
-
-def write(path: Path, fill: Callable[[Path], object]) -> None:
-    """Let ``fill`` write a whole file or none; InputError, which names it, for a full or read-only disk."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        atomically(path, fill)
-    except (OSError, RuntimeError) as error:  # torch.save raises RuntimeError on a full disk
-        raise InputError(
-            f"{path}: cannot be written ({error}); free some space or mend the folder, then give the same "
-            "command again: it goes on from the last whole checkpoint"
-        ) from error

@@ -19,7 +19,7 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from diffusionpose.data.annotations import read_annotations
-from diffusionpose.errors import InputError
+from diffusionpose.errors import InputError, write_file
 from diffusionpose.evaluation.people import people_metrics, people_of
 from diffusionpose.json_files import read_json
 from diffusionpose.models.people_finder import (
@@ -34,7 +34,7 @@ from diffusionpose.models.people_finder import (
 from diffusionpose.runtime.boxes import Boxes
 from diffusionpose.runtime.images import read_image
 from diffusionpose.runtime.people import box_overlaps, find_people
-from diffusionpose.training.folder import RunFolder, read_checkpoint, write
+from diffusionpose.training.folder import RunFolder, read_checkpoint
 from diffusionpose.training.optimiser import set_learning_rate, tensor_size
 from diffusionpose.training.settings import ImageSet
 
@@ -150,7 +150,7 @@ def train_people_finder(
             weights = {name: weight.contiguous() for name, weight in average.module.state_dict().items()}
             best = row["AP50"] >= max(before, default=0)
             for name in (f"epoch_{epoch}", "best") if best else (f"epoch_{epoch}",):
-                write(output / f"{name}.safetensors", partial(save_file, weights))
+                write_file(output / f"{name}.safetensors", partial(save_file, weights))
             _tell_row(folder, {**row, "seconds": monotonic() - started}, tell)
             state = {"epoch": epoch, "finder": finder.state_dict(), "average": average.state_dict()}
             folder.write_checkpoint({**state, "optimiser": optimiser.state_dict()})
@@ -200,7 +200,7 @@ def _scenes(
     if not known.exists():
         tell(f"looking for persons without a label in {len(scenes)} pictures")
         found = {str(scene.file): _unlabelled(finder, scene, settings).tolist() for scene in scenes}
-        write(known, lambda file: file.write_text(json.dumps(found)))
+        write_file(known, json.dumps(found).encode())
     more = read_json(known)
     for index, scene in enumerate(scenes):
         unknown = np.array(more[str(scene.file)], np.float32).reshape(-1, 4)

@@ -7,7 +7,6 @@ the others alone. What is measured already is left as it is, unless its model is
 from __future__ import annotations
 
 import importlib.metadata
-import json
 import os
 import platform
 import statistics
@@ -22,17 +21,16 @@ from typing import Any
 import torch
 
 from diffusionpose.data.annotations import read_annotations
-from diffusionpose.errors import InputError, file_digest
+from diffusionpose.errors import InputError, file_digest, write_file
 from diffusionpose.evaluation.evaluate import evaluate, evaluate_mean_pose
-from diffusionpose.json_files import read_json
+from diffusionpose.json_files import read_json, write_json
 from diffusionpose.models.checkpoints import load_model
 from diffusionpose.models.costs import count_multiply_adds, count_parameters
 from diffusionpose.skeletons import get_skeleton
 from diffusionpose.training.data import cores, read_persons, worker_count
-from diffusionpose.training.folder import RunFolder, write
-from diffusionpose.training.hard_pictures import hard_pictures
+from diffusionpose.training.folder import RunFolder
 from diffusionpose.training.processes import PARENT, device_of
-from diffusionpose.training.report import METRICS, markdown, plot
+from diffusionpose.training.report import METRICS, hard_pictures, markdown, plot
 from diffusionpose.training.settings import TrainingSettings
 from diffusionpose.training.studies import STUDIES, Request, Row
 
@@ -90,16 +88,16 @@ def reproduce(request: Request, say: Say, command: str = "") -> tuple[list[Path]
     }
     text, table, picture = files = [request.output / f"{study.name}.{kind}" for kind in ("md", "json", "png")]
     if not study.pictures:
-        write(picture, lambda part: plot(study, rows).savefig(part, dpi=140, format="png"))
+        write_file(picture, lambda part: plot(study, rows).savefig(part, dpi=140, format="png"))
     elif any("failure" in row for row in rows):
         failures.append(f"{study.name}: not drawn, since a model is missing")
         files.remove(picture)
     else:
         models = {run.row.label: (run.model(), run.row.steps) for run in runs[: len(rows)]}  # of seed 0
         image, entries["pictures"] = hard_pictures(models, request.val, budget.base.decode, request.pictures)
-        write(picture, lambda part: image.save(part, format="png"))
-    write(text, lambda part: part.write_text(markdown(study, entries)))
-    _write_json(table, entries)
+        write_file(picture, lambda part: image.save(part, format="png"))
+    write_file(text, markdown(study, entries).encode())
+    write_json(table, entries)
     return files, list(dict.fromkeys(failures))
 
 
@@ -133,7 +131,7 @@ def check_folder(request: Request) -> dict[str, Any]:
                 "give the same ones to go on, or another --output"
             )
     else:
-        _write_json(file, key)
+        write_json(file, key)
     persons = [person for each in train for person in each.persons]
     return {
         "skeleton": name,
@@ -193,7 +191,7 @@ class Run:
     def command(self) -> list[str]:
         """``diffusionpose train`` for it."""
         request, recipe = self.request, self.request.output / "runs" / f"{self.name}.json"
-        _write_json(recipe, self.settings.to_dict())
+        write_json(recipe, self.settings.to_dict())
         options: dict[str, Sequence[Any]] = {
             "--images": request.images,
             "--annotations": request.annotations,
@@ -229,7 +227,7 @@ class Run:
             "multiply_adds": count_multiply_adds(model, steps),
             "training_seconds": sum(float(row["seconds"]) for row in self.folder.rows()),  # validation apart
         }
-        _write_json(self.file, {**report.to_dict(), **costs})
+        write_json(self.file, {**report.to_dict(), **costs})
 
 
 def train_and_measure(
@@ -309,11 +307,6 @@ def summary(runs: Sequence[Run], failed: dict[str, str]) -> dict[str, Any]:
     if missing := [f"{name}: {failed.get(name, 'not done')}" for name in results if results[name] is None]:
         entry["failure"] = "; ".join(missing)
     return entry
-
-
-def _write_json(path: Path, entries: Any) -> None:
-    text = json.dumps(entries, indent=2, allow_nan=False) + "\n"
-    write(path, lambda part: part.write_text(text))
 
 
 def _digest(path: Path | None) -> str | None:

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from diffusionpose.training.hard_pictures import hardest, person_errors
+from diffusionpose.training.report import hardest, person_errors
 
 
 def test_hard_is_the_worst_fifth_by_the_mean_over_models():
