@@ -141,7 +141,7 @@ def test_each_fold_is_looked_at_by_the_model_that_has_not_seen_it(
     assert sorted(image for fold in pictures[1:] for image in fold) == sorted(pictures[0])
 
     networks_by_name, looked = {name: Brightness() for name in "abc"}, {name: set() for name in "abc"}
-    monkeypatch.setattr(networks, "load_network", lambda name, device: networks_by_name[name])
+    monkeypatch.setattr(data, "load_network", lambda name, device: networks_by_name[name])
     look = data_audit.look
 
     def watched(network: Network, image: np.ndarray, persons: list, skeleton: object) -> object:
