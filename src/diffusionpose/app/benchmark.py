@@ -314,7 +314,8 @@ def _training(command: BenchmarkCommand) -> list[Row]:
     width, height = model.input_size
     images = torch.randint(0, 255, (TRAINED, 3, height, width), dtype=torch.uint8, generator=generator)
     keypoints = torch.rand(TRAINED, model.skeleton.num_joints, 2, generator=generator) * width
-    persons = [each.to(device) for each in (images, keypoints, torch.ones(keypoints.shape[:2]))]
+    images, keypoints = images.to(device), keypoints.to(device)
+    visible = torch.ones(keypoints.shape[:2], device=device)
     noise = {name: value.to(device) for name, value in model.draw_noise(TRAINED, generator).items()}
     matrix = torch.rand(MATRIX, MATRIX, device=device)
 
@@ -324,7 +325,7 @@ def _training(command: BenchmarkCommand) -> list[Row]:
 
     def step(bf16: bool) -> None:
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-            loss = model.loss(*persons, noise=noise)["loss"]
+            loss = model.loss(images, keypoints, visible, noise=noise)["loss"]
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
