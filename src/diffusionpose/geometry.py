@@ -25,7 +25,7 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import numpy as np
-from array_api_compat import array_namespace, device, to_device
+from array_api_compat import array_namespace, device
 
 from diffusionpose.errors import InputError
 
@@ -226,6 +226,17 @@ class HeatmapCodec:
         y_t = xp.where(given, self.to_heatmap(start.keypoints), y_t)
         return xp.where(given[..., None], self.draw(y_t), coarse), y_t
 
+    def clamp(self, heatmaps: Array, start: Start | None) -> Array:
+        """The heatmaps (b, j, h, w) with those of fixed joints drawn at their keypoints, in input pixels.
+
+        Done after every reverse step, as RePaint does with the known part of a picture (Lugmayr et al., CVPR
+        2022), so that the next step's heatmaps, keypoints and masks have these joints where they are.
+        """
+        if start is None or start.fixed is None:
+            return heatmaps
+        drawn = self.draw(self.to_heatmap(start.keypoints))
+        return namespace(heatmaps).where(start.fixed[..., None, None], drawn, heatmaps)
+
     def mean_of_mirrored(self, both: Array, flip_order: Sequence[int]) -> Array:
         """The flip test: heatmaps (2 b, j, h, w) of pictures, then of their mirror images -> (b, j, h, w).
 
@@ -403,15 +414,16 @@ class Start:
     Another model, an earlier frame or a hand gives them.
 
     ``keypoints`` (b, j, 2) are in pixels of the image or of the input, as the function that takes it says;
-    those of joints that are not given do not count.
+    those of joints that are not given do not count. ``fixed`` joints stay where they are in every step.
 
     Raises:
-        InputError: arrays that do not belong together, a score that is negative or no number, or a given
-            joint whose keypoint is not finite.
+        InputError: arrays that do not belong together, a score that is negative or no number, a given joint
+            whose keypoint is not finite, or a fixed one that is not given.
     """
 
     keypoints: Array
     scores: Array  # (b, j) confidence; above 0 where a joint is given, 0 where it is not
+    fixed: Array | None = None  # (b, j) bool; None for no joint
 
     def __post_init__(self) -> None:
         xp = namespace(self.keypoints)
@@ -426,15 +438,13 @@ class Start:
             raise InputError("start: a score is negative or no number; give 0 for a joint that is not given")
         if not xp.all(xp.isfinite(self.keypoints[self.given])):
             raise InputError("start: a keypoint is not finite; give its joint the score 0, or mend it")
+        if self.fixed is not None and xp.any(self.fixed & ~self.given):
+            raise InputError("start: a fixed joint is not given; give its place, and a score above 0")
 
     @property
     def given(self) -> Array:
         """(b, j) bool: which joints are given."""
         return self.scores > 0
-
-    def to(self, device: Any) -> Start:
-        """The same on another device."""
-        return Start(to_device(self.keypoints, device), to_device(self.scores, device))
 
     def in_crop(self, crop: Crop) -> Start:
         """From image pixels to input pixels of b crops."""
@@ -444,7 +454,12 @@ class Start:
         """2 b persons: these, then those of the mirrored picture, ``width`` pixels wide."""
         concat = namespace(self.keypoints).concat
         keypoints, scores = flip_keypoints(self.keypoints, self.scores, flip_order, width)
-        return Start(concat([self.keypoints, keypoints]), concat([self.scores, scores]))
+        fixed = self.fixed
+        return Start(
+            concat([self.keypoints, keypoints]),
+            concat([self.scores, scores]),
+            None if fixed is None else concat([fixed, fixed[:, list(flip_order)]]),
+        )
 
 
 @dataclass(frozen=True)
@@ -463,10 +478,6 @@ class Neighbours:
             raise InputError(
                 "neighbours: a picture's width and height are not known; annotations must tell them"
             )
-
-    def to(self, device: Any) -> Neighbours:
-        """The same on another device."""
-        return Neighbours(to_device(self.picture, device), to_device(self.place, device))
 
     def with_mirrored(self) -> Neighbours:
         """2 b crops: these, then those of the mirrored pictures."""

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 VISIBLE_SCORE = 0.2  # HRNet's in_vis_thre: a joint that scores less counts as not seen
 MARGIN = 0.1  # joints lie inside the body; annotated boxes reach about so far beyond their extent
 ABSENT, HIDDEN, VISIBLE = 0, 1, 2  # COCO's flags: not to be labelled (outside the picture), covered, seen
+# a person's area over that of the box: COCO's mean, and what CrowdPose and AI Challenger go by
+BOX_SHARE = 0.53
 REGION = 4.605  # of a Gaussian in two dimensions, 90 % lies within this squared Mahalanobis distance
 
 
@@ -73,6 +75,9 @@ class Pose:
         box: (4,) float32, x0, y0, x1, y1 in image pixels: the person box the pose was found in.
         score: confidence of the whole pose.
         confidence: calibrated statements, of a model that has been calibrated; else None.
+        alternatives: other poses that the person may have, the likeliest first, where several hypotheses were
+            asked for; each has a weight, and none has a confidence.
+        weight: of the pose beside its alternatives, which sum to 1; None where there was one hypothesis.
 
     Raises:
         InputError: an array of another shape, or a number that is not finite.
@@ -84,6 +89,8 @@ class Pose:
     box: np.ndarray
     score: float
     confidence: Confidence | None = None
+    alternatives: tuple[Pose, ...] = ()
+    weight: float | None = None
 
     def __post_init__(self) -> None:
         joints = self.skeleton.num_joints
@@ -101,15 +108,23 @@ class Pose:
         return [round(number, 2) for number in self.box.tolist()]
 
     def to_coco_result(self, image_id: int | str, category_id: int = 1) -> dict[str, Any]:
-        """The pose as an entry of a COCO keypoint results file: flat x, y, score triplets; its confidence."""
+        """The pose as an entry of a COCO keypoint results file: flat x, y, score triplets; its confidence.
+
+        Where several hypotheses were asked for, its ``weight`` and ``alternatives`` (keypoints, score and
+        weight each) as well.
+        """
+        row = {"image_id": image_id, "category_id": category_id, **self._numbers()}
+        if self.weight is not None:
+            row["alternatives"] = [pose._numbers() for pose in self.alternatives]
+        return {**row, **(self.confidence.to_dict() if self.confidence else {})}
+
+    def _numbers(self) -> dict[str, Any]:
         triplets = np.column_stack([self.keypoints, self.scores]).astype(float)
-        return {
-            "image_id": image_id,
-            "category_id": category_id,
+        row = {
             "keypoints": [round(number, 3) for number in triplets.ravel().tolist()],
             "score": float(self.score),
-            **(self.confidence.to_dict() if self.confidence else {}),
         }
+        return row if self.weight is None else {**row, "weight": round(self.weight, 4)}
 
 
 def box_around(keypoints: np.ndarray, margin: float = MARGIN) -> np.ndarray:

@@ -87,6 +87,18 @@ def test_options_change_the_poses(predicted: Predicted, photo: Path) -> None:
         assert predicted(photo, *options)[2][0]["keypoints"] != plain[0]["keypoints"]
 
 
+def test_hypotheses_are_in_the_json_beside_the_same_pose(predicted: Predicted, photo: Path) -> None:
+    plain, several = (predicted(photo, "--hypotheses", count)[2][0] for count in (1, 4))
+    assert "alternatives" not in plain
+    assert several["keypoints"] == plain["keypoints"]
+    assert 1 <= len(several["alternatives"]) <= 3
+    total = several["weight"] + sum(other["weight"] for other in several["alternatives"])
+    assert total == pytest.approx(1, abs=1e-3)
+    status, err, _ = predicted(photo, "--hypotheses", 0)
+    assert status == 1
+    assert "hypotheses: 0 must be from 1, the answer alone, to 64" in err
+
+
 def test_pictures_in_a_folder_are_all_done_in_batches(
     predicted: Predicted, photo: Path, picture: np.ndarray, tmp_path: Path
 ) -> None:

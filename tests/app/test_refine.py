@@ -191,3 +191,24 @@ def test_posefix_refines_and_does_nothing_else(refined, run, folder, tmp_path):
     )
     assert status == 1
     assert "posefix.safetensors refines poses: give it some by `diffusionpose refine`" in err
+
+
+def test_fixed_joints_stay_and_what_cannot_is_told(refined):
+    """Three entries; the fixed joint of one lies outside of its picture."""
+    good, outside, without = entry(12, 0, box=BOX), entry(12, 1, box=BOX), entry(12, 2, box=BOX)
+    for row, (x, y, score) in ((good, (30.125, 40.5, 1)), (outside, (-9, 5, 1)), (without, (0, 0, 0))):
+        row["keypoints"][:3] = x, y, score
+    status, err, rows = refined([good, outside, without], "--fix", "left_shoulder")
+    assert status == 1
+    assert "entry 1: left_shoulder at (-9, 5) is outside of the picture" in err
+    assert len(rows) == 2
+    assert rows[0]["keypoints"][:3] == [30.125, 40.5, 1.0]
+    assert np.abs(np.array(rows[0]["keypoints"][3:]) - good["keypoints"][3:]).max() > 1
+    status, err, rows = refined([good], "--fix", "given")
+    given = np.array(good["keypoints"]).reshape(14, 3)
+    kept = np.array(rows[0]["keypoints"]).reshape(14, 3)
+    assert status == 0
+    assert np.abs(kept - given)[given[:, 2] > 0].max() < 1e-3
+    status, err, rows = refined([good], "--fix", "left_hand")
+    assert status == 1
+    assert "fixed: 'left_hand' is no list of joints, or no joint" in err

@@ -210,6 +210,18 @@ def _anywhere(given: str | None) -> Any:
 
 
 @dataclass(frozen=True)
+class PictureOptions(PoseOptions):
+    """As of PoseOptions, and how many poses a person may have."""
+
+    hypotheses: Annotated[int, arg(metavar="N")] = 1
+    """Poses of each person at most: the answer, and in keypoints.json its alternatives with their weights."""
+
+    def identity(self, boxes: Path | None, estimator: PoseEstimator) -> dict[str, Any]:
+        """As of PoseOptions."""
+        return {**super().identity(boxes, estimator), "hypotheses": self.hypotheses}
+
+
+@dataclass(frozen=True)
 class PredictCommand:
     """Find the poses of the people in pictures.
 
@@ -249,7 +261,7 @@ class PredictCommand:
     """Processes of --engine ray."""
     ray_address: Annotated[str | None, arg(metavar="ADDRESS", help_behavior_hint=THIS_MACHINE)] = None
     """Ray cluster of --engine ray, such as 'auto' or ray://head:10001; its machines share the folders."""
-    options: Annotated[PoseOptions, arg(name="")] = field(default_factory=PoseOptions)
+    options: Annotated[PictureOptions, arg(name="")] = field(default_factory=PictureOptions)
 
     def run(self) -> int:
         """Find, draw, write; 0 if every picture and box could be used."""

@@ -21,7 +21,7 @@ from diffusionpose.skeletons import get_skeleton
 
 if TYPE_CHECKING:
     from diffusionpose.poses import Pose
-    from diffusionpose.runtime.boxes import PeopleFile
+    from diffusionpose.runtime.boxes import ListedPerson, PeopleFile
     from diffusionpose.runtime.estimator import PoseEstimator, Request
     from diffusionpose.skeletons import Skeleton
 
@@ -59,6 +59,9 @@ class RefineCommand:
     ] = None
     skeleton: Annotated[str | None, tyro.conf.arg(metavar="NAME", help_behavior_hint=BY_NUMBER)] = None
     """Joints of the poses, where the model has more: coco or crowdpose."""
+    fix: Annotated[tuple[str, ...], tyro.conf.arg(metavar="JOINT...", help_behavior_hint="")] = ()
+    """Joints that stay exactly where RESULTS have them while the others follow: left_wrist right_ankle;
+    'given' alone for all with a score above 0."""
     options: Annotated[NetworkOptions, tyro.conf.arg(name="")] = field(default_factory=NetworkOptions)
 
     def run(self) -> int:
@@ -73,7 +76,7 @@ class RefineCommand:
         if output.resolve() in {path.resolve() for path in (self.results, self.annotations) if path}:
             raise InputError(f"{output}: would be overwritten by the result; name another --output")
         from diffusionpose.runtime.boxes import PeopleFile, listed_pictures
-        from diffusionpose.runtime.estimator import PoseEstimator
+        from diffusionpose.runtime.estimator import PoseEstimator, named_joints
         from diffusionpose.runtime.networks import load_network
 
         if not self.images.is_dir():
@@ -89,7 +92,8 @@ class RefineCommand:
         skeleton = self.skeleton or _part(network.skeleton, file)
         estimator = PoseEstimator(network, device=options.device, skeleton=skeleton, **others)
         sizes = {name: (width, height) for name, width, height in (listed or {}).values()}
-        return _Job(estimator, file, self.images, sizes).run(output)
+        fix = named_joints(self.fix, estimator.skeleton)
+        return _Job(estimator, file, self.images, sizes, fix).run(output)
 
 
 def _part(skeleton: Skeleton, file: PeopleFile) -> str | None:
@@ -105,9 +109,14 @@ class _Job:
     """One run over the poses, picture by picture."""
 
     def __init__(
-        self, estimator: PoseEstimator, file: PeopleFile, folder: Path, sizes: dict[str, tuple[int, int]]
+        self,
+        estimator: PoseEstimator,
+        file: PeopleFile,
+        folder: Path,
+        sizes: dict[str, tuple[int, int]],
+        fix: np.ndarray,
     ) -> None:
-        self.estimator, self.folder, self.sizes = estimator, folder, sizes
+        self.estimator, self.folder, self.sizes, self.fix = estimator, folder, sizes, fix
         self.people = file.keypoints_for(estimator.skeleton)
         self.rows: dict[int, dict[str, Any]] = {}  # by index of the entry
         self.problems = 0
@@ -166,6 +175,7 @@ class _Job:
                 self._report(f"{error} ({len(people)} poses)")
                 continue
             size = image.shape[1::-1]
+            people = [person for person in people if self._fixed(person, size, path) is not None]
             boxes, kept, problems = usable_boxes(np.array([person.box for person in people]), *size)
             left_out = [person for index, person in enumerate(people) if index not in kept]
             for person, problem in zip(left_out, problems, strict=True):
@@ -173,7 +183,19 @@ class _Job:
             people = [people[index] for index in kept]
             scores = np.array([person.score for person in people], np.float32)
             start = np.array([person.keypoints for person in people], np.float32) if people else None
-            yield Request(image, boxes, scores, source=(path, people), start=start)
+            fixed = np.array([self._fixed(person, size, path) for person in people]) if people else None
+            yield Request(image, boxes, scores, source=(path, people), start=start, fixed=fixed)
+
+    def _fixed(self, person: ListedPerson, size: tuple[int, ...], path: Path) -> np.ndarray | None:
+        """(J,) which joints stay; None, and a message, where one of them cannot."""
+        from diffusionpose.runtime.estimator import fixed_joints
+
+        try:
+            start, who = np.asarray(person.keypoints, np.float32), f"{path}: entry {person.index}"
+            return fixed_joints(start, self.fix, self.estimator.skeleton, size, who)
+        except InputError as error:
+            self._report(str(error))
+            return None
 
     def _note(self, request: Request, poses: list[Pose]) -> None:
         path, people = request.source

@@ -18,12 +18,10 @@ import numpy as np
 
 from diffusionpose.errors import InputError
 from diffusionpose.json_files import LARGEST, Id, as_id, as_number, as_numbers, id_key, read_json, shortened
-from diffusionpose.poses import box_around
+from diffusionpose.poses import BOX_SHARE, box_around
 from diffusionpose.runtime.boxes import PeopleFile, usable_boxes
 from diffusionpose.skeletons import AIC, COCO, CROWDPOSE, MOST_JOINTS, SKELETONS, Skeleton, pair_by_name
 
-# A person's area over that of the box: COCO's mean, and what CrowdPose and AI Challenger go by
-BOX_SHARE = 0.53
 USUAL_SIGMA = 0.05  # of a joint that no known skeleton has
 FLAGS = {0: 0, 1: 1, 2: 2}  # of COCO: not labelled, hidden, visible
 NATIVE_FLAGS = {1: 2, 2: 1, 3: 0}  # of AI Challenger, as COCO's

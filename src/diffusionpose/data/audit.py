@@ -13,9 +13,10 @@ from typing import Literal
 
 import numpy as np
 
-from diffusionpose.data.annotations import BOX_SHARE, Person
+from diffusionpose.data.annotations import Person
 from diffusionpose.data.check_sides import find_exchanged
 from diffusionpose.geometry import Crop, Start, to_numpy
+from diffusionpose.poses import BOX_SHARE
 from diffusionpose.runtime.estimator import as_batch, heatmap_steps
 from diffusionpose.runtime.networks import Network
 from diffusionpose.skeletons import Skeleton

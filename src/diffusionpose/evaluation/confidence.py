@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from diffusionpose.calibration import ANSWERS, Calibration, joint_features, sigmoid
-from diffusionpose.data.annotations import BOX_SHARE, Annotations
+from diffusionpose.data.annotations import Annotations
 from diffusionpose.data.pictures import find_pictures
 from diffusionpose.errors import InputError
 from diffusionpose.evaluation.compare import BLUE, GREY, panels
 from diffusionpose.geometry import Crop, to_numpy
-from diffusionpose.poses import ABSENT, HIDDEN, REGION, VISIBLE
+from diffusionpose.poses import ABSENT, BOX_SHARE, HIDDEN, REGION, VISIBLE
 from diffusionpose.runtime.estimator import as_batch, keypoints_in_crops
 from diffusionpose.runtime.networks import Network
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from diffusionpose.data.annotations import BOX_SHARE, Annotations, Person, annotations_in
+from diffusionpose.data.annotations import Annotations, Person, annotations_in
 from diffusionpose.errors import InputError
 from diffusionpose.json_files import LARGEST, as_number, as_numbers, read_json
-from diffusionpose.poses import pose_score
+from diffusionpose.poses import BOX_SHARE, pose_score
 from diffusionpose.skeletons import AIC, CROWDPOSE, Skeleton
 
 Row = dict[str, Any]

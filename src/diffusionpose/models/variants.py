@@ -122,24 +122,27 @@ class DiffusionPoseVariant(DiffusionPose):
         return self.decoder(hm_t, x_c, t)
 
     def denoise(self, images: Tensor, steps: int = 1, start: Start | None = None) -> list[Tensor]:
-        """Algorithm 2, from the coarse heatmaps or from keypoints ``start`` in input pixels.
-
-        A joint that ``start`` gives is drawn at its keypoint, as Algorithm 1 draws y_t (line 5). The others
-        start from their coarse heatmaps.
-        """
+        """Algorithm 2, from the coarse heatmaps or from keypoints ``start`` in input pixels."""
         if start is None and not self.time_input:
             return super().denoise(images, steps)
-        x_fea, hm_t = self.encode(images)
-        if start is None:
-            y_t, _ = self.codec.decode(hm_t, "argmax")
-        else:
-            hm_t, y_t = self.codec.begin(hm_t, start)
-        hm = [hm_t]
+        return self.reverse(*self.encode(images), steps, start)
+
+    def reverse(
+        self, x_fea: Tensor, coarse: Tensor, steps: int | None = None, start: Start | None = None
+    ) -> list[Tensor]:
+        """hm_T, .., hm_0 (lines 3 to 8 of Algorithm 2) of what :meth:`encode` gives.
+
+        A joint that ``start`` gives is drawn at its keypoint, as Algorithm 1 draws y_t (line 5). The others
+        start from their coarse heatmaps. Fixed joints are drawn again after every step.
+        """
+        hm_t, y_t = (coarse, None) if start is None else self.codec.begin(coarse, start)
+        hm, steps = [hm_t], self.default_steps if steps is None else steps
         for step in range(steps):
-            if step > 0:
+            if y_t is None:
                 y_t, _ = self.codec.decode(hm[-1], "argmax")
-            t = x_fea.new_full(x_fea.shape[:1], 1 - step / steps)
-            hm.append(self.step(x_fea, hm[-1], y_t, t))
+            t = coarse.new_full(coarse.shape[:1], 1 - step / steps)
+            hm.append(self.codec.clamp(self.step(x_fea, hm[-1], y_t, t), start))
+            y_t = None
         return hm
 
     def trajectory(

@@ -31,6 +31,7 @@ from diffusionpose.geometry import (
 )
 from diffusionpose.poses import Confidence, Pose, box_around, pose_score
 from diffusionpose.runtime.boxes import Boxes, usable_boxes
+from diffusionpose.runtime.hypotheses import Hypothesis, check_count, hypotheses
 from diffusionpose.runtime.images import ImageLike, as_image, read_image
 from diffusionpose.runtime.networks import Network, Steps, TorchNetwork, load_network
 from diffusionpose.runtime.people import (
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
 HELD_BYTES = 500_000_000  # pictures that wait for a full batch take at most about this much memory
 TURNS = (0, 90, 180, 270)  # degrees, of the rotation test
 UNSURE, BETTER = 0.55, 0.05  # mean score of the limbs to look again below, and by how much to be better
+GIVEN = "given"  # in the place of joints that are fixed: all that a start gives
 AHEAD = 4  # pictures read before, and finished after, their turn in the network
 
 Detector = PersonDetector | Callable[[np.ndarray], Boxes]
@@ -60,6 +62,49 @@ Out = TypeVar("Out")
 
 
 # --- crops -> network -> keypoints ---
+
+
+class ReverseProcess:
+    """Crops, and their heatmaps from any number of starts; the network encodes them once, where it can.
+
+    With ``flip`` the mirror image goes through the network in the same batch, and heatmaps are the mean with
+    it. ``images`` (b, 3, H, W) RGB uint8.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        images: Array,
+        flip: bool = True,
+        neighbours: Neighbours | None = None,
+        once: bool = False,
+    ) -> None:
+        self.network, self.mirror = network, flip and not network.flip_inside
+        if self.mirror:
+            images = namespace(images).concat([images, flip_images(images)])
+            neighbours = neighbours and neighbours.with_mirrored()
+        self.among = {"neighbours": neighbours} if network.sees_neighbours else {}
+        self.images = images
+        self.encoded = network.encode(images) if once else None
+
+    def __call__(self, steps: Steps | None = None, start: Start | None = None) -> list[Array]:
+        """Arguments, answer and errors as of :meth:`~diffusionpose.runtime.networks.Network.heatmaps`."""
+        network, order = self.network, self.network.skeleton.flip_order
+        if self.mirror and start is not None:
+            start = start.with_mirrored(order, network.codec.input_size[0])
+        if self.encoded is None:
+            maps = network.heatmaps(self.images, steps, start, **self.among)
+        else:
+            maps = network.reverse(*self.encoded, steps, start)
+        return [network.codec.mean_of_mirrored(both, order) for both in maps] if self.mirror else maps
+
+    @property
+    def features(self) -> tuple[Array, Array]:
+        """x_fea and coarse heatmaps of the crops, without mirror images; encoded once."""
+        assert self.encoded is not None
+        x_fea, coarse = self.encoded
+        count = len(coarse) // (1 + self.mirror)
+        return x_fea[:count], coarse[:count]
 
 
 def heatmap_steps(
@@ -73,18 +118,10 @@ def heatmap_steps(
 ) -> list[Array]:
     """Heatmaps of crops, of every diffusion step; with ``flip`` the mean with the mirror image's.
 
-    The mirror image goes through the network in the same batch. Arguments, answer and errors as of
-    :meth:`~diffusionpose.runtime.networks.Network.heatmaps`.
+    Arguments, answer and errors as of :meth:`~diffusionpose.runtime.networks.Network.heatmaps`.
     """
     network.check(flip, steps, start is not None)
-    order, mirror = network.skeleton.flip_order, flip and not network.flip_inside
-    if mirror:
-        images = namespace(images).concat([images, flip_images(images)])
-        start = start and start.with_mirrored(order, network.codec.input_size[0])
-        neighbours = neighbours and neighbours.with_mirrored()
-    among = {"neighbours": neighbours} if network.sees_neighbours else {}
-    maps = network.heatmaps(images, steps, start, **among)
-    return [network.codec.mean_of_mirrored(both, order) for both in maps] if mirror else maps
+    return ReverseProcess(network, images, flip, neighbours)(steps, start)
 
 
 def keypoints_in_crops(
@@ -96,7 +133,7 @@ def keypoints_in_crops(
     flip: bool = True,
     steps: Steps | None = None,
     start: Start | None = None,
-    neighbours: Neighbours | None = None,
+    process: ReverseProcess | None = None,
 ) -> tuple[np.ndarray, np.ndarray, Array]:
     """Keypoints (b, j, 2) in image pixels and scores (b, j) of the persons in crops, and their heatmaps.
 
@@ -105,17 +142,19 @@ def keypoints_in_crops(
         images: (b, 3, H, W) RGB uint8 crops.
         crops: where they were cut.
         decode: one of ``DECODE_METHODS``.
-        start: keypoints to start from, in image pixels.
-        neighbours: who is beside whom, for a network that sees it; None for everyone alone.
+        start: keypoints to start from, in image pixels; fixed joints are in the answer as they are.
+        process: of these crops, where it is another than that of everyone alone.
 
     Raises:
         InputError: the network cannot run so, or its heatmaps are not finite.
     """
     crops = crops.to_numpy()
-    start = start and Start(to_numpy(start.keypoints), to_numpy(start.scores)).in_crop(crops)
-    options: dict[str, Any] = {"flip": flip, "steps": steps, "start": start}
-    heatmaps = heatmap_steps(network, images, neighbours=neighbours, **options)[-1]
-    return *_decoded(network, heatmaps, crops, decode), heatmaps
+    network.check(flip, steps, start is not None)
+    if start is not None:
+        start = replace(start, keypoints=to_numpy(start.keypoints), scores=to_numpy(start.scores))
+    begin = None if start is None else start.in_crop(crops)
+    heatmaps = (process or ReverseProcess(network, images, flip))(steps, begin)[-1]
+    return *_decoded(network, heatmaps, crops, decode, start), heatmaps
 
 
 def looks(codec: HeatmapCodec, boxes: np.ndarray, rotation_test: bool = False) -> list[Crop]:
@@ -137,6 +176,7 @@ def keypoints_in_looks(
     sizes: np.ndarray,
     joints: Sequence[int] | None = None,
     pictures: Sequence[Any] | None = None,
+    process: ReverseProcess | None = None,
     **options: Any,
 ) -> tuple[np.ndarray, np.ndarray, list[Confidence | None]]:
     """Keypoints (b, j, 2) in image pixels and scores (b, j) of the persons, from the best of several looks.
@@ -150,6 +190,7 @@ def keypoints_in_looks(
         sizes: (b, 2) width and height of their pictures, infinite where they are not known.
         joints: those that the confidence is of; None for all.
         pictures: what the picture of each person is known by, for networks that see neighbours.
+        process: of the first look, where there is one.
         network, options: as of :func:`keypoints_in_crops`.
 
     Returns:
@@ -159,11 +200,12 @@ def keypoints_in_looks(
     def look(
         image: Array, crop: Crop, rows: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, list[Confidence | None]]:
-        among = None
+        mine = process
         if network.sees_neighbours and pictures is not None:
             _, numbers = np.unique([pictures[row] for row in rows], return_inverse=True)
             among = Neighbours(numbers, (boxes[rows] / np.tile(sizes[rows], 2)).astype(np.float32))
-        points, sure, maps = keypoints_in_crops(network, image[rows], crop[rows], neighbours=among, **options)
+            mine = ReverseProcess(network, image[rows], options.get("flip", True), among)
+        points, sure, maps = keypoints_in_crops(network, image[rows], crop[rows], process=mine, **options)
         return points, sure, _confidences(network, maps, points, boxes[rows], sizes[rows], crop[rows], joints)
 
     keypoints, scores, confidences = look(images[0], crops[0], np.arange(len(boxes)))
@@ -198,13 +240,19 @@ def _confidences(
     return list(network.calibration.confidence(heatmaps, keypoints, *seen, joints))
 
 
-def _decoded(network: Network, heatmaps: Array, crops: Crop, decode: str) -> tuple[np.ndarray, np.ndarray]:
+def _decoded(
+    network: Network, heatmaps: Array, crops: Crop, decode: str, start: Start | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Keypoints (b, j, 2) in image pixels and scores (b, j); InputError where heatmaps are not finite."""
     try:
         y, scores = network.codec.decode(heatmaps, decode)
     except InputError as error:
         raise InputError(f"{network.name}: {error}") from error
-    return crops.heatmap_to_image(to_numpy(y), network.codec.size), to_numpy(scores)
+    points, sure = crops.heatmap_to_image(to_numpy(y), network.codec.size), to_numpy(scores)
+    if start is not None and start.fixed is not None:
+        points = np.where(start.fixed[..., None], start.keypoints, points)
+        sure = np.where(start.fixed, np.float32(1), sure)
+    return points, sure
 
 
 # --- pictures -> poses ---
@@ -215,7 +263,8 @@ class Request:
     """A picture and the persons in it whose poses are wanted.
 
     ``start`` (n, J, 3), the keypoints to start from, are x and y in image pixels and confidence, 0 for a
-    joint that is not given; None starts from the model's own coarse heatmaps.
+    joint that is not given; None starts from the model's own coarse heatmaps. ``fixed`` (n, J) bool, given
+    joints that stay where they are; None for none.
     """
 
     image: np.ndarray  # (H, W, 3) uint8 RGB
@@ -223,6 +272,7 @@ class Request:
     scores: np.ndarray  # (n,) of the boxes
     source: Any = None  # whatever the caller needs to know the picture by
     start: np.ndarray | None = None
+    fixed: np.ndarray | None = None
 
 
 class PoseEstimator:
@@ -244,6 +294,8 @@ class PoseEstimator:
         flip: average with the mirrored picture.
         rotation_test: look at persons whose limbs are unsure turned by 90, 180 and 270 degrees as well, and
             keep the surest pose; for gymnasts and divers, not for everyday pictures. Not with a start.
+        hypotheses: so many poses at most for each person: the answer, and others in its ``alternatives``
+            (docs/hypotheses.md). Of a diffusion model; not with the rotation test.
         batch_size: persons per pass through the network; None for a number that suits the device.
         skeleton: the joints that poses shall have, all of them joints of the network: "coco" of a network
             with COCO's and CrowdPose's; None for all.
@@ -263,6 +315,7 @@ class PoseEstimator:
         decode: str = "dark",
         flip: bool = True,
         rotation_test: bool = False,
+        hypotheses: int = 1,
         batch_size: int | None = None,
         skeleton: str | Path | Skeleton | None = None,
     ) -> None:
@@ -271,7 +324,11 @@ class PoseEstimator:
         if batch_size is not None and batch_size < 1:
             raise InputError(f"batch size: {batch_size} must be 1 or more")
         self.network = network if isinstance(network, Network) else TorchNetwork(network, device)
-        self.network.check(flip, steps)
+        check_count(hypotheses)
+        if hypotheses > 1 and (rotation_test or steps == 0):
+            what = "the rotation test: leave one out" if rotation_test else "0 steps: take 1 or more"
+            raise InputError(f"hypotheses: {hypotheses} cannot be had with {what}")
+        self.network.check(flip, steps, hypotheses=hypotheses)
         self.skeleton = self.network.skeleton if skeleton is None else get_skeleton(skeleton)
         own = self.network.skeleton.joints
         if missing := [joint for joint in self.skeleton.joints if joint not in own]:
@@ -289,7 +346,7 @@ class PoseEstimator:
             self._detector = make_detector(detector, device)
         self.batch_size = batch_size or self.network.batch_size
         self._options: dict[str, Any] = {"decode": decode, "flip": flip, "steps": steps}
-        self._rotation_test = rotation_test
+        self._rotation_test, self._hypotheses = rotation_test, hypotheses
 
     @property
     def detector(self) -> PersonDetector:
@@ -314,7 +371,7 @@ class PoseEstimator:
 
     @overload
     def __call__(  # type: ignore[overload-overlap]  # a str is a sequence of str, too
-        self, images: ImageLike, boxes: Any = None, start: Any = None
+        self, images: ImageLike, boxes: Any = None, start: Any = None, fixed: Sequence[str] = ()
     ) -> list[Pose]: ...
 
     @overload
@@ -323,9 +380,12 @@ class PoseEstimator:
         images: Sequence[ImageLike],
         boxes: Sequence[Any] | None = None,
         start: Sequence[Any] | None = None,
+        fixed: Sequence[str] = (),
     ) -> list[list[Pose]]: ...
 
-    def __call__(self, images: Any, boxes: Any = None, start: Any = None) -> list[Pose] | list[list[Pose]]:
+    def __call__(
+        self, images: Any, boxes: Any = None, start: Any = None, fixed: Sequence[str] = ()
+    ) -> list[Pose] | list[list[Pose]]:
         """Poses of one picture, or of each picture of a list.
 
         Args:
@@ -338,6 +398,8 @@ class PoseEstimator:
                 for each box, as ``Pose`` or as (n, J, 3) x, y and score, the score 0 for a joint that is
                 not given. Without ``boxes`` they bring their own: a ``Pose`` its box, an array
                 that of ``box_around``. For a list of pictures a list with one entry for each, or None.
+            fixed: joints, by name, that stay exactly where ``start`` has them while the others follow;
+                ``["given"]`` for all that are given. A joint that a person's start does not give is free.
 
         Returns:
             One pose for each box, in their order, for one picture; for a list of pictures a list of
@@ -345,13 +407,16 @@ class PoseEstimator:
 
         Raises:
             InputError: a picture that cannot be read, a box outside of it, without area or not of four
-                finite numbers, or a start that does not fit the boxes or the network.
+                finite numbers, a start that does not fit the boxes or the network, or a fixed joint that is
+                unknown or outside of the picture.
         """
         if isinstance(images, ImageLike) or hasattr(images, "detach"):
-            return self([images], *(None if given is None else [given] for given in (boxes, start)))[0]
+            return self([images], *(None if given is None else [given] for given in (boxes, start)), fixed)[0]
         images = list(images)
         if start is not None:
             self.network.check(start=True)
+        elif len(fixed):
+            raise InputError("fixed: there is no start that says where these joints are; give one")
         each: dict[str, Any] = {}
         for name, given in (("boxes", boxes), ("start", start)):
             each[name] = [None] * len(images) if given is None else given
@@ -359,7 +424,7 @@ class PoseEstimator:
                 raise InputError(
                     f"{len(images)} pictures but {name} for {len(given)}; give one entry a picture"
                 )
-        requests = self._requests(images, each["boxes"], each["start"])
+        requests = self._requests(images, each["boxes"], each["start"], fixed)
         return [poses for _, poses in self.stream(requests)]
 
     def stream(self, requests: Iterable[Request]) -> Iterator[tuple[Request, list[Pose]]]:
@@ -393,54 +458,96 @@ class PoseEstimator:
         boxes = np.stack([request.boxes[index] for request, index, _ in batch])
         pictures, start = [request.image for request, _, _ in batch], None
         if any(request.start is not None for request, _, _ in batch):
-            # a joint that is not given, and so all of a person without a start, starts from coarse heatmaps
-            triplets = np.zeros((len(batch), self.network.skeleton.num_joints, 3), np.float32)
-            for row, (request, index, _) in zip(triplets, batch, strict=True):
-                if request.start is not None:
-                    row[self._joints] = request.start[index]
-            start = Start(triplets[..., :2], triplets[..., 2])
+            start = self._start([(request, index) for request, index, _ in batch])
         sizes = np.array([image.shape[1::-1] for image in pictures], np.float32)
         crops = looks(self.network.codec, boxes, self._rotation_test and start is None)
         images = [_cut(look, pictures) for look in crops]
+        process = self._process(images[0])
         found = keypoints_in_looks(
-            self.network,
-            images,
-            crops,
-            boxes,
-            sizes,
-            self._joints,
-            [id(request) for request, _, _ in batch],
-            start=start,
-            **self._options,
-        )
-        for (request, index, poses), points, sure, confidence in zip(batch, *found, strict=True):
+            self.network, images, crops, boxes, sizes, self._joints, [id(request) for request, _, _ in batch],
+            start=start, process=process, **self._options,
+        )  # fmt: skip
+        others = self._several(process, *found[:2], boxes, crops[0], start)
+        persons_found = zip(batch, *found, others, strict=True)
+        for (request, index, poses), points, sure, confidence, more in persons_found:
             pose = self.pose(points, sure, request.boxes[index], request.scores[index])
-            poses.append(replace(pose, confidence=confidence))
+            poses.append(self._with(replace(pose, confidence=confidence), more, request.scores[index]))
+
+    def _start(self, persons: Sequence[tuple[Request, int]]) -> Start:
+        """Of persons of requests; what a request does not give starts from coarse heatmaps."""
+        triplets = np.zeros((len(persons), self.network.skeleton.num_joints, 3), np.float32)
+        fixed = np.zeros(triplets.shape[:2], bool)
+        for row, (request, index) in enumerate(persons):
+            if request.start is not None:
+                triplets[row, self._joints] = request.start[index]
+            if request.fixed is not None:
+                fixed[row, self._joints] = request.fixed[index]
+        return Start(triplets[..., :2], triplets[..., 2], fixed if fixed.any() else None)
+
+    def _process(self, images: np.ndarray) -> ReverseProcess | None:
+        """What hypotheses are had of; None where there is only one."""
+        if self._hypotheses == 1:
+            return None
+        return ReverseProcess(self.network, images, self._options["flip"], once=True)
+
+    def _several(
+        self,
+        process: ReverseProcess | None,
+        points: np.ndarray,
+        sure: np.ndarray,
+        boxes: np.ndarray,
+        crops: Crop,
+        start: Start | None,
+    ) -> list[list[Hypothesis]]:
+        """The hypotheses of persons; none where only one is wanted."""
+        if process is None:
+            return [[]] * len(boxes)
+        decode, steps = self._options["decode"], self._options["steps"]
+        return hypotheses(
+            self.network, process.features, to_numpy(process(0)[0]), (points, sure), boxes, crops,
+            self._hypotheses, decode=decode, steps=None if steps == "auto" else steps, start=start,
+        )  # fmt: skip
+
+    def _with(self, pose: Pose, several: Sequence[Hypothesis], box_score: float) -> Pose:
+        """The pose with the other hypotheses, the likeliest first."""
+        if not several:
+            return pose
+        others = [
+            replace(self.pose(one.keypoints, one.scores, pose.box, box_score), weight=one.weight)
+            for one in sorted(several[1:], key=lambda one: -one.weight)
+        ]
+        return replace(pose, weight=several[0].weight, alternatives=tuple(others))
 
     def trace(self, request: Request) -> Iterator[tuple[list[Pose], np.ndarray]]:
-        """How the poses in a picture come about, from the coarse heatmaps to the answer.
+        """How the poses in a picture come about, from the coarse heatmaps, or its start, to the answer.
 
         Yields:
             for each box its poses at all S steps, and the heatmaps (S, J, h, w) that they were read from. The
-            last pose, the answer, has the confidence of a calibrated network.
+            last pose, the answer, has the confidence of a calibrated network, and the alternatives.
         """
         flip, steps, decode = (self._options[name] for name in ("flip", "steps", "decode"))
+        self.network.check(flip, steps, request.start is not None)
         count = len(request.boxes) if self.network.sees_neighbours else self.batch_size
         for first in range(0, len(request.boxes), max(count, 1)):
             part = slice(first, first + count)
             boxes, scores = request.boxes[part], request.scores[part]
+            rows = range(first, first + len(boxes))
+            start = None if request.start is None else self._start([(request, row) for row in rows])
             (crops,) = looks(self.network.codec, boxes)
             images = _cut(crops, [request.image] * len(boxes))
             shares = boxes / np.tile(np.array(request.image.shape[1::-1], np.float32), 2)
-            options: dict[str, Any] = {"flip": flip, "steps": steps}
-            options["neighbours"] = Neighbours(np.zeros(len(boxes), np.int64), shares)
-            maps = [to_numpy(each) for each in heatmap_steps(self.network, images, **options)]
-            decoded = [_decoded(self.network, each, crops, decode) for each in maps]
+            among = Neighbours(np.zeros(len(boxes), np.int64), shares)
+            process = self._process(images) or ReverseProcess(self.network, images, flip, among)
+            maps = [to_numpy(each) for each in process(steps, start and start.in_crop(crops))]
+            decoded = [_decoded(self.network, each, crops, decode, start) for each in maps]
             sizes = np.tile(np.array(request.image.shape[1::-1], np.float32), (len(boxes), 1))
             sure_of = _confidences(self.network, maps[-1], decoded[-1][0], boxes, sizes, crops, self._joints)
+            several = self._several(
+                process if self._hypotheses > 1 else None, *decoded[-1], boxes, crops, start
+            )
             for index, (box, score) in enumerate(zip(boxes, scores, strict=True)):
                 poses = [self.pose(points[index], sure[index], box, score) for points, sure in decoded]
-                poses[-1] = replace(poses[-1], confidence=sure_of[index])
+                poses[-1] = self._with(replace(poses[-1], confidence=sure_of[index]), several[index], score)
                 yield poses, np.stack([each[index, self._joints] for each in maps])
 
     def pose(self, keypoints: np.ndarray, scores: np.ndarray, box: np.ndarray, box_score: float) -> Pose:
@@ -449,9 +556,14 @@ class PoseEstimator:
         return Pose(self.skeleton, keypoints, scores, box, pose_score(box_score, scores))
 
     def _requests(
-        self, images: Sequence[ImageLike], boxes: Sequence[Any], starts: Sequence[Any]
+        self,
+        images: Sequence[ImageLike],
+        boxes: Sequence[Any],
+        starts: Sequence[Any],
+        fixed: Sequence[str],
     ) -> Iterator[Request]:
         """The pictures of a call, read one after the other, with their persons."""
+        named = named_joints(fixed, self.skeleton)
         for index, (source, own, given) in enumerate(zip(images, boxes, starts, strict=True)):
             name = str(source) if isinstance(source, (str, Path)) else f"picture {index}"
             start = None if given is None else _read_start(given, self.skeleton, name)
@@ -464,7 +576,45 @@ class PoseEstimator:
                 raise InputError(f"{name}: {'; '.join(problems)}")
             if start is not None and len(start) != len(usable):
                 raise InputError(f"{name}: {len(usable)} boxes, but a start for {len(start)}; give each one")
-            yield Request(image, usable, scores, start=start)
+            stay = None
+            if start is not None and len(start) and named.any():
+                facts = named, self.skeleton, image.shape[1::-1]
+                stay = np.stack(
+                    [fixed_joints(one, *facts, f"{name}: person {row}") for row, one in enumerate(start)]
+                )
+            yield Request(image, usable, scores, start=start, fixed=stay)
+
+
+def named_joints(names: Sequence[str], skeleton: Skeleton) -> np.ndarray:
+    """(J,) bool: joints by their names, all for ``["given"]``; InputError for a name that is none."""
+    if list(names) == [GIVEN]:
+        return np.ones(skeleton.num_joints, bool)
+    unknown = [names] if isinstance(names, str) else [name for name in names if name not in skeleton.joints]
+    if unknown:
+        raise InputError(
+            f"fixed: {unknown[0]!r} is no list of joints, or no joint; give {GIVEN!r} alone, or of "
+            f"{', '.join(skeleton.joints)}"
+        )
+    return np.array([joint in names for joint in skeleton.joints])
+
+
+def fixed_joints(
+    start: np.ndarray, named: np.ndarray, skeleton: Skeleton, size: tuple[int, ...], person: str
+) -> np.ndarray:
+    """(J,) bool: which joints of a start (J, 3) stay where they are: those that are ``named`` and given.
+
+    ``size`` is (width, height) of the picture; InputError, which calls the start ``person``, where one is
+    outside.
+    """
+    fixed: np.ndarray = (start[:, 2] > 0) & named
+    inside = ((start[:, :2] >= -0.5) & (start[:, :2] <= np.array(size) - 0.5)).all(-1)
+    for joint in np.flatnonzero(fixed & ~inside)[:1]:
+        x, y = start[joint, :2].tolist()
+        raise InputError(
+            f"{person}: {skeleton.joints[joint]} at ({x:g}, {y:g}) is outside of the picture, {size[0]}x"
+            f"{size[1]}, and cannot be fixed; mend it, or give it the score 0"
+        )
+    return fixed
 
 
 def make_detector(

@@ -19,7 +19,8 @@ import json
 import os
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -62,9 +63,9 @@ class Network(ABC):
     any_steps = False  # whether it can take another number of steps
     takes_start = False  # whether the reverse process can begin at keypoints from elsewhere
     needs_start = False  # whether it cannot do without: a network that refines poses
-    sees_neighbours = (
-        False  # whether ``heatmaps`` also takes ``neighbours``, and persons of a picture go together
-    )
+    # whether ``heatmaps`` also takes ``neighbours``, and persons of a picture go together
+    sees_neighbours = False
+    encodes_once = False  # whether it has `encode` and `reverse`, in which `heatmaps` falls apart
     flip_inside = False  # whether it averages with the mirror image by itself, always
     device = "cpu"  # or "cuda", "cuda:1", ...
     calibration: Calibration | None = None  # what its heatmaps say of the keypoints; None if never fitted
@@ -92,13 +93,35 @@ class Network(ABC):
             InputError: an answer of another shape than the network's metadata say.
         """
 
-    def check(self, flip: bool = True, steps: Steps | None = None, start: bool | None = None) -> None:
+    def encode(self, images: Array) -> tuple[Array, Array]:
+        """x_fea and the coarse heatmaps of crops, once for any number of :meth:`reverse` processes."""
+        raise NotImplementedError
+
+    def reverse(
+        self, x_fea: Array, coarse: Array, steps: Steps | None = None, start: Start | None = None
+    ) -> list[Array]:
+        """What :meth:`heatmaps` gives, of what :meth:`encode` gives."""
+        raise NotImplementedError
+
+    def check(
+        self,
+        flip: bool = True,
+        steps: Steps | None = None,
+        start: bool | None = None,
+        hypotheses: int = 1,
+    ) -> None:
         """See before any work whether the network can run so; if not, InputError says what to do.
 
         ``start`` says whether there are keypoints to start from, None that this is not known yet.
         """
         name, kept = self.name, self.steps
         exported = f"{name} was exported"
+        if hypotheses > 1 and not self.encodes_once:
+            why = "is no diffusion model" if kept is None else "holds its own start"
+            raise InputError(
+                f"hypotheses: {name} {why}, and has one answer; take 1, or a diffusion model exported into a "
+                "folder or as .safetensors"
+            )
         if self.needs_start and start is False:
             raise InputError(f"{name} refines poses: give it some by `diffusionpose refine`, or a start")
         if start and not self.takes_start and kept is None:
@@ -319,7 +342,7 @@ class TwoGraphNetwork(Network):
         self.name, self.skeleton, self.codec = name or str(folder), facts.skeleton, facts.codec
         self.steps = facts.steps
         self.calibration = find_calibration(folder, self.skeleton) or facts.calibration
-        self.any_steps = self.takes_start = facts.steps is not None
+        self.any_steps = self.takes_start = self.encodes_once = facts.steps is not None
         self.folder, self._facts, path = folder, facts, folder / STEP
         if not self.any_steps:
             return
@@ -333,24 +356,25 @@ class TwoGraphNetwork(Network):
     def heatmaps(self, images: Array, steps: Steps | None = None, start: Start | None = None) -> list[Array]:
         """As of :class:`Network`: those of all steps."""
         self.check(steps=steps, start=start is not None)
+        return self.reverse(*self.encode(images), steps, start)
+
+    def encode(self, images: Array) -> tuple[Array, Array]:
+        """As of :class:`Network`."""
         path, crops = self.folder / ENCODER, np.ascontiguousarray(to_numpy(images))
         *feature, coarse = _run(path, self._encoder, {"images": crops})
         self._facts.check(path, coarse)
+        return feature[0] if feature else coarse, coarse
+
+    def reverse(
+        self, x_fea: Array, coarse: Array, steps: Steps | None = None, start: Start | None = None
+    ) -> list[Array]:
+        """As of :class:`Network` (lines 3 to 8)."""
         if self.steps is None:
             return [coarse]
-        x_fea, own = feature[0], self.steps
         if steps == "auto":
-            return where_unsure(coarse, lambda rows: self._reverse(x_fea[rows], coarse[rows], None, own)[-1])
-        y_t = None
-        if start is not None:
-            coarse, y_t = self.codec.begin(coarse, start)
-        return self._reverse(x_fea, coarse, y_t, own if steps is None else steps)
-
-    def _reverse(
-        self, x_fea: np.ndarray, coarse: np.ndarray, y_t: np.ndarray | None, steps: int
-    ) -> list[np.ndarray]:
-        """hm_T, .., hm_0 (lines 3 to 8); ``y_t`` where it is another than the maxima of hm_T."""
-        hm = [coarse]
+            return where_unsure(coarse, lambda rows: self.reverse(x_fea[rows], coarse[rows])[-1])
+        hm_t, y_t = (coarse, None) if start is None else self.codec.begin(coarse, start)
+        hm, steps = [hm_t], self.steps if steps is None else steps
         for step in range(steps):
             if y_t is None:
                 y_t, _ = self.codec.decode(hm[-1], "argmax")
@@ -358,7 +382,7 @@ class TwoGraphNetwork(Network):
             if self._sees_t:
                 values["t"] = np.full(len(x_fea), 1 - step / steps, np.float32)
             (heatmaps,) = _run(self.folder / STEP, self._step, values)
-            hm.append(self._facts.check(self.folder / STEP, heatmaps))
+            hm.append(self.codec.clamp(self._facts.check(self.folder / STEP, heatmaps), start))
             y_t = None
         return hm
 
@@ -387,6 +411,8 @@ class TorchNetwork(Network):
         self.steps, self.any_steps = model.default_steps, model.default_steps is not None
         self.takes_start, self.needs_start = model.takes_start, model.needs_start
         self.sees_neighbours = model.sees_neighbours
+        self._process: Any = model  # where it has `encode` and `reverse`
+        self.encodes_once = self.any_steps and hasattr(model, "reverse")
         if (known := model.config.get("calibration")) is not None:
             self.calibration = Calibration.from_dict(known, self.skeleton, self.name)
 
@@ -398,32 +424,59 @@ class TorchNetwork(Network):
         neighbours: Neighbours | None = None,
     ) -> list[Array]:
         """As of :class:`Network`, as tensors on the device: those of all steps."""
+        self.check(steps=steps, start=start is not None)
+        if self.encodes_once:
+            return self.reverse(*self.encode(images), steps, start)
+        with self._ready() as place:
+            among = {}
+            if neighbours is not None:
+                picture, shares = _tensor(neighbours.picture, place), _tensor(neighbours.place, place)
+                among = {"neighbours": Neighbours(picture, shares)}
+            maps = self.model.trajectory(_tensor(images, place), steps, _start_on(start, place), **among)
+            return [heatmaps.float() for heatmaps in maps]
+
+    def encode(self, images: Array) -> tuple[Array, Array]:
+        """As of :class:`Network`."""
+        with self._ready() as place:
+            features: tuple[Array, Array] = self._process.encode(_tensor(images, place))
+            return features
+
+    def reverse(
+        self, x_fea: Array, coarse: Array, steps: Steps | None = None, start: Start | None = None
+    ) -> list[Array]:
+        """As of :class:`Network`."""
+        if steps == "auto":
+            maps = coarse.float()
+            return where_unsure(maps, lambda rows: self.reverse(x_fea[rows], coarse[rows])[-1])
+        with self._ready() as place:
+            maps = self._process.reverse(x_fea, coarse, steps, _start_on(start, place))
+            return [heatmaps.float() for heatmaps in maps]
+
+    @contextmanager
+    def _ready(self) -> Iterator[Any]:
+        """The model's device, while the model is in evaluation mode and nothing is kept for gradients."""
         import torch
 
-        self.check(steps=steps, start=start is not None)
-        place = self.model.device
-        if isinstance(images, np.ndarray):
-            images = torch.from_numpy(np.ascontiguousarray(images))
-        if start is not None:
-            start = Start(torch.as_tensor(start.keypoints), torch.as_tensor(start.scores)).to(place)
-        among = {}
-        if neighbours is not None:
-            picture, place_in = torch.as_tensor(neighbours.picture), torch.as_tensor(neighbours.place)
-            among = {"neighbours": Neighbours(picture, place_in).to(place)}
         training = self.model.training
         try:
             with torch.no_grad():
                 self.model.eval()
-                images, own = images.to(place), self.steps
-                if steps == "auto":
-                    coarse = self.model.trajectory(images, 0)[-1].float()
-                    return where_unsure(
-                        coarse, lambda rows: self.model.trajectory(images[rows], own)[-1].float()
-                    )
-                maps = self.model.trajectory(images, own if steps is None else steps, start, **among)
-                return [heatmaps.float() for heatmaps in maps]
+                yield self.model.device
         finally:
             self.model.train(training)
+
+
+def _tensor(array: Array, place: Any) -> Any:
+    import torch
+
+    return torch.as_tensor(np.ascontiguousarray(array) if isinstance(array, np.ndarray) else array).to(place)
+
+
+def _start_on(start: Start | None, place: Any) -> Start | None:
+    if start is None:
+        return None
+    fixed = None if start.fixed is None else _tensor(start.fixed, place)
+    return Start(_tensor(start.keypoints, place), _tensor(start.scores, place), fixed)
 
 
 def find_device(name: str) -> Any:

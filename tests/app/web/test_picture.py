@@ -15,6 +15,8 @@ from diffusionpose.app.web.picture import (
     GAP,
     LONGEST,
     MOST_PERSONS,
+    MOVE_JOINT,
+    OTHER_POSE,
     Editor,
     Handlers,
     analyse,
@@ -504,3 +506,65 @@ def test_a_full_disk_is_said_without_our_folders(ran, tmp_path, monkeypatch):
     said = handlers.reason(caught.value)
     assert "No space left on device" in said
     assert str(tmp_path) not in said
+
+
+# --- other poses of a person, and joints that stay ---
+
+
+@pytest.fixture(scope="module")
+def posed(tiny_folder, tmp_path_factory, picture):
+    """Handlers of a diffusion model, and what they found of two persons."""
+    folder = tmp_path_factory.mktemp("visitors")
+    Image.fromarray(picture).save(folder / "people.png")
+    estimator = PoseEstimator.from_pretrained(tiny_folder, device="cpu", detector="whole")
+    handlers = Handlers(estimator, LIMITS, "dark", folder / "results")
+    boxes = np.array([[5, 5, 60, 80], [62, 10, 118, 85]], np.float32)
+    editor = Editor.of(folder / "people.png", picture, boxes, ONES)
+    return handlers, handlers.run(editor, 1, False, 0.0)["result"]
+
+
+def test_taps_on_a_person_show_the_alternatives_one_after_the_other(posed):
+    handlers, result = posed
+    parts = handlers.tap(result, OTHER_POSE, 1, False, 0.0, [100, 50])
+    found = parts["result"].persons[1]
+    assert parts["person"] == "2"
+    assert found.shown == 0
+    assert 2 <= len(found.poses) <= 8
+    assert np.array_equal(found.pose.keypoints, result.persons[1].pose.keypoints)
+    names = parts["alternative"]["choices"]
+    assert len(names) == len(found.poses)
+    assert parts["alternative"]["value"] == names[0]
+    after = handlers.tap(parts["result"], OTHER_POSE, 1, False, 0.0, [100, 50])
+    assert after["result"].persons[1].pose is found.poses[1]
+    rows = json.loads(Path(after["json"]).read_text())
+    assert rows[1]["keypoints"][:2] == pytest.approx(found.poses[1].keypoints[0].tolist(), abs=1e-3)
+    assert np.abs(after["overlay"].astype(int) - parts["overlay"]).max() > 50
+    back = handlers.switch(after["result"], "2", names[0], 0.0)
+    assert back["result"].persons[1].shown == 0
+
+
+def test_a_joint_that_is_moved_stays_and_the_others_follow(posed):
+    handlers, result = posed
+    joint = result.persons[0].pose.keypoints[4]
+    scale = result.editor.scale
+    picked = handlers.tap(result, MOVE_JOINT, 1, False, 0.0, ((joint + 0.5) * scale - 0.5).tolist())
+    person, number = picked["result"].picked
+    assert np.abs(result.persons[person].pose.keypoints[number] - joint).max() < 1
+    moved = handlers.tap(picked["result"], MOVE_JOINT, 1, False, 0.0, [29.5, 39.5])
+    one = moved["result"].persons[person]
+    assert one.held.sum() == 1
+    assert np.allclose(one.pose.keypoints[number] * scale, [30, 40], atol=1e-3)
+    others = ~one.held
+    assert np.abs(one.pose.keypoints[others] - result.persons[person].pose.keypoints[others]).max() > 0.1
+    again = handlers.tap(moved["result"], OTHER_POSE, 1, False, 0.0, [29.5, 39.5])
+    for pose in again["result"].persons[person].poses:
+        assert np.allclose(pose.keypoints[number] * scale, [30, 40], atol=0.01)
+
+
+def test_taps_beside_everything(posed):
+    handlers, result = posed
+    with pytest.raises(InputError, match="Nobody is there"):
+        handlers.tap(result, OTHER_POSE, 1, False, 1.0, [61, 95])
+    with pytest.raises(InputError, match="There is no joint"):
+        handlers.tap(result, MOVE_JOINT, 1, False, 1.0, [61, 95])
+    assert handlers.tap(None, OTHER_POSE, 1, False, 0.0, [1, 1]) == {}

@@ -16,6 +16,8 @@ from diffusionpose.app.web.front_door import KEPT_SECONDS, SWEPT_SECONDS
 from diffusionpose.app.web.picture import (
     ALL_JOINTS,
     MOST_STEPS,
+    OTHER_POSE,
+    TAPS,
     WELCOME,
     Editor,
     Handlers,
@@ -42,7 +44,7 @@ IN_NUMBERS = (
 # Parts that handlers change, by their names
 EDITED = ("editor", "picture", "table", "tools", "notice")
 LOADED = (*EDITED, "results", "waiting", "result")
-FOUND = ("overlay", "png", "json", "joints", "heat", "steps_shown", "notice")
+FOUND = ("overlay", "png", "json", "joints", "heat", "steps_shown", "alternative", "notice")
 RAN = (*FOUND, "results", "waiting", "result", "person", "joint")
 DROPPED = tuple(dict.fromkeys((*LOADED, *RAN)))
 CLIP_LOADED = ("clip_notice", "clip_bar", "clip_waiting", "clip_results")
@@ -185,7 +187,14 @@ def _picture_results(network: Network) -> Parts:
         parts["person"] = gr.Radio([], label="Person", visible=False)
         with gr.Tabs():
             with gr.Tab("Poses"):
+                parts["tapping"] = gr.Radio(
+                    list(TAPS), value=OTHER_POSE, label="A tap on the picture", visible=network.encodes_once,
+                    elem_id="tapping",
+                )  # fmt: skip
                 parts["overlay"] = gr.Image(elem_id="overlay", **shown)
+                parts["alternative"] = gr.Radio(
+                    [], label="Poses this person may have", visible=False, elem_id="alternative"
+                )
                 with gr.Row(elem_classes="files"):
                     parts["png"] = gr.DownloadButton("Picture (PNG)", size="sm", elem_id="png")
                     parts["json"] = gr.DownloadButton("Keypoints (JSON)", size="sm", elem_id="json")
@@ -251,7 +260,7 @@ class Wiring:
         """Let ``answer`` follow an event of a part; what is wrong is said in the notice.
 
         ``answer`` gets the values of ``inputs``, names of parts with spaces between, and gives ``Parts``, or
-        several one after the other; an input called "point" is where the part was tapped.
+        several one after the other; an input called "point", the last, is where the part was tapped.
         """
         import gradio as gr
 
@@ -267,8 +276,8 @@ class Wiring:
         def only_answer(*values: Any) -> dict[Any, Any]:
             return next(answers(*values))
 
-        def answer_to_point(value: Any, point: Any) -> dict[Any, Any]:
-            return next(answers(value, point.index))
+        def answer_to_point(point: Any, *values: Any) -> dict[Any, Any]:
+            return next(answers(*values, point.index))
 
         answer_to_point.__annotations__ = {"point": gr.SelectData}  # by which gradio sees that it is wanted
         called = answers if isgeneratorfunction(answer) else only_answer
@@ -318,9 +327,14 @@ def _wire_results(wiring: Wiring) -> None:
     ran = on(parts["run"].click, handlers.run, inputs, RAN, api_name="run", **ONE_AT_A_TIME)
     ran.success(None, js=SCROLL.format(prefix=""))
     on(parts["joint"].input, handlers.show_heat, "result person joint", ["heat", "notice"], **QUICK)
-    shown = ("joints", "heat", "steps_shown", "notice")
+    shown = ("joints", "heat", "steps_shown", "alternative", "notice")
     on(parts["person"].input, handlers.choose, "result person joint threshold", shown, **QUICK)
     options = {**QUICK, **ONE_AT_A_TIME}
+    if handlers.estimator.network.encodes_once:
+        changed = (*FOUND, "result", "person", "joint")
+        tapped, chosen = "result tapping steps flip threshold point", "result person alternative threshold"
+        on(parts["overlay"].select, handlers.tap, tapped, changed, **options)
+        on(parts["alternative"].input, handlers.switch, chosen, changed, **options)
     on(parts["threshold"].release, handlers.redraw, "result person threshold", FOUND, **options)
 
 

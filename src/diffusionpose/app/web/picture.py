@@ -47,6 +47,10 @@ NOBODY_FOUND = f"Nobody was found in this picture. Is there somebody? Then {MARK
 MISSING = "Somebody is missing? Tap two corners, and press Find poses."
 GONE = "This picture was loaded long ago and is no longer kept: please load it again."
 ALL_JOINTS = "all joints"
+HYPOTHESES = 8  # poses that a person may have, on the page
+OTHER_POSE, MOVE_JOINT = TAPS = ("shows another pose of the person", "moves a joint, and the others follow")
+NO_JOINT = "There is no joint: tap one that is drawn, then where it belongs."
+NOT_THERE = "Nobody is there: tap a person whose pose is drawn."
 
 
 # --- files: what visitors load up, and what they take away ---
@@ -81,23 +85,44 @@ class Person:
     heatmaps: np.ndarray  # (S, J, h, w) uint8, 255 for 1; below 0 and above 1 is cut off
     crop: Crop  # what the network saw, one crop in its geometry but larger
     view: np.ndarray  # (H, W, 3) uint8 RGB, the picture in that crop
+    held: np.ndarray  # (J,) bool, joints that the visitor has put where they are
+    shown: int = 0  # which of the poses is
+
+    @property
+    def poses(self) -> tuple[Pose, ...]:
+        """The answer, and its alternatives."""
+        return self.steps[-1], *self.steps[-1].alternatives
 
     @property
     def pose(self) -> Pose:
-        """The answer."""
-        return self.steps[-1]
+        """The one that is shown."""
+        return self.poses[self.shown]
+
+    @property
+    def choices(self) -> list[str]:
+        """The poses by number and weight."""
+        return [f"{number}: {pose.weight or 0:.0%}" for number, pose in enumerate(self.poses, start=1)]
 
 
 def analyse(
-    estimator: PoseEstimator, image: np.ndarray, boxes: np.ndarray, scores: np.ndarray
+    estimator: PoseEstimator,
+    image: np.ndarray,
+    boxes: np.ndarray,
+    scores: np.ndarray,
+    start: np.ndarray | None = None,
+    held: np.ndarray | None = None,
 ) -> list[Person]:
-    """The pose in each box (n, 4) of a picture, and what led to it; InputError as of :func:`check_boxes`."""
+    """The pose in each box (n, 4) of a picture, and what led to it; InputError as of :func:`check_boxes`.
+
+    ``start`` (n, J, 3) and its joints that are ``held`` (n, J) bool are as of a ``Request``.
+    """
     if len(boxes) == 0:
         raise InputError("Nobody is marked: tap two opposite corners around one, or take the whole picture.")
     check_boxes(boxes, image.shape[1::-1])
     codec = estimator.network.codec
     (width, height), zoom = codec.input_size, max(1, round(VIEW_ROWS / codec.input_size[1]))
-    request = Request(image, boxes.astype(np.float32), scores)
+    request = Request(image, boxes.astype(np.float32), scores, start=start, fixed=held)
+    held = np.zeros((len(boxes), estimator.skeleton.num_joints), bool) if held is None else held
     crops = Crop.from_boxes(request.boxes, (width * zoom, height * zoom), unbiased=codec.unbiased)
     return [
         Person(
@@ -105,6 +130,7 @@ def analyse(
             (heatmaps * 255).round().clip(0, 255).astype(np.uint8),
             crops[index],
             crops.cut(image, index),
+            held[index],
         )
         for index, (poses, heatmaps) in enumerate(estimator.trace(request))
     ]
@@ -122,6 +148,7 @@ def check_boxes(boxes: np.ndarray, size: tuple[int, ...]) -> None:
 # --- views: the pictures and tables the page shows ---
 
 BOX, RIM = (255, 208, 64), (16, 16, 24)  # RGB, of a box and the rim that keeps it legible on any ground
+PICKED = (64, 255, 255)  # of the ring round a joint that is about to be moved
 DIMMED = 0.45  # of a picture's brightness below a heatmap
 GAP = 6  # pixels between the two halves of a step
 
@@ -248,6 +275,7 @@ def shown(results: bool, prefix: str = "") -> Parts:
 
 # --- the picture a visitor works on, and the boxes around the persons in it: every change gives a new one ---
 
+NEAR = 0.05  # of the picture's longer side: a tap is on a joint that is nearer
 LEAST = 0.01  # the smaller side of a box drawn by hand, in shares of the picture's longer side
 
 
@@ -376,6 +404,31 @@ class Result:
 
     editor: Editor
     persons: list[Person]
+    picked: tuple[int, int] | None = None  # person and joint that the next tap moves
+
+    def nearest(self, x: float, y: float, threshold: float) -> tuple[int, int] | None:
+        """The person and the joint drawn next to a point of the picture; None where none is near."""
+        reach, found = NEAR * max(self.editor.size), None
+        for person, each in enumerate(self.persons):
+            drawn = each.held | (each.pose.scores >= threshold)
+            far = np.where(drawn, np.linalg.norm(each.pose.keypoints - (x, y), axis=1), np.inf)
+            if far.min() < reach:
+                reach, found = float(far.min()), (person, int(far.argmin()))
+        return found
+
+    def person_at(self, x: float, y: float, threshold: float) -> int | None:
+        """The person whose joint is next to a point, else the one in whose smallest box it lies."""
+        if joint := self.nearest(x, y, threshold):
+            return joint[0]
+        boxes = self.editor.boxes
+        inside = ((boxes[:, :2] <= (x, y)) & (boxes[:, 2:] >= (x, y))).all(1)
+        sizes = np.where(inside, (boxes[:, 2:] - boxes[:, :2]).prod(1), np.inf)
+        return int(sizes.argmin()) if inside.any() else None
+
+    def put(self, number: int, person: Person) -> Result:
+        """With another in a person's place, and no joint picked."""
+        persons = [person if row == number else each for row, each in enumerate(self.persons)]
+        return replace(self, persons=persons, picked=None)
 
 
 class Handlers:
@@ -387,7 +440,9 @@ class Handlers:
     def __init__(self, estimator: PoseEstimator, limits: Limits, decode: str, folder: Path) -> None:
         self.estimator, self.limits, self.decode, self.folder = estimator, limits, decode, folder
 
-    def estimator_with(self, steps: int, flip: bool, detector: PersonDetector | None = None) -> PoseEstimator:
+    def estimator_with(
+        self, steps: int, flip: bool, detector: PersonDetector | None = None, hypotheses: int = 1
+    ) -> PoseEstimator:
         """The estimator with a visitor's options, InputError where they are out of range."""
         if steps > MOST_STEPS:
             raise InputError(f"steps: {steps} is more than {MOST_STEPS}")
@@ -395,7 +450,7 @@ class Handlers:
         own_steps = int(steps) if network.any_steps else None  # networks without diffusion know none
         return PoseEstimator(
             network, detector=detector, steps=own_steps, decode=self.decode, flip=flip,
-            batch_size=self.estimator.batch_size,
+            batch_size=self.estimator.batch_size, hypotheses=hypotheses,
         )  # fmt: skip
 
     def reason(self, error: InputError | OSError) -> str:
@@ -471,6 +526,77 @@ class Handlers:
             "joint": ALL_JOINTS,
         }
 
+    def tap(
+        self,
+        result: Result | None,
+        tapping: str,
+        steps: int,
+        flip: bool,
+        threshold: float,
+        point: list[float],
+    ) -> Parts:
+        """The picture with the poses was tapped at a pixel of the preview."""
+        if result is None:
+            return {}
+        x, y = ((part + 0.5) / result.editor.scale for part in point)
+        if tapping == MOVE_JOINT:
+            return self._move(result, x, y, steps, flip, threshold)
+        number = result.person_at(x, y, threshold)
+        if number is None:
+            raise InputError(NOT_THERE)
+        chosen = result.persons[number]
+        if chosen.pose.weight is None:
+            held = np.column_stack([chosen.pose.keypoints, chosen.held])
+            chosen = self._again(result, number, held, chosen.held, steps, flip, HYPOTHESES)
+        else:
+            chosen = replace(chosen, shown=(chosen.shown + 1) % len(chosen.poses))
+        which = f"Pose {chosen.shown + 1} of {len(chosen.poses)} of person {number + 1}."
+        return self._shown(result.put(number, chosen), number, threshold, f"{which} Tap again for the next.")
+
+    def switch(self, result: Result | None, person: str, choice: str, threshold: float) -> Parts:
+        """Another of a person's poses is chosen by its number."""
+        if result is None:
+            return {}
+        number, shown = int(person) - 1, int(choice.partition(":")[0]) - 1
+        changed = result.put(number, replace(result.persons[number], shown=shown))
+        return self._shown(changed, number, threshold, f"Pose {shown + 1} of person {number + 1}.")
+
+    def _move(self, result: Result, x: float, y: float, steps: int, flip: bool, threshold: float) -> Parts:
+        """A tap that picks a joint, or puts the one that is picked; the others follow."""
+        if result.picked is None:
+            picked = result.nearest(x, y, threshold)
+            if picked is None:
+                raise InputError(NO_JOINT)
+            joint = self.estimator.skeleton.joints[picked[1]].replace("_", " ")
+            said = f"{joint} of person {picked[0] + 1}: tap where it belongs."
+            return self._shown(replace(result, picked=picked), picked[0], threshold, said)
+        number, joint_number = result.picked
+        before = result.persons[number]
+        start = np.column_stack([before.pose.keypoints, np.ones(len(before.held))]).astype(np.float32)
+        held = before.held.copy()
+        start[joint_number, :2], held[joint_number] = (x, y), True
+        after = self._again(result, number, start, held, steps, flip)
+        said = f"{counted(int(held.sum()), 'joint')} of person {number + 1} stay; the others follow."
+        return self._shown(result.put(number, after), number, threshold, said)
+
+    def _again(
+        self, result: Result, number: int, start: np.ndarray, held: np.ndarray, steps: int, flip: bool,
+        hypotheses: int = 1,
+    ) -> Person:  # fmt: skip
+        """A person once more, from a start (J, 3); from the model's own where no joint is given."""
+        estimator = self.estimator_with(steps, flip, hypotheses=hypotheses)
+        editor, own = result.editor, slice(number, number + 1)
+        begin = (start[None].astype(np.float32), held[None]) if held.any() else (None, None)
+        (found,) = analyse(estimator, self._read(editor.path), editor.boxes[own], editor.scores[own], *begin)
+        return found
+
+    def _shown(self, result: Result, number: int, threshold: float, said: str) -> Parts:
+        """A person who has changed."""
+        drawn = self._drawn(result, self._read(result.editor.path), threshold)
+        facts = self.choose(result, str(number + 1), ALL_JOINTS, threshold)
+        return {**drawn, **facts, "result": result, "person": str(number + 1), "joint": ALL_JOINTS,
+                "notice": notice(said)}  # fmt: skip
+
     def redraw(self, result: Result | None, person: str, threshold: float) -> Parts:
         """Joints are drawn from another score on."""
         if result is None:
@@ -482,7 +608,10 @@ class Handlers:
         """Another person or joint is looked at."""
         if result is None:
             return {}
-        return {**_facts(result.persons[int(person) - 1], threshold), **self.show_heat(result, person, joint)}
+        chosen = result.persons[int(person) - 1]
+        names, several = chosen.choices, len(chosen.poses) > 1
+        other = update(choices=names, value=names[chosen.shown], visible=several)
+        return {**_facts(chosen, threshold), **self.show_heat(result, person, joint), "alternative": other}
 
     def show_heat(self, result: Result | None, person: str, joint: str) -> Parts:
         """Another joint's heatmap is looked at."""
@@ -505,6 +634,15 @@ class Handlers:
         overlay = shrink(drawn, LONGEST)
         if len(poses) > 1:
             overlay = draw_boxes(overlay, result.editor.boxes * result.editor.scale, frames=False)
+        marks = [(point, BOX) for each in result.persons for point in each.pose.keypoints[each.held]]
+        if result.picked:
+            person, joint = result.picked
+            marks.append((result.persons[person].pose.keypoints[joint], PICKED))
+        size = max(overlay.shape[:2]) // 80
+        for point, color in marks:
+            center = [round(part) for part in ((point + 0.5) * result.editor.scale - 0.5).tolist()]
+            for shade, line in ((RIM, 5), (color, 2)):
+                cv2.circle(overlay, center, size, shade, line, cv2.LINE_AA)
         return {"overlay": overlay, "png": str(png), "json": str(json)}
 
 
