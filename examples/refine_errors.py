@@ -2,6 +2,10 @@
 
 python examples/refine_errors.py make ANNOTATIONS.json RESULTS.json    # seeded; one pose for each person
 python examples/refine_errors.py score ANNOTATIONS.json RESULTS.json   # AP and PCK, every person's own pose
+python examples/refine_errors.py table ANNOTATIONS.json IMAGES WEIGHTS..   # AP, PCK of starts, refined
+
+WEIGHTS are as of `--weights`, "bundled" for the bundled model. Starts are PoseFix's errors and what each of
+the models that need none finds by itself.
 """
 
 import json
@@ -12,7 +16,9 @@ import numpy as np
 
 from diffusionpose.data.annotations import Annotations, read_annotations
 from diffusionpose.data.pose_errors import KINDS, PoseErrors
-from diffusionpose.evaluation.evaluate import result_row, score_results
+from diffusionpose.evaluation.evaluate import Inference, predict_persons, result_row, score_results
+from diffusionpose.evaluation.metrics import Row, pick_joints
+from diffusionpose.runtime.networks import Network, load_network
 
 
 def make(truth: Annotations, output: Path, seed: int = 0) -> None:
@@ -38,6 +44,47 @@ def score(truth: Annotations, results: Path) -> None:
     print(score_results(truth, persons, [{**row, "score": 1.0} for row in rows]).table())
 
 
+def table(truth: Annotations, images: str, weights: list[str]) -> None:
+    """Print a row for each start and a column for each model that refines it, in Markdown."""
+    networks = {Path(name).name: load_network(None if name == "bundled" else name) for name in weights}
+    persons, joints, generator = truth.labelled(), truth.skeleton.joints, np.random.default_rng(0)
+
+    def poses(network: Network, start: np.ndarray | None = None) -> list[Row | None]:
+        full = None
+        if start is not None:
+            full = np.zeros((len(start), network.skeleton.num_joints, 3), np.float32)
+            full[:, [network.skeleton.joints.index(joint) for joint in joints]] = start
+        rows, _ = predict_persons(network, persons, images, Inference(), full)
+        return [row and pick_joints(row, network.skeleton.joints, joints) for row in rows]
+
+    def cell(rows: list[Row | None]) -> str:
+        report = score_results(truth, persons, [row and {**row, "score": 1.0} for row in rows])
+        low, high = report.intervals["PCK"] or (0, 0)
+        found = [100 * (report.metrics[name] or 0) for name in ("AP", "PCK")]
+        return f"{found[0]:.1f}, {found[1]:.1f} ({100 * low:.1f} to {100 * high:.1f})"
+
+    errors, rows = PoseErrors(persons), []
+    for person in persons.persons:
+        keypoints, _ = errors(person, generator)
+        rows.append(result_row(truth, person, truth.skeleton, keypoints, (person.visible > 0).astype(float)))
+    starts: dict[str, list[Row | None]] = {"errors as PoseFix's": [*rows]}
+    for name, network in networks.items():
+        if not network.needs_start:
+            starts[f"poses of {name}"] = poses(network)
+    refiners = {name: network for name, network in networks.items() if network.takes_start}
+    print("| start | itself |", " | ".join(f"refined by {name}" for name in refiners), "|")
+    print("|---|---|" + "---|" * len(refiners))
+    for name, rows in starts.items():
+        nobody = [0.0] * 3 * len(joints)
+        start = np.array([row["keypoints"] if row else nobody for row in rows], np.float32)
+        start = start.reshape(len(rows), -1, 3).clip(min=0)
+        cells = [cell(rows), *(cell(poses(network, start)) for network in refiners.values())]
+        print(f"| {name} | {' | '.join(cells)} |", flush=True)
+
+
 if __name__ == "__main__":
-    what, annotations, file = sys.argv[1:]
-    {"make": make, "score": score}[what](read_annotations(annotations), Path(file))
+    what, annotations, *rest = sys.argv[1:]
+    if what == "table":
+        table(read_annotations(annotations), rest[0], rest[1:])
+    else:
+        {"make": make, "score": score}[what](read_annotations(annotations), Path(rest[0]))

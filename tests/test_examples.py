@@ -12,6 +12,9 @@ import pytest
 from PIL import Image, ImageOps
 
 from diffusionpose.bundled import PORTRAIT as PHOTO
+from diffusionpose.data.annotations import read_annotations
+from diffusionpose.models.checkpoints import save_model
+from diffusionpose.models.zoo import create_model
 from diffusionpose.skeletons import get_skeleton
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -140,6 +143,22 @@ def test_refine_errors_makes_results_that_are_worse_than_the_truth_and_scores_th
     assert all(float(share.rstrip("%")) <= 100 for share in re.findall(r"[\d.]+%", shares))
     table = run("refine_errors.py", "score", annotations, tmp_path / "errors.json")
     assert 0.1 < float(re.search(r"^AP +([\d.]+)", table, re.MULTILINE)[1]) < 1
+
+
+def test_refine_errors_has_a_table_of_starts_and_of_what_refines_them(run, synthetic_set, tmp_path):
+    images, annotations = synthetic_set
+    posefix = create_model("posefix_tiny", read_annotations(annotations).skeleton)
+    save_model(posefix, tmp_path / "posefix.safetensors")
+    run("refine_errors.py", "make", annotations, tmp_path / "errors.json")
+    itself = run("refine_errors.py", "score", annotations, tmp_path / "errors.json")
+    lines = run(
+        "refine_errors.py", "table", annotations, images, "bundled", tmp_path / "posefix.safetensors"
+    ).splitlines()
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    assert cells[0] == ["start", "itself", "refined by bundled", "refined by posefix.safetensors"]
+    assert [row[0] for row in cells[2:]] == ["errors as PoseFix's", "poses of bundled"]
+    expected = 100 * float(re.search(r"^AP +([\d.]+)", itself, re.MULTILINE)[1])
+    assert float(cells[2][1].split(",")[0]) == pytest.approx(expected, abs=0.06)
 
 
 def test_audit_faults_measures_precision_and_recall_of_each_kind(run, synthetic_set):
