@@ -17,7 +17,7 @@ from diffusionpose.data.annotations import Person
 from diffusionpose.data.check_sides import find_exchanged
 from diffusionpose.geometry import Crop, Start, to_numpy
 from diffusionpose.poses import BOX_SHARE
-from diffusionpose.runtime.estimator import as_batch, heatmap_steps
+from diffusionpose.runtime.estimator import ReverseProcess, as_batch
 from diffusionpose.runtime.networks import Network
 from diffusionpose.skeletons import Skeleton
 
@@ -86,9 +86,10 @@ def look(
         labels[:, joints, :2] = [person.keypoints for person in part]
         labels[:, joints, 2] = [person.visible > 0 for person in part]
         start = Start(labels[..., :2], labels[..., 2]).in_crop(crops)
-        own = from_label = to_numpy(heatmap_steps(network, images)[-1])
+        process = ReverseProcess(network, images, once=network.encodes_once)
+        own = from_label = to_numpy(process()[-1])
         if network.takes_start:
-            from_label = to_numpy(heatmap_steps(network, images, start=start)[-1])
+            from_label = to_numpy(process(start=start)[-1])
         places, scores = codec.decode(own, "dark")
         keypoints = crops.heatmap_to_image(places, codec.size)
         at, size = np.rint(codec.to_heatmap(start.keypoints)).astype(int), np.array(codec.size)

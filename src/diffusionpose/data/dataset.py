@@ -87,7 +87,7 @@ class PersonDataset(Dataset[Sample]):
             log.warning("%s", message)
         self.failures = [f"{self.images / name}: no such file" for name in found.missing.values()]
         self.persons = [person for person in annotations.persons if person.image_id not in found.missing]
-        first: dict[int, int] = {}
+        first: dict[Id, int] = {}
         self.first_of_picture = [first.setdefault(p.image_id, i) for i, p in enumerate(self.persons)]
 
     def __len__(self) -> int:
