@@ -20,6 +20,7 @@ from diffusionpose.data.pictures import find_pictures
 from diffusionpose.data.pose_errors import PoseErrors
 from diffusionpose.errors import InputError
 from diffusionpose.geometry import ROWS_PER_SIGMA, Crop, flip_keypoints
+from diffusionpose.json_files import Id
 
 Sample = dict[str, Tensor]
 log = logging.getLogger(__name__)
