@@ -145,18 +145,19 @@ def test_refine_errors_makes_results_that_are_worse_than_the_truth_and_scores_th
     assert 0.1 < float(re.search(r"^AP +([\d.]+)", table, re.MULTILINE)[1]) < 1
 
 
-def test_refine_errors_has_a_table_of_starts_and_of_what_refines_them(run, synthetic_set, tmp_path):
+def test_refine_errors_has_a_table_of_starts_and_of_what_refines_them(
+    run, synthetic_set, tiny_weights, tmp_path
+):
     images, annotations = synthetic_set
-    posefix = create_model("posefix_tiny", read_annotations(annotations).skeleton)
-    save_model(posefix, tmp_path / "posefix.safetensors")
+    weights = [tmp_path / f"{name}.safetensors" for name in ("diffusionpose_tiny", "posefix_tiny")]
+    for path in weights:
+        save_model(create_model(path.stem, read_annotations(annotations).skeleton), path)
     run("refine_errors.py", "make", annotations, tmp_path / "errors.json")
     itself = run("refine_errors.py", "score", annotations, tmp_path / "errors.json")
-    lines = run(
-        "refine_errors.py", "table", annotations, images, "bundled", tmp_path / "posefix.safetensors"
-    ).splitlines()
+    lines = run("refine_errors.py", "table", annotations, images, *weights).splitlines()
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
-    assert cells[0] == ["start", "itself", "refined by bundled", "refined by posefix.safetensors"]
-    assert [row[0] for row in cells[2:]] == ["errors as PoseFix's", "poses of bundled"]
+    assert cells[0] == ["start", "itself", *(f"refined by {path.name}" for path in weights)]
+    assert [row[0] for row in cells[2:]] == ["errors as PoseFix's", "poses of diffusionpose_tiny.safetensors"]
     expected = 100 * float(re.search(r"^AP +([\d.]+)", itself, re.MULTILINE)[1])
     assert float(cells[2][1].split(",")[0]) == pytest.approx(expected, abs=0.06)
 

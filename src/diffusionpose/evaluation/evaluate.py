@@ -96,7 +96,7 @@ def predict_persons(
     rows: list[Row | None] = [None] * len(persons.persons)
     there = [i for i, person in enumerate(persons.persons) if person.image_id not in found.missing]
     if network.sees_neighbours:
-        there.sort(key=lambda index: persons.persons[index].image_id)
+        there.sort(key=lambda index: str(persons.persons[index].image_id))
     # persons of one picture that follow each other share its reading
     groups = [list(group) for _, group in groupby(there, key=lambda index: persons.persons[index].image_id)]
     cut = partial(_cut, network.codec, inference.rotation_test, persons, found)
