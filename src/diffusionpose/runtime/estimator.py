@@ -411,7 +411,8 @@ class PoseEstimator:
                 unknown or outside of the picture.
         """
         if isinstance(images, ImageLike) or hasattr(images, "detach"):
-            return self([images], *(None if given is None else [given] for given in (boxes, start)), fixed)[0]
+            boxes, start = (None if given is None else [given] for given in (boxes, start))
+            return self([images], boxes, start, fixed)[0]
         images = list(images)
         if start is not None:
             self.network.check(start=True)

@@ -119,9 +119,10 @@ def hypotheses(  # noqa: PLR0913  # what the answer was made of, each by its nam
     for row in range(count - 1):
         begun = np.where(fixed[..., None], own, np.stack([one[row][0] for one in each])).astype(np.float32)
         stays = np.stack([one[row][1] for one in each])
-        clamped = Start(crops.heatmap_to_input(begun, codec.size), np.ones_like(begun[..., 0]), stays | fixed)
+        stays_too = stays | fixed
+        clamped = Start(crops.heatmap_to_input(begun, codec.size), np.ones_like(begun[..., 0]), stays_too)
         y, sure = codec.decode(network.reverse(*features, steps, clamped)[-1], decode)
-        places.append(np.where(clamped.fixed[..., None], begun, to_numpy(y)))
+        places.append(np.where(stays_too[..., None], begun, to_numpy(y)))
         # of a joint that was put somewhere, what the coarse heatmap has there
         scores.append(np.where(stays & ~fixed, _heights(coarse, begun), to_numpy(sure)))
     found = []

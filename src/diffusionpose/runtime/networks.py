@@ -432,7 +432,8 @@ class TorchNetwork(Network):
             if neighbours is not None:
                 picture, shares = _tensor(neighbours.picture, place), _tensor(neighbours.place, place)
                 among = {"neighbours": Neighbours(picture, shares)}
-            maps = self.model.trajectory(_tensor(images, place), steps, _start_on(start, place), **among)
+            count = None if steps == "auto" else steps  # of a model in one piece: its own number
+            maps = self.model.trajectory(_tensor(images, place), count, _start_on(start, place), **among)
             return [heatmaps.float() for heatmaps in maps]
 
     def encode(self, images: Array) -> tuple[Array, Array]:
