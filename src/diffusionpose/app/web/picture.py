@@ -48,7 +48,7 @@ MISSING = "Somebody is missing? Tap two corners, and press Find poses."
 GONE = "This picture was loaded long ago and is no longer kept: please load it again."
 ALL_JOINTS = "all joints"
 HYPOTHESES = 8  # poses that a person may have, on the page
-OTHER_POSE, MOVE_JOINT = TAPS = ("shows another pose of the person", "moves a joint, and the others follow")
+OTHER_POSE, MOVE_JOINT = TAPS = ("shows another pose of the person", "moves a joint, which then stays")
 NO_JOINT = "There is no joint: tap one that is drawn, then where it belongs."
 NOT_THERE = "Nobody is there: tap a person whose pose is drawn."
 
@@ -576,7 +576,7 @@ class Handlers:
         held = before.held.copy()
         start[joint_number, :2], held[joint_number] = (x, y), True
         after = self._again(result, number, start, held, steps, flip)
-        said = f"{counted(int(held.sum()), 'joint')} of person {number + 1} stay; the others follow."
+        said = f"Person {number + 1}: {counted(int(held.sum()), 'joint')} kept, the rest found again."
         return self._shown(result.put(number, after), number, threshold, said)
 
     def _again(
