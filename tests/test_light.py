@@ -79,7 +79,7 @@ def test_the_command_line(tmp_path: Path) -> None:
     assert {path.name for path in (tmp_path / "out").glob("*.png")} == {"grace_hopper.png", "sky.png"}
     rows = json.loads((tmp_path / "out" / "keypoints.json").read_text())
     assert {row["file_name"] for row in rows} <= {"grace_hopper.jpg"}
-    assert int(ended.stdout.splitlines()[-1]) <= 20, "files from predict to the pose"
+    assert int(ended.stdout.splitlines()[-1]) <= 21, "files from predict to the pose"
     ended = run(main + count, "export", "--output", tmp_path / "model.onnx")
     assert (ended.returncode, ended.stderr.count("\n")) == (1, 1)
     assert "pip install 'diffusionpose[train]'" in ended.stderr

@@ -229,8 +229,8 @@ def test_what_is_found_by_model_and_size():
     # our own yardsticks have no publication, nor has the simple decoder a size of its own
     without = [n for n in COMPARED if publication_of(n, (192, 256)) is None]
     own = {"mobilenetv2", "mobilenetv2_unet", "movenet", "movenet_unet", "hrnet_w32_unet"}
-    # PoseFix and OPEC-Net state no size
-    own |= {name for name in COMPARED if name.startswith(("posefix", "opecnet"))}
+    # PoseFix and OPEC-Net state no size, and I2R-Net's could not be had
+    own |= {name for name in COMPARED if name.startswith(("posefix", "opecnet", "i2rnet"))}
     assert set(without) == own | {"vitpose_s", *(f"vitpose_{s}_simple" for s in "sblh")}
 
 
