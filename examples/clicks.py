@@ -15,6 +15,7 @@ from tqdm import tqdm
 from diffusionpose.data.annotations import read_annotations
 from diffusionpose.data.pictures import find_pictures
 from diffusionpose.geometry import Array, Crop, Start, to_numpy
+from diffusionpose.poses import keypoint_similarity
 from diffusionpose.runtime.estimator import as_batch
 from diffusionpose.runtime.networks import Network, load_network
 
@@ -66,8 +67,7 @@ def measure(annotations: str, folder: str, persons: int | None, network: Network
             return crop.heatmap_to_image(points[None].astype(np.float32), codec.size)[0]
 
         def alike(pose: np.ndarray, true: np.ndarray = person.keypoints[seen], person=person, seen=seen):
-            squared = ((pose - true) ** 2).sum(-1)
-            return np.exp(-squared / (2 * person.area * (2 * sigmas[seen]) ** 2))
+            return keypoint_similarity(pose - true, person.area, sigmas[seen])
 
         answer, _ = codec.decode(network.reverse(*features)[-1], "dark")
         everything = to_image(to_numpy(answer)[0])

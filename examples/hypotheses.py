@@ -13,7 +13,7 @@ from diffusionpose import PoseEstimator
 from diffusionpose.data.annotations import Annotations, Person, read_annotations
 from diffusionpose.data.pictures import find_pictures
 from diffusionpose.evaluation.metrics import average_precision
-from diffusionpose.poses import BOX_SHARE, REGION, Pose
+from diffusionpose.poses import BOX_SHARE, REGION, Pose, keypoint_similarity
 from diffusionpose.runtime.estimator import Request
 
 DRAWS = 200  # from a mixture, by which the density is known that bounds its 90 % region
@@ -24,13 +24,6 @@ def drawn(path: str, persons: int | None) -> Annotations:
     truth = read_annotations(path).labelled()
     chosen = np.random.default_rng(0).permutation(len(truth.persons))[:persons]
     return replace(truth, persons=[truth.persons[row] for row in sorted(chosen)])
-
-
-def oks(keypoints: np.ndarray, others: np.ndarray, area: float, sigmas: np.ndarray) -> np.ndarray:
-    """(..., J) keypoint similarities."""
-    squared = ((keypoints - others) ** 2).sum(-1)
-    similarity: np.ndarray = np.exp(-squared / (2 * area * (2 * sigmas) ** 2))
-    return similarity
 
 
 def in_mixture(poses: list[Pose], person: Person, generator: np.random.Generator) -> np.ndarray:
@@ -67,7 +60,10 @@ def measure(truth: Annotations, folder: str, count: int) -> str:
         for person, pose in zip(group, answers, strict=True):
             poses, seen = [pose, *pose.alternatives], person.visible > 0
             area = BOX_SHARE * float((person.box[2:] - person.box[:2]).prod())
-            right = [oks(p.keypoints, person.keypoints, person.area, sigmas)[seen].mean() for p in poses]
+            right = [
+                keypoint_similarity(p.keypoints - person.keypoints, person.area, sigmas)[seen].mean()
+                for p in poses
+            ]
             winner = int(np.argmax(right))
             chosen.append(winner > 0)
             numbers.append(len(poses))
@@ -75,7 +71,10 @@ def measure(truth: Annotations, folder: str, count: int) -> str:
             names = {"file_name": truth.images[key].file_name, "box": pose.rounded_box}
             first.append({**pose.to_coco_result(key), **names})
             best.append({**replace(poses[winner], score=pose.score).to_coco_result(key), **names})
-            pairs = [oks(a.keypoints, b.keypoints, area, sigmas).mean() for a, b in combinations(poses, 2)]
+            pairs = [
+                keypoint_similarity(a.keypoints - b.keypoints, area, sigmas).mean()
+                for a, b in combinations(poses, 2)
+            ]
             alike += [np.mean(pairs)] if pairs else []
             apart = pose.keypoints - person.keypoints
             one = np.einsum("jx,jxy,jy->j", apart, np.linalg.inv(pose.confidence.covariances), apart)

@@ -160,6 +160,21 @@ def to_supervision(poses: Sequence[Pose]) -> supervision.KeyPoints:
     )
 
 
+def keypoint_similarity(
+    apart: np.ndarray, areas: np.ndarray | float, sigmas: Sequence[float] | np.ndarray
+) -> np.ndarray:
+    """(..., J) COCO's exp(-d^2 / (2 area (2 sigma)^2)), whose mean over joints is OKS.
+
+    Args:
+        apart: (..., J, 2) differences of keypoints, image pixels.
+        areas: of the persons, square pixels; broadcast to (..., J).
+        sigmas: (J,) of the joints.
+    """
+    squared = (apart**2).sum(-1)
+    similarity: np.ndarray = np.exp(-squared / (2 * (2 * np.asarray(sigmas)) ** 2 * areas))
+    return similarity
+
+
 def pose_score(box_score: float, scores: np.ndarray, threshold: float = VISIBLE_SCORE) -> float:
     """The box's score times the mean of the (J,) keypoint scores above ``threshold``; 0 without any."""
     sure = scores[scores > threshold]

@@ -20,7 +20,7 @@ from diffusionpose.data.pictures import find_pictures
 from diffusionpose.errors import InputError
 from diffusionpose.evaluation.compare import BLUE, GREY, panels
 from diffusionpose.geometry import Crop, to_numpy
-from diffusionpose.poses import ABSENT, BOX_SHARE, HIDDEN, REGION, VISIBLE
+from diffusionpose.poses import ABSENT, BOX_SHARE, HIDDEN, REGION, VISIBLE, keypoint_similarity
 from diffusionpose.runtime.estimator import as_batch, keypoints_in_crops
 from diffusionpose.runtime.networks import Network
 
@@ -68,7 +68,7 @@ def measure_confidence(
     probabilities, flags, covariances = (
         np.array([row[key] for _, row in pairs]) for key in ("probabilities", "visibility", "covariances")
     )
-    similarity, labelled = keypoint_similarity(error, boxes, persons.skeleton.sigmas), visible > 0
+    similarity, labelled = _similarity(error, boxes, persons.skeleton.sigmas), visible > 0
     right, said = similarity[labelled] >= RIGHT, probabilities[labelled]
     places = np.minimum((said * BINS).astype(int), BINS - 1)
     bins = [
@@ -103,11 +103,10 @@ def plot_reliability(report: ConfidenceReport) -> Figure:
     return figure
 
 
-def keypoint_similarity(error: np.ndarray, boxes: np.ndarray, sigmas: Sequence[float]) -> np.ndarray:
+def _similarity(error: np.ndarray, boxes: np.ndarray, sigmas: Sequence[float]) -> np.ndarray:
     """(n, J) keypoint similarities at distances (n, J, 2), with 0.53 of the box as the person's area."""
     areas = BOX_SHARE * (boxes[:, 2:] - boxes[:, :2]).prod(1, keepdims=True)
-    similarity: np.ndarray = np.exp(-(error**2).sum(-1) / (2 * areas * (2 * np.asarray(sigmas)) ** 2))
-    return similarity
+    return keypoint_similarity(error, areas, sigmas)
 
 
 # Fitted
@@ -181,7 +180,7 @@ def observe(
         similarity, distance = np.zeros(visible.shape), np.zeros(visible.shape)
         flags = np.stack([person.visible for person in people])
         visible[:, places] = flags if flagged else np.where(flags > 0, VISIBLE, -1)
-        similarity[:, places] = keypoint_similarity(apart, boxes, labelled.skeleton.sigmas)
+        similarity[:, places] = _similarity(apart, boxes, labelled.skeleton.sigmas)
         inverse = np.linalg.inv(crops.covariance_to_image(shapes[:, places], codec.size))
         distance[:, places] = np.sqrt(np.einsum("njx,njxy,njy->nj", apart, inverse, apart))
         samples.append(Sample(features, similarity, distance, visible, np.full(len(people), flagged)))

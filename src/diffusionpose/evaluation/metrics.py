@@ -13,7 +13,7 @@ import numpy as np
 from diffusionpose.data.annotations import Annotations, Person, annotations_in
 from diffusionpose.errors import InputError
 from diffusionpose.json_files import LARGEST, as_number, as_numbers, read_json
-from diffusionpose.poses import BOX_SHARE, pose_score
+from diffusionpose.poses import BOX_SHARE, keypoint_similarity, pose_score
 from diffusionpose.skeletons import AIC, CROWDPOSE, Skeleton
 
 Row = dict[str, Any]
@@ -160,9 +160,7 @@ def _similarity(
     keypoints: np.ndarray, others: np.ndarray, areas: np.ndarray, sigmas: Sequence[float]
 ) -> np.ndarray:
     """(n, m, J) keypoint similarities of poses (n, J, 2) and (m, J, 2) for areas that broadcast to (n, m)."""
-    squared = ((keypoints[:, None] - others[None]) ** 2).sum(-1)
-    similarity: np.ndarray = np.exp(-squared / (2 * (2 * np.asarray(sigmas)) ** 2 * areas[..., None]))
-    return similarity
+    return keypoint_similarity(keypoints[:, None] - others[None], areas[..., None], sigmas)
 
 
 def oks_nms(

@@ -536,16 +536,14 @@ class PoseEstimator:
             start = None if request.start is None else self._start([(request, row) for row in rows])
             (crops,) = looks(self.network.codec, boxes)
             images = _cut(crops, [request.image] * len(boxes))
-            shares = boxes / np.tile(np.array(request.image.shape[1::-1], np.float32), 2)
-            among = Neighbours(np.zeros(len(boxes), np.int64), shares)
-            process = self._process(images) or ReverseProcess(self.network, images, flip, among)
+            sizes = np.tile(np.array(request.image.shape[1::-1], np.float32), (len(boxes), 1))
+            among = Neighbours(np.zeros(len(boxes), np.int64), boxes / np.tile(sizes, 2))
+            once = self._process(images)
+            process = once or ReverseProcess(self.network, images, flip, among)
             maps = [to_numpy(each) for each in process(steps, start and start.in_crop(crops))]
             decoded = [_decoded(self.network, each, crops, decode, start) for each in maps]
-            sizes = np.tile(np.array(request.image.shape[1::-1], np.float32), (len(boxes), 1))
             sure_of = _confidences(self.network, maps[-1], decoded[-1][0], boxes, sizes, crops, self._joints)
-            several = self._several(
-                process if self._hypotheses > 1 else None, *decoded[-1], boxes, crops, start
-            )
+            several = self._several(once, *decoded[-1], boxes, crops, start)
             for index, (box, score) in enumerate(zip(boxes, scores, strict=True)):
                 poses = [self.pose(points[index], sure[index], box, score) for points, sure in decoded]
                 poses[-1] = self._with(replace(poses[-1], confidence=sure_of[index]), several[index], score)

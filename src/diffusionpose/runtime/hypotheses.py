@@ -15,7 +15,7 @@ import numpy as np
 
 from diffusionpose.errors import InputError
 from diffusionpose.geometry import Array, Crop, HeatmapCodec, Start, to_numpy
-from diffusionpose.poses import BOX_SHARE
+from diffusionpose.poses import BOX_SHARE, keypoint_similarity
 from diffusionpose.runtime.networks import Network
 from diffusionpose.skeletons import Skeleton
 
@@ -107,8 +107,8 @@ def hypotheses(  # noqa: PLR0913  # what the answer was made of, each by its nam
         start: as of the answer; joints that are fixed in it, in image pixels, are so in all hypotheses.
     """
     codec, skeleton = network.codec, network.skeleton
-    area = BOX_SHARE * (boxes[:, 2:] - boxes[:, :2]).prod(1)
-    units = np.sqrt(area / BOX_SHARE) * codec.size[0] / crops.scale[:, 0]
+    extent = (boxes[:, 2:] - boxes[:, :2]).prod(1)
+    units = np.sqrt(extent) * codec.size[0] / crops.scale[:, 0]
     fixed = np.zeros(coarse.shape[:2], bool) if start is None or start.fixed is None else start.fixed
     own = codec.to_heatmap(crops.image_to_input(answer[0]))
     each = [
@@ -130,8 +130,10 @@ def hypotheses(  # noqa: PLR0913  # what the answer was made of, each by its nam
         poses = np.stack([place[person] for place in places])
         points = crops[person].heatmap_to_image(poses.reshape(1, -1, 2), codec.size).reshape(poses.shape)
         points[0] = answer[0][person]
-        kept = distinct(points, float(area[person]), np.array(skeleton.sigmas))
-        heights = _heights(np.stack([coarse[person]] * len(kept)), poses[kept]).mean(1)
+        kept = distinct(points, BOX_SHARE * float(extent[person]), np.array(skeleton.sigmas))
+        heights = _heights(np.broadcast_to(coarse[person], (len(kept), *coarse.shape[1:])), poses[kept]).mean(
+            1
+        )
         logits = SHARPNESS * heights + ANSWER * (np.array(kept) == 0)
         shares = np.exp(logits - logits.max())
         weights = (shares / shares.sum()).tolist()
@@ -148,8 +150,7 @@ def distinct(poses: np.ndarray, area: float, sigmas: np.ndarray) -> list[int]:
     """Which of (k, J, 2) poses are other than those before them, by OKS with the person's ``area``."""
     kept: list[int] = []
     for index, pose in enumerate(poses):
-        squared = ((poses[kept] - pose) ** 2).sum(-1)
-        oks = np.exp(-squared / (2 * area * (2 * sigmas) ** 2)).mean(-1)
+        oks = keypoint_similarity(poses[kept] - pose, area, sigmas).mean(-1)
         if (oks < SAME).all():
             kept.append(index)
     return kept
