@@ -33,7 +33,8 @@ from diffusionpose.skeletons import Skeleton
 
 LIST, PAGE, CORRECTED, PROGRESS = "audit.json", "audit.html", "corrected.json", "progress.jsonl"
 VIEW, QUALITY = (240, 320), 80  # (width, height) of a crop on the page, pixels; of its JPEG
-VERBS = {"sides exchanged": "exchange sides of", "missing joint": "add", "no person": "remove the label"}
+RING, RING_COLOR = 8, (255, 0, 255)  # around joints in doubt: radius in pixels of a crop, RGB
+VERBS = {"sides exchanged": "exchange sides", "missing joint": "add", "no person": "remove the label"}
 
 
 def audit(
@@ -79,7 +80,7 @@ def audit(
         labels = [_row(annotations, suspicion) for suspicion in suspicions]
         digest = file_digest(file)
         write_json(output / LIST, {"annotations": digest, "labels": labels})
-        cards = list(_cards(annotations, folder, found, suspicions[:most]))
+        cards = list(_cards(annotations, folder, suspicions[:most]))
         facts = {
             "name": file.name,
             "digest": digest,
@@ -209,34 +210,40 @@ def _row(annotations: Annotations, suspicion: Suspicion) -> dict[str, Any]:
     }
 
 
-def _cards(
-    annotations: Annotations, folder: Path, evidence: Sequence[Evidence], suspicions: Sequence[Suspicion]
-) -> Iterator[str]:
-    """The entries of the page: what seems wrong, the label and the model's pose in the picture."""
+def _cards(annotations: Annotations, folder: Path, suspicions: Sequence[Suspicion]) -> Iterator[str]:
+    """The entries of the page: what seems wrong, the label as it is and as corrected in the picture."""
     pictures = find_pictures(annotations, folder, persons_only=True)
     for place, suspicion in enumerate(suspicions, start=1):
-        row, one = _row(annotations, suspicion), evidence[suspicion.row]
-        person = annotations.persons[suspicion.row]
-        record = annotations.images[person.image_id]
-        image = pictures.read(record)
+        row, person = _row(annotations, suspicion), annotations.persons[suspicion.row]
+        image = pictures.read(annotations.images[person.image_id])
         crop = Crop.from_boxes(person.box[None], VIEW)
+        label = np.column_stack([person.keypoints, person.visible]).astype(np.float32)
+        corrected = label.copy() if suspicion.correction is not None else np.zeros_like(label)
+        for joint, numbers in (suspicion.correction or {}).items():
+            corrected[joint] = numbers
         views = []
-        for keypoints, scores in ((person.keypoints, person.visible > 0), (one.keypoints, one.scores)):
-            points = crop.image_to_input(keypoints[None].astype(np.float32))[0]
-            pose = Pose(annotations.skeleton, points, scores, np.array([0, 0, *VIEW]), 1.0)
+        for triplets in (label, corrected):
+            points, seen = crop.image_to_input(triplets[None, :, :2])[0], triplets[:, 2] > 0
+            pose = Pose(annotations.skeleton, points, seen, np.array([0, 0, *VIEW]), 1.0)
             drawn = draw_poses(crop.cut(image), [pose])
+            for joint in suspicion.correction or ():
+                if seen[joint]:
+                    x, y = points[joint].round().astype(int).tolist()
+                    cv2.circle(drawn, (x, y), RING, RING_COLOR, 1, cv2.LINE_AA)
             _, jpeg = cv2.imencode(".jpg", drawn[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
             views.append(f"data:image/jpeg;base64,{base64.b64encode(jpeg.tobytes()).decode()}")
-        verb = VERBS.get(row["fault"], "move")
-        moved = ", ".join(name.replace("_", " ") for name in row["correction"] or ())
+        names = [name.replace("_", " ") for name in row["correction"] or ()]
+        if row["fault"] == "sides exchanged":
+            names = list(dict.fromkeys(name.removeprefix("left ").removeprefix("right ") for name in names))
+        proposal = escape(": ".join([VERBS.get(row["fault"], "move"), ", ".join(names)][: 1 + bool(names)]))
         yield (
             f"<article><b>{place}. {row['fault']}</b> <small>doubt {row['doubt']}, annotation "
             f"{escape(str(row['annotation']))}, {escape(row['file_name'])}</small><br>"
             + "".join(
                 f'<figure><img src="{view}" width="{VIEW[0]}" height="{VIEW[1]}" alt="">'
                 f"<figcaption>{caption}</figcaption></figure>"
-                for view, caption in zip(views, ("label", "model"), strict=True)
+                for view, caption in zip(views, ("label", "corrected"), strict=True)
             )
             + f'<label><input type="checkbox" value="{escape(json.dumps(row["annotation"]))}"> '
-            f"accept: {escape(f'{verb} {moved}'.strip())}</label></article>"
+            f"{proposal}</label></article>"
         )
