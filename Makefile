@@ -62,28 +62,25 @@ $(MADE):
 	            "(or python3-pip), then run make again." >&2; exit 1; }
 	@touch $@
 
-# uv installs the light core in seconds; pip does where there is none. Keyed on pyproject.toml: a change there
-# installs again, which takes seconds when little has changed.
-$(LIGHT): pyproject.toml | $(MADE)
-	@echo "Installing the package and what it needs"
+# uv, which is in .venv for the time it takes where the machine has none, installs in a third of pip's time; where it
+# cannot (no network to it, say), pip does. Keyed on pyproject.toml: a change there installs again, in seconds
+# when little has changed. No version is named here: torch and torchvision must resolve as a pair.
+define install
 	@uv=$$(command -v uv || { $(BIN)/python -m pip install --quiet --disable-pip-version-check \
 	    --target $(VENV)/uv uv >/dev/null 2>&1 && echo $(VENV)/uv/bin/uv; }); \
-	{ [ -n "$$uv" ] && UV_PYTHON_DOWNLOADS=never "$$uv" pip install --quiet --python $(BIN)/python -e . 2>$(VENV)/install.log; } \
-	  || $(BIN)/python -m pip install --quiet --disable-pip-version-check -e . 2>$(VENV)/install.log \
+	{ [ -n "$$uv" ] && UV_PYTHON_DOWNLOADS=never "$$uv" pip install --quiet --python $(BIN)/python -e '$(1)' 2>$(VENV)/install.log; } \
+	  || $(BIN)/python -m pip install --quiet --disable-pip-version-check -e '$(1)' 2>$(VENV)/install.log \
 	  || { tail -n 20 $(VENV)/install.log >&2; \
 	       echo "Installing failed; the log is $(VENV)/install.log. Run make again to try again." >&2; exit 1; }
 	@rm -rf $(VENV)/uv
+endef
+
+$(LIGHT): pyproject.toml | $(MADE)
+	@echo "Installing the package and what it needs"
+	$(call install,.)
 	@touch $@
 
-# pip, not uv: torch and torchvision must resolve as a pair, as pip's index says.
 $(FULL): pyproject.toml | $(MADE)
 	@echo "Installing the package and everything it can use (PyTorch is several GB: minutes, the first time)"
-	@set -o pipefail; $(BIN)/python -m pip install --disable-pip-version-check --progress-bar off -e '.[dev]' 2>&1 \
-	  | tee $(VENV)/install.log \
-	  | while read -r word rest; do case "$$word $$rest" in \
-	      Downloading*\([0-9][0-9]*\ MB\)) echo "  downloading $${rest##*/}" ;; \
-	      "Installing collected packages"*) echo "  unpacking and installing" ;; \
-	    esac; done \
-	  || { tail -n 20 $(VENV)/install.log >&2; \
-	       echo "Installing failed; the whole log is $(VENV)/install.log. Run make again to try again." >&2; exit 1; }
+	$(call install,.[dev])
 	@touch $(LIGHT) $@
