@@ -213,11 +213,14 @@ HEADS = Study(  # not in the paper: how much of the lead over the baseline is di
         Row("U-Net", "unet", head="unet"),
         Row("decoder, no noise", "diffusionpose-own1", options={"own_start": 1.0}),
         Row("DiffusionPose", FULL, BEST),
+        Row("errors for half of the noise", "diffusionpose-mistakes", options={"mistakes": 0.5}),
     ),
     (
         "Not a table of the paper. *U-Net*: DiffusionPose's decoder on the features alone, with one loss and "
         "no heatmaps to start from. *Decoder, no noise*: DiffusionPose trained as it is used, every person "
-        "from the coarse heatmaps (own_start = 1) and none from noised truth; a cascade of two stages.",
+        "from the coarse heatmaps (own_start = 1) and none from noised truth; a cascade of two stages. *Errors "
+        "for half of the noise*: every second person starts from truth with the errors of pose estimators "
+        "(mistakes = 0.5).",
     ),
 )
 
