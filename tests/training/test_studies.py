@@ -149,7 +149,7 @@ def test_a_tiny_training_has_finite_losses_and_gradients(name):
     assert model.heatmap_size == (width // model.codec.stride, height // model.codec.stride)
     images = torch.randint(0, 256, (2, 3, height, width), dtype=torch.uint8)
     keypoints = torch.rand(2, 17, 2) * torch.tensor([width, height])
-    noise = model.draw_noise(2, torch.Generator().manual_seed(0))
+    noise = {"start": keypoints, **model.draw_noise(2, torch.Generator().manual_seed(0))}
     with torch.autocast("cpu", torch.bfloat16):
         loss = model.loss(images, keypoints, torch.ones(2, 17), noise=noise)["loss"]
     loss.backward()
