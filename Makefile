@@ -13,7 +13,7 @@ FULL   := $(VENV)/.full
 SHELL := bash
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint docs clean
+.PHONY: help setup demo test pytest lint docs clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile
@@ -24,7 +24,10 @@ setup: $(FULL) ## create .venv and install the package with everything, tests in
 demo: $(LIGHT) ## find the pose in a photograph; picture and JSON land in output/
 	@$(BIN)/diffusionpose demo --output $(OUTPUT)
 
-test: lint ## lint, then all tests
+test: $(FULL) ## lint and all tests, side by side
+	@$(MAKE) --no-print-directory -j2 lint pytest
+
+pytest: $(FULL) ## all tests
 	@echo "Running the tests"
 	@$(BIN)/python -m pytest -q -n $(JOBS) --dist loadscope --no-loadscope-reorder
 
