@@ -141,7 +141,7 @@ TINY = {
 
 @pytest.mark.parametrize("name", TINY)
 def test_a_tiny_training_has_finite_losses_and_gradients(name):
-    """In bf16 on the smallest maps: s = 8 leaves 8 x 12, halved three times by the decoder."""
+    """On the smallest maps: s = 8 leaves 8 x 12, halved three times; one in bf16, slow on many CPUs."""
     settings = TINY[name]
     torch.manual_seed(0)
     model = create_model(settings.model, "coco", input_size=settings.input_size, **settings.options)
@@ -150,7 +150,7 @@ def test_a_tiny_training_has_finite_losses_and_gradients(name):
     images = torch.randint(0, 256, (2, 3, height, width), dtype=torch.uint8)
     keypoints = torch.rand(2, 17, 2) * torch.tensor([width, height])
     noise = {"start": keypoints, **model.draw_noise(2, torch.Generator().manual_seed(0))}
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast("cpu", torch.bfloat16, enabled=name == "diffusionpose-s8"):
         loss = model.loss(images, keypoints, torch.ones(2, 17), noise=noise)["loss"]
     loss.backward()
     assert torch.isfinite(loss)
