@@ -21,7 +21,7 @@ help: ## list the targets
 setup: $(FULL) ## create .venv and install the package with everything, tests included
 	@echo "Ready: $(BIN)/diffusionpose --help"
 
-demo: $(LIGHT) ## find the pose in a photograph; picture and JSON land in output/
+demo: $(LIGHT) ## find the poses in a photograph and a drawing; pictures and JSON land in output/
 	@$(BIN)/diffusionpose demo --output $(OUTPUT)
 
 test: $(FULL) ## lint and all tests, side by side

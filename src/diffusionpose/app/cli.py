@@ -39,7 +39,7 @@ COMMANDS = {
     "models": "List models and recipes with their cost.",
     "web": "Serve a page for poses in the browser.",
     "benchmark": "Measure the speed of everything on this machine.",
-    "demo": "Pose a photograph that is always at hand.",
+    "demo": "Pose two pictures that are always at hand.",
 }
 MODULES = {  # others are called as their command
     **{"web": "web.server", "demo": "predict"},

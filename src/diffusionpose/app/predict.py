@@ -22,7 +22,7 @@ from tqdm import tqdm
 from tyro.conf import FlagCreatePairsOff, Positional, arg
 
 from diffusionpose.app.options import Boxes, Output, PoseOptions, counted, make_folder, say, stamp
-from diffusionpose.bundled import PORTRAIT
+from diffusionpose.bundled import DRAWN_PEOPLE, PORTRAIT
 from diffusionpose.errors import InputError, write_file
 from diffusionpose.journal import Journal
 from diffusionpose.json_files import write_json
@@ -303,7 +303,8 @@ class PredictCommand:
 
 @dataclass(frozen=True)
 class DemoCommand:
-    """Find the pose in a portrait of Grace Hopper, which is in the public domain and comes with the package.
+    """Find the poses in two pictures that come with the package: a portrait of Grace Hopper, which is in the
+    public domain, and three drawn people.
 
     Uses the bundled networks; needs no download.
     """
@@ -311,14 +312,13 @@ class DemoCommand:
     output: Output = Path("output")
 
     def run(self) -> int:
-        """Predict, and say where the picture and the JSON are; 0 if all went well."""
-        print(f"diffusionpose predict {PORTRAIT} --output {self.output}")
-        status = PredictCommand((PORTRAIT,), self.output).run()
+        """Predict, and say where the pictures and the JSON are; 0 if all went well."""
+        pictures = PORTRAIT, DRAWN_PEOPLE
+        print(f"diffusionpose predict {' '.join(map(str, pictures))} --output {self.output}")
+        status = PredictCommand(pictures, self.output).run()
         if status == 0:
-            print(
-                f"picture: {self.output / PORTRAIT.with_suffix('.png').name}\n"
-                f"poses:   {self.output / 'keypoints.json'}"
-            )
+            drawn = (str(self.output / picture.with_suffix(".png").name) for picture in pictures)
+            print(f"pictures: {', '.join(drawn)}\nposes:    {self.output / 'keypoints.json'}")
         return status
 
 
