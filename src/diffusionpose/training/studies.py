@@ -218,9 +218,9 @@ HEADS = Study(  # not in the paper: how much of the lead over the baseline is di
     (
         "Not a table of the paper. *U-Net*: DiffusionPose's decoder on the features alone, with one loss and "
         "no heatmaps to start from. *Decoder, no noise*: DiffusionPose trained as it is used, every person "
-        "from the coarse heatmaps (own_start = 1) and none from noised truth; a cascade of two stages. *Errors "
-        "for half of the noise*: every second person starts from truth with the errors of pose estimators "
-        "(mistakes = 0.5).",
+        "from the coarse heatmaps (own_start = 1) and none from noised truth; a cascade of two stages. "
+        "*Errors for half of the noise*: every second person starts from truth with the errors of pose "
+        "estimators (mistakes = 0.5).",
     ),
 )
 
