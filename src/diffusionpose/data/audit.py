@@ -16,14 +16,14 @@ import numpy as np
 from diffusionpose.data.annotations import Person
 from diffusionpose.data.check_sides import find_exchanged
 from diffusionpose.geometry import Crop, Start, to_numpy
-from diffusionpose.poses import BOX_SHARE
+from diffusionpose.poses import BOX_SHARE, keypoint_similarity
 from diffusionpose.runtime.estimator import ReverseProcess, as_batch
 from diffusionpose.runtime.networks import Network
 from diffusionpose.skeletons import Skeleton
 
 Fault = Literal["sides exchanged", "wrong person", "misplaced joint", "missing joint", "no person"]
-EMPTY = 0.032  # weight of a joint where the model sees nothing, against one whose label it contradicts
-CROSSED = 0.1  # doubt where the geometry of the label alone lets a pair seem exchanged
+EMPTY = 0.06  # weight of a joint where the model sees nothing, against one whose label it contradicts
+CROSSED = 0.15  # doubt where the geometry of the label alone lets a pair seem exchanged
 # A joint that the model sees without a label is the more doubtful the fewer it sees as surely have none
 ABOUT, RARE = 0.03, 80  # of the score; power of the share that is labelled
 DOUBTFUL = 0.3  # of the largest doubt of a label: joints named with the most doubtful one
@@ -122,11 +122,10 @@ def _suspicion(
     row: int, person: Person, one: Evidence, missing: np.ndarray, others: Sequence[Person], skeleton: Skeleton
 ) -> Suspicion:
     seen, order = person.visible > 0, list(skeleton.flip_order)
-    unit = 2 * np.array(skeleton.sigmas) * np.sqrt(max(person.area, 1.0))
 
     def similarity(keypoints: np.ndarray) -> np.ndarray:
-        """(J,) keypoint similarity of the model's pose to that of a label."""
-        return np.exp(-np.sum(((one.keypoints - keypoints) / unit[:, None]) ** 2, axis=1) / 2)
+        """(J,) of the model's pose to that of a label."""
+        return keypoint_similarity(one.keypoints - keypoints, max(person.area, 1.0), skeleton.sigmas)
 
     straight, mirrored = similarity(person.keypoints), similarity(person.keypoints[order]) * seen[order]
     taken = np.zeros(len(seen))  # how much the model's joints are somebody else's in the picture
@@ -134,9 +133,9 @@ def _suspicion(
         for side in (np.arange(len(seen)), order):
             there = similarity(other.keypoints[side]) * (other.visible[side] > 0)
             taken = np.maximum(taken, there)
-    doubts = np.where(seen, one.doubts.clip(0, 1) ** 3 * (1 - taken), 0)
+    doubts = np.where(seen, one.doubts.clip(0, 1) ** 2 * (1 - straight) * (1 - taken), 0)
     missing = missing * (1 - taken)
-    absence = EMPTY * seen.sum() * (1 - one.scores[seen].mean().clip(0, 1)) ** 3
+    absence = EMPTY * seen.sum() * (1 - one.scores[seen].mean().clip(0, 1)) ** 5
     doubt, worst = float(doubts.max() + absence + missing.max()), int(doubts.argmax())
     if absence >= max(doubts.max(), missing.max()):
         return Suspicion(row, doubt, "no person", None)
