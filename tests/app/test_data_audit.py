@@ -5,6 +5,7 @@ import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -122,6 +123,28 @@ def test_accepted_corrections_are_made_and_all_else_stays(
         assert status == 1
         assert complaint in err
         assert err.count("\n") == 1
+
+
+def test_the_page_keeps_what_is_ticked_and_saves_it(
+    audit: Run, run: Run, tmp_path: Path, browser: Any
+) -> None:
+    audit("--most", 5)
+    first = [label["annotation"] for label in listed(tmp_path)[:5]]
+    page, complaints = browser.new_page(viewport={"width": 390, "height": 844}), []
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.goto((tmp_path / "out" / "audit.html").as_uri())
+    page.locator("label").nth(1).click()
+    page.locator("label").nth(3).click()
+    page.reload()
+    assert "(2)" in page.locator("button").inner_text()
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+    with page.expect_download() as saved:
+        page.locator("button").click()
+    saved.value.save_as(tmp_path / "accepted.json")
+    page.close()
+    assert (json.loads((tmp_path / "accepted.json").read_text()), complaints) == ([first[1], first[3]], [])
+    words = ["--annotations", tmp_path / "people.json", "--output", tmp_path / "out"]
+    assert run("data", "audit", *words, "--accept", tmp_path / "accepted.json")[0] == 0
 
 
 def test_each_fold_is_looked_at_by_the_model_that_has_not_seen_it(
