@@ -207,11 +207,11 @@ def test_algorithm_2_starts_from_given_keypoints_as_algorithm_1_from_noised_ones
     given = scores > 0
     y_t[given] = model.codec.to_heatmap(keypoints)[given]
     hm_t[given] = model.codec.draw(y_t)[given]
-    first, last = model.denoise(images, 1, Start(keypoints, scores))
+    first, last = model.trajectory(images, 1, Start(keypoints, scores))
     assert torch.allclose(first, hm_t, atol=1e-6)
     x_c = model.condition(x_fea, y_t, torch.ones(3, 14))
     assert torch.allclose(last, model.decoder(hm_t, x_c), atol=1e-6)
-    nothing_given = model.denoise(images, 1, Start(keypoints, torch.zeros(3, 14)))
+    nothing_given = model.trajectory(images, 1, Start(keypoints, torch.zeros(3, 14)))
     assert torch.allclose(nothing_given[1], model.denoise(images, 1)[1], atol=1e-6)
 
 

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
@@ -215,27 +215,34 @@ class HeatmapCodec:
         """(b, j, h, w) -> keypoints (b, j, 2) in heatmap pixels, scores (b, j)."""
         return decode(heatmaps, method, self.sigma)
 
-    def begin(self, coarse: Array, start: Start) -> tuple[Array, Array]:
-        """hm_T (b, j, h, w) and y_T (b, j, 2) of Algorithm 2 where keypoints are given, in input pixels.
+    def reverse(
+        self, coarse: Array, steps: int, start: Start | None, step: Callable[[Array, Array, float], Array]
+    ) -> list[Array]:
+        """Lines 3 to 8 of Algorithm 2: hm_T, .., hm_0, (b, j, h, w) each.
 
-        A joint that ``start`` gives is drawn at its keypoint, as Algorithm 1 draws y_t (line 5); the others
-        are the coarse heatmaps (Eq. 10) and their maxima.
+        A joint that ``start`` gives, in input pixels, is drawn at its keypoint, as Algorithm 1 draws y_t; the
+        others start from the coarse heatmaps (Eq. 10). Fixed joints are drawn again after every step, as
+        RePaint does with the known part of a picture (Lugmayr et al., CVPR 2022), so that the next step's
+        heatmaps, keypoints and masks have them where they are.
+
+        Args:
+            coarse: heatmaps hm_T of no start.
+            step: lines 5 to 8: hm_t, y_t (b, j, 2) in heatmap pixels and t / T -> hm_{t-1}.
         """
-        xp, given = namespace(coarse), start.given[..., None]
-        y_t, _ = self.decode(coarse, "argmax")
-        y_t = xp.where(given, self.to_heatmap(start.keypoints), y_t)
-        return xp.where(given[..., None], self.draw(y_t), coarse), y_t
-
-    def clamp(self, heatmaps: Array, start: Start | None) -> Array:
-        """The heatmaps (b, j, h, w) with those of fixed joints drawn at their keypoints, in input pixels.
-
-        Done after every reverse step, as RePaint does with the known part of a picture (Lugmayr et al., CVPR
-        2022), so that the next step's heatmaps, keypoints and masks have these joints where they are.
-        """
-        if start is None or start.fixed is None:
-            return heatmaps
-        drawn = self.draw(self.to_heatmap(start.keypoints))
-        return namespace(heatmaps).where(start.fixed[..., None, None], drawn, heatmaps)
+        xp, hm, y_t = namespace(coarse), [coarse], None
+        if start is not None:
+            given = start.given[..., None]
+            y_t = xp.where(given, self.to_heatmap(start.keypoints), self.decode(coarse, "argmax")[0])
+            drawn = self.draw(y_t)
+            hm = [xp.where(given[..., None], drawn, coarse)]
+        for number in range(steps):
+            if y_t is None:
+                y_t, _ = self.decode(hm[-1], "argmax")  # line 4
+            hm.append(step(hm[-1], y_t, 1 - number / steps))
+            if start is not None and start.fixed is not None:
+                hm[-1] = xp.where(start.fixed[..., None, None], drawn, hm[-1])
+            y_t = None
+        return hm
 
     def mean_of_mirrored(self, both: Array, flip_order: Sequence[int]) -> Array:
         """The flip test: heatmaps (2 b, j, h, w) of pictures, then of their mirror images -> (b, j, h, w).

@@ -40,7 +40,7 @@ def test_with_1_the_decoder_is_trained_on_the_first_step_of_inference(batch):
     made = model(1.0)
     losses = made.loss(images, keypoints, visible, drawn(made))
     truth = made.codec.draw(made.codec.to_heatmap(keypoints))
-    coarse, first = made.denoise(images, steps=1)
+    coarse, first = made.trajectory(images, steps=1)
     assert float(losses["decoder"]) == pytest.approx(float(heatmap_loss(first, truth, visible)), rel=1e-5)
     assert float(losses["coarse"]) == pytest.approx(float(heatmap_loss(coarse, truth, visible)), rel=1e-5)
 
@@ -138,4 +138,4 @@ def test_with_time_input_steps_and_losses_differ_by_t(batch):
     with torch.no_grad():
         x_fea, hm = made.encode(images)
         y_t, _ = made.codec.decode(hm, "argmax")
-        assert torch.equal(made.step(x_fea, hm, y_t, torch.ones(6)), made.denoise(images, 2)[1])
+        assert torch.equal(made.step(x_fea, hm, y_t, torch.ones(6)), made.trajectory(images, 2)[1])

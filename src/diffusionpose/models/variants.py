@@ -7,15 +7,14 @@ the paper's ``loss`` and, without a start, its inference the paper's ``denoise``
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from diffusionpose.geometry import HeatmapCodec, Start
+from diffusionpose.geometry import Start
 from diffusionpose.models.diffusion_pose import DiffusionPose, StructureGuidedDecoder
-from diffusionpose.models.encoders import Encoder
 from diffusionpose.models.pose_model import heatmap_loss
-from diffusionpose.skeletons import Skeleton
 
 
 class TimeEmbedding(nn.Module):
@@ -51,7 +50,7 @@ class DiffusionPoseVariant(DiffusionPose):
     """DiffusionPose that can start from given keypoints, and be trained in other ways.
 
     Args:
-        encoder, condition, decoder, skeleton, codec, zeta: as of :class:`DiffusionPose`.
+        paper: arguments of :class:`DiffusionPose`.
         own_start: share of the training persons that start from the model's own coarse heatmaps in the
             place of noised truth, as all do at inference. The paper has 0.
         mistakes: share of the training persons that start from truth with the errors of pose estimators
@@ -60,22 +59,12 @@ class DiffusionPoseVariant(DiffusionPose):
 
     takes_start = True
 
-    def __init__(
-        self,
-        encoder: Encoder,
-        condition: nn.Module,
-        decoder: nn.Module,
-        skeleton: Skeleton,
-        codec: HeatmapCodec,
-        zeta: float = 0.05,
-        own_start: float = 0.0,
-        mistakes: float = 0.0,
-    ) -> None:
-        super().__init__(encoder, condition, decoder, skeleton, codec, zeta)
+    def __init__(self, *paper: Any, own_start: float = 0.0, mistakes: float = 0.0) -> None:
+        super().__init__(*paper)
         self.own_start = own_start
         self.mistakes = mistakes
         self.learns_from_errors = mistakes > 0
-        self.time_input = isinstance(decoder, TimedDecoder)
+        self.time_input = isinstance(self.decoder, TimedDecoder)
 
     def draw_noise(self, count: int, generator: torch.Generator) -> dict[str, Tensor]:
         """Beside the paper's: which persons (count,) start from their "own" heatmaps or "mistaken" truth."""
@@ -121,32 +110,20 @@ class DiffusionPoseVariant(DiffusionPose):
         x_c = self.condition(x_fea, y_t, torch.ones_like(y_t[..., 0]))
         return self.decoder(hm_t, x_c, t)
 
-    def denoise(self, images: Tensor, steps: int = 1, start: Start | None = None) -> list[Tensor]:
-        """Algorithm 2, from the coarse heatmaps or from keypoints ``start`` in input pixels."""
-        if start is None and not self.time_input:
-            return super().denoise(images, steps)
-        return self.reverse(*self.encode(images), steps, start)
-
     def reverse(
         self, x_fea: Tensor, coarse: Tensor, steps: int | None = None, start: Start | None = None
     ) -> list[Tensor]:
-        """hm_T, .., hm_0 (lines 3 to 8 of Algorithm 2) of what :meth:`encode` gives.
+        """hm_T, .., hm_0 of what :meth:`encode` gives: see :meth:`HeatmapCodec.reverse`."""
 
-        A joint that ``start`` gives is drawn at its keypoint, as Algorithm 1 draws y_t (line 5). The others
-        start from their coarse heatmaps. Fixed joints are drawn again after every step.
-        """
-        hm_t, y_t = (coarse, None) if start is None else self.codec.begin(coarse, start)
-        hm, steps = [hm_t], self.default_steps if steps is None else steps
-        for step in range(steps):
-            if y_t is None:
-                y_t, _ = self.codec.decode(hm[-1], "argmax")
-            t = coarse.new_full(coarse.shape[:1], 1 - step / steps)
-            hm.append(self.codec.clamp(self.step(x_fea, hm[-1], y_t, t), start))
-            y_t = None
-        return hm
+        def step(hm_t: Tensor, y_t: Tensor, t: float) -> Tensor:
+            return self.step(x_fea, hm_t, y_t, coarse.new_full(coarse.shape[:1], t))
+
+        return self.codec.reverse(coarse, self.default_steps if steps is None else steps, start, step)
 
     def trajectory(
         self, images: Tensor, steps: int | None = None, start: Start | None = None
     ) -> list[Tensor]:
-        """As :meth:`PoseModel.trajectory`."""
-        return self.denoise(images, self.default_steps if steps is None else steps, start)
+        """As :meth:`PoseModel.trajectory`: Algorithm 2, from coarse heatmaps or a start."""
+        if start is None and not self.time_input:
+            return super().trajectory(images, steps)
+        return self.reverse(*self.encode(images), steps, start)

@@ -18,7 +18,6 @@ import ctypes
 import json
 import os
 import warnings
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -53,7 +52,7 @@ Steps = int | Literal["auto"]  # of the diffusion; "auto": none for crops whose 
 SURE, RAISED = 0.34, 1.08
 
 
-class Network(ABC):
+class Network:
     """A pose network."""
 
     name: str  # what to call it in messages: its file, or the name of the model
@@ -75,9 +74,8 @@ class Network(ABC):
         """Persons per pass that suit the device."""
         return batch_size_on(self.device)
 
-    @abstractmethod
     def heatmaps(self, images: Array, steps: Steps | None = None, start: Start | None = None) -> list[Array]:
-        """Heatmaps of crops, of every diffusion step.
+        """Heatmaps of crops, of every diffusion step; here what :meth:`encode` and :meth:`reverse` give.
 
         Args:
             images: (b, 3, H, W) RGB uint8, NumPy's or PyTorch's.
@@ -92,6 +90,8 @@ class Network(ABC):
         Raises:
             InputError: an answer of another shape than the network's metadata say.
         """
+        self.check(steps=steps, start=start is not None)
+        return self.reverse(*self.encode(images), steps, start)
 
     def encode(self, images: Array) -> tuple[Array, Array]:
         """x_fea and the coarse heatmaps of crops, once for any number of :meth:`reverse` processes."""
@@ -353,11 +353,6 @@ class TwoGraphNetwork(Network):
             raise InputError(f"{path}: belongs to another model than {ENCODER} beside it; copy both again")
         self._sees_t = "t" in [entry.name for entry in self._step.get_inputs()]
 
-    def heatmaps(self, images: Array, steps: Steps | None = None, start: Start | None = None) -> list[Array]:
-        """As of :class:`Network`: those of all steps."""
-        self.check(steps=steps, start=start is not None)
-        return self.reverse(*self.encode(images), steps, start)
-
     def encode(self, images: Array) -> tuple[Array, Array]:
         """As of :class:`Network`."""
         path, crops = self.folder / ENCODER, np.ascontiguousarray(to_numpy(images))
@@ -373,18 +368,15 @@ class TwoGraphNetwork(Network):
             return [coarse]
         if steps == "auto":
             return where_unsure(coarse, lambda rows: self.reverse(x_fea[rows], coarse[rows])[-1])
-        hm_t, y_t = (coarse, None) if start is None else self.codec.begin(coarse, start)
-        hm, steps = [hm_t], self.steps if steps is None else steps
-        for step in range(steps):
-            if y_t is None:
-                y_t, _ = self.codec.decode(hm[-1], "argmax")
-            values = {"x_fea": x_fea, "hm_t": hm[-1], "y_t": y_t}
+
+        def step(hm_t: np.ndarray, y_t: np.ndarray, t: float) -> np.ndarray:
+            values = {"x_fea": x_fea, "hm_t": hm_t, "y_t": y_t}
             if self._sees_t:
-                values["t"] = np.full(len(x_fea), 1 - step / steps, np.float32)
+                values["t"] = np.full(len(x_fea), t, np.float32)
             (heatmaps,) = _run(self.folder / STEP, self._step, values)
-            hm.append(self.codec.clamp(self._facts.check(self.folder / STEP, heatmaps), start))
-            y_t = None
-        return hm
+            return self._facts.check(self.folder / STEP, heatmaps)
+
+        return self.codec.reverse(coarse, self.steps if steps is None else steps, start, step)
 
 
 # --- PyTorch ---
@@ -424,9 +416,9 @@ class TorchNetwork(Network):
         neighbours: Neighbours | None = None,
     ) -> list[Array]:
         """As of :class:`Network`, as tensors on the device: those of all steps."""
-        self.check(steps=steps, start=start is not None)
         if self.encodes_once:
-            return self.reverse(*self.encode(images), steps, start)
+            return super().heatmaps(images, steps, start)
+        self.check(steps=steps, start=start is not None)
         with self._ready() as place:
             among = {}
             if neighbours is not None:

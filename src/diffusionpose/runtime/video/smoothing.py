@@ -64,12 +64,13 @@ class KalmanFilter:
         if self._pose is None or expected is None:
             self.since, period, zero = time, 0.0, np.zeros_like(measured)
             self._points, self._speed, self._variances = measured, zero, (zero, zero, zero)
-            fresh, held = np.ones((len(measured), 1), bool), pose.scores
+            points, fresh, held = measured, np.ones((len(measured), 1), bool), pose.scores
         else:
-            fresh, held = self._pose.scores[:, None] < VISIBLE_SCORE, expected.scores
+            points, fresh = expected.keypoints, self._pose.scores[:, None] < VISIBLE_SCORE
+            held = expected.scores
         kept = math.exp(-period / FRICTION)
         move, push = FRICTION * (1 - kept), (PUSH * size) ** 2
-        points, speed, (pp, pv, vv) = self._points + move * self._speed, kept * self._speed, self._variances
+        speed, (pp, pv, vv) = kept * self._speed, self._variances
         pp = pp + move * (2 * pv + move * vv) + push * period**3 / 3
         pv = kept * (pv + move * vv) + push * period**2 / 2
         vv = kept**2 * vv + push * period
