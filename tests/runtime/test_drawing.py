@@ -6,7 +6,15 @@ import pytest
 
 from diffusionpose import InputError
 from diffusionpose.poses import ABSENT, HIDDEN, REGION, VISIBLE, Confidence, Pose
-from diffusionpose.runtime.drawing import COLORS, PERSON_COLORS, STRIP, draw_poses, limb_width, part_of
+from diffusionpose.runtime.drawing import (
+    COLORS,
+    PERSON_COLORS,
+    STRIP,
+    draw_heatmap,
+    draw_poses,
+    limb_width,
+    part_of,
+)
 from diffusionpose.skeletons import COCO, CROWDPOSE, SKELETONS, Skeleton
 
 STANDING = np.array(
@@ -280,3 +288,13 @@ def test_regions_are_outlines_of_the_covariances() -> None:
     assert changed_at(plain, drawn, x, y + 6, 1)
     assert not changed_at(plain, drawn, x + 10, y, 2)
     assert (draw_poses(GREY, [standing()], regions=True) == draw_poses(GREY, [standing()])).all()
+
+
+def test_heat_over_a_picture() -> None:
+    def drawn(image: np.ndarray, heat: np.ndarray) -> np.ndarray:
+        return draw_heatmap(image, heat, lambda points, size: points)
+
+    image = np.full((2, 2, 3), 200, np.uint8)
+    cold, hot = drawn(image, np.zeros((2, 2))), drawn(image, np.ones((2, 2)))
+    assert (cold == 90).all()
+    assert (hot == drawn(0 * image, np.ones((2, 2)))).all(), "the peak hides what is below"

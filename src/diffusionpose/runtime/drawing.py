@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import cv2
 import numpy as np
@@ -19,6 +19,7 @@ SURE_SCORE = 0.5  # joints above are drawn at full strength
 FAINTEST = 0.55  # opacity of a joint at VISIBLE_SCORE
 SHADOW = 0.6  # opacity of the dark rim that keeps limbs legible on any ground
 FACE_WEIGHT = 0.65  # finer lines where joints are close together
+DIMMED = 0.45  # of a picture's brightness below a heatmap
 STRIP = 256  # rows that are painted at a time, which bounds the memory; 64 to 512 are as fast (measured)
 SHIFT = 4  # OpenCV takes coordinates in 2^-SHIFT pixels
 EDGE = 0.7  # OpenCV's smooth edges reach this many pixels over the outline (measured: 0.6 to 0.75)
@@ -89,6 +90,20 @@ def draw_poses(
             place = np.concatenate([shown.min(axis=0), shown.max(axis=0)])
             _draw_label(drawn, "  ".join(words), place, _person_color(number), at_box=False)
     return drawn
+
+
+def draw_heatmap(image: np.ndarray, heatmap: np.ndarray, place: Callable[..., np.ndarray]) -> np.ndarray:
+    """The picture (H, W, 3) dimmed, with a heatmap (h, w) of 0 to 1 glowing over it.
+
+    ``place`` moves points (1, n, 2) of a heatmap of a size (w, h) to the picture.
+    """
+    corners = np.array([[[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]]])
+    origin, right, down = place(corners, heatmap.shape[::-1])[0]
+    matrix = np.column_stack([right - origin, down - origin, origin])
+    heat = cv2.warpAffine(heatmap.astype(np.float32), matrix, image.shape[1::-1])
+    glow = cv2.applyColorMap((heat * 255).clip(0, 255).astype(np.uint8), cv2.COLORMAP_INFERNO)[:, :, ::-1]
+    strength = np.sqrt(heat.clip(0, 1))[:, :, None]  # the outskirts of a peak are seen too
+    return ((1 - strength) * DIMMED * image + strength * glow).clip(0, 255).astype(np.uint8)
 
 
 def drawn_joints(pose: Pose, min_score: float = VISIBLE_SCORE) -> np.ndarray:

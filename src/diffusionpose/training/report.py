@@ -10,19 +10,18 @@ from dataclasses import replace
 from math import nan
 from typing import TYPE_CHECKING, Any
 
-import cv2
 import numpy as np
-import torch
 from PIL import Image
 
 from diffusionpose.data.annotations import Annotations
-from diffusionpose.data.dataset import PersonDataset
+from diffusionpose.data.pictures import find_pictures
 from diffusionpose.evaluation.compare import BLUE, GREY, ORANGE, PURPLE, panels
-from diffusionpose.evaluation.evaluate import Inference, predict_persons
-from diffusionpose.geometry import heatmap_ratio
+from diffusionpose.evaluation.evaluate import predict_persons
+from diffusionpose.geometry import Crop
 from diffusionpose.models.pose_model import PoseModel
 from diffusionpose.poses import Pose
-from diffusionpose.runtime.drawing import draw_poses
+from diffusionpose.runtime.drawing import draw_heatmap, draw_poses
+from diffusionpose.runtime.estimator import PoseEstimator, Request
 from diffusionpose.training.data import read_persons
 from diffusionpose.training.settings import ImageSet
 from diffusionpose.training.studies import Study
@@ -166,7 +165,6 @@ every pixel, and the pose read from the heatmaps. A person's error under a model
 its labelled joints from the truth as a share of the root of its box's area. The {persons} persons with
 at least three quarters of their joints labelled are ordered by the mean error over the models; of the
 worst fifth ({hard}), {shown} are drawn at random."""
-DIMMED = 0.45  # brightness of the picture below the heatmaps
 HEIGHT = 384  # of a picture, in pixels
 
 
@@ -188,29 +186,32 @@ def hard_pictures(
     truth = read_persons(val, one.skeleton).labelled()
     labelled = [person for person in truth.persons if (person.visible > 0).mean() >= LABELLED]
     truth = replace(truth, persons=labelled)
-    data = PersonDataset(truth, val.images, one.input_size, one.unbiased, skip_missing=True)
-    truth = replace(truth, persons=data.persons)
-    errors = []
-    for model, steps in models.values():
-        options = Inference(decode, steps=None if model.default_steps is None else steps)
-        errors.append(person_errors(truth, predict_persons(model, truth, val.images, options)[0]))
-    hard = hardest(np.stack(errors))
-    chosen = np.random.default_rng(0).permutation(hard)[:count].tolist()
+    estimators = [
+        PoseEstimator(model, device=None, decode=decode, steps=None if model.default_steps is None else steps)
+        for model, steps in models.values()
+    ]
+    errors = np.stack(
+        [person_errors(truth, predict_persons(each, truth, val.images)[0]) for each in estimators]
+    )
+    hard = hardest(errors)
+    chosen = [labelled[index] for index in np.random.default_rng(0).permutation(hard)[:count]]
+    pictures, (width, height) = find_pictures(truth, val.images, persons_only=True), one.input_size
     columns = [np.zeros((HEIGHT * (1 + len(models)), 1, 3), np.uint8)]
-    for sample in (data[index] for index in chosen):
-        cells = [_drawn(one, sample["image"], sample["keypoints"].numpy(), sample["visible"].numpy() > 0)]
-        for model, steps in models.values():
-            with torch.no_grad():
-                heatmaps = model(
-                    sample["image"][None].to(model.device), None if model.default_steps is None else steps
-                )
-            keypoints, _ = model.codec.decode(heatmaps.float().cpu(), decode)
-            points = keypoints[0].numpy() / np.array(_ratio(model))
-            highest = heatmaps[0].amax(dim=0).float().cpu().numpy()
-            cells.append(_drawn(model, sample["image"], points, np.ones(len(points)), highest))
+    for person in chosen:
+        image = pictures.read(truth.images[person.image_id])
+        crop = Crop.from_boxes(
+            person.box[None], (round(width * HEIGHT / height), HEIGHT), unbiased=one.unbiased
+        )
+        view, seen = crop.cut(image), person.visible > 0
+        cells = [_drawn(view, crop, Pose(truth.skeleton, person.keypoints, seen, person.box, 1.0))]
+        for estimator in estimators:
+            ((poses, maps),) = estimator.trace(Request(image, person.box[None], np.ones(1)))
+            glowing = draw_heatmap(view, maps[-1].max(axis=0), crop.heatmap_to_input)
+            cells.append(_drawn(glowing, crop, replace(poses[-1], scores=np.ones(len(seen)))))
         columns.append(np.concatenate(cells))
-    rule = RULE.format(models="; ".join(models), persons=len(data), hard=len(hard), shown=len(chosen))
-    shown = [truth.images[truth.persons[index].image_id].file_name for index in chosen]
+    found = int(np.isfinite(errors.mean(axis=0)).sum())
+    rule = RULE.format(models="; ".join(models), persons=found, hard=len(hard), shown=len(chosen))
+    shown = [truth.images[person.image_id].file_name for person in chosen]
     return Image.fromarray(np.concatenate(columns, axis=1)), {"rule": rule, "shown": shown}
 
 
@@ -237,34 +238,7 @@ def hardest(errors: np.ndarray) -> np.ndarray:
     return order[: int(np.ceil(HARDEST * np.isfinite(mean).sum()))]
 
 
-def _ratio(model: PoseModel) -> tuple[float, float]:
-    return heatmap_ratio(model.input_size, model.heatmap_size, model.unbiased)
-
-
-def _drawn(
-    model: PoseModel,
-    crop: torch.Tensor,
-    keypoints: np.ndarray,
-    visible: np.ndarray,
-    heatmap: np.ndarray | None = None,
-) -> np.ndarray:
-    """A crop (3, h, w) uint8, enlarged, with a heatmap and a pose (j, 2) in input pixels."""
-    width, height = model.input_size
-    zoom = HEIGHT / height
-    size = (round(width * zoom), HEIGHT)
-    image = _enlarged(crop.permute(1, 2, 0).numpy(), (1.0, 1.0), zoom, size)
-    if heatmap is not None:
-        glow = _enlarged((255 * heatmap.clip(0, 1)).astype(np.uint8), _ratio(model), zoom, size)
-        image = cv2.add(
-            (DIMMED * image).astype(np.uint8), cv2.applyColorMap(glow, cv2.COLORMAP_INFERNO)[..., ::-1]
-        )
-    box = np.array([0, 0, *size])
-    return draw_poses(image, [Pose(model.skeleton, keypoints * zoom, visible, box, 1.0)])
-
-
-def _enlarged(
-    image: np.ndarray, ratio: tuple[float, float], zoom: float, size: tuple[int, int]
-) -> np.ndarray:
-    """Pixel i of a map with so many pixels per input pixel goes to i / ratio * zoom."""
-    matrix = np.diag([zoom / ratio[0], zoom / ratio[1], 1.0])[:2]
-    return cv2.warpAffine(image, matrix, size, flags=cv2.INTER_LINEAR)
+def _drawn(view: np.ndarray, crop: Crop, pose: Pose) -> np.ndarray:
+    """A pose, which is in image pixels, drawn on what a crop shows."""
+    points = crop.image_to_input(pose.keypoints[None])[0]
+    return draw_poses(view, [replace(pose, keypoints=points, box=np.array([0, 0, *crop.input_size]))])

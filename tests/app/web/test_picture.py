@@ -22,7 +22,6 @@ from diffusionpose.app.web.picture import (
     analyse,
     confidence_table,
     heatmap_view,
-    lay_heat,
     shrink,
     step_captions,
     step_view,
@@ -30,7 +29,7 @@ from diffusionpose.app.web.picture import (
 )
 from diffusionpose.errors import InputError
 from diffusionpose.poses import Pose
-from diffusionpose.runtime.drawing import draw_poses
+from diffusionpose.runtime.drawing import draw_heatmap, draw_poses
 from diffusionpose.runtime.images import read_image
 from diffusionpose.runtime.people import FunctionDetector, WholeImage
 from diffusionpose.skeletons import COCO, CROWDPOSE
@@ -206,13 +205,6 @@ def test_a_heatmap_glows_where_its_point_is_in_the_picture(person, picture, scal
     assert heatmap_view(preview, scale, person, 3).sum() == 0
 
 
-def test_heat_over_a_picture():
-    image = np.full((2, 2, 3), 200, np.uint8)
-    cold, hot = lay_heat(image, np.zeros((2, 2))), lay_heat(image, np.ones((2, 2)))
-    assert (cold == 90).all()
-    assert (hot == lay_heat(0 * image, np.ones((2, 2)))).all(), "the peak hides what is below"
-
-
 def test_a_step_is_its_heat_and_its_skeleton(person):
     height, width = person.view.shape[:2]
     spot(person, 2, 3, 8)
@@ -221,7 +213,8 @@ def test_a_step_is_its_heat_and_its_skeleton(person):
     left, right = view[:, :width], view[:, width + GAP :]
     there = person.crop.heatmap_to_image(np.array([[[3.0, 8.0]]]), (12, 16))
     (there,) = person.crop.image_to_input(there)[0]
-    heat = (left.astype(int) - lay_heat(person.view, np.zeros((height, width)))).sum(2)
+    cold = draw_heatmap(person.view, np.zeros((height, width)), lambda points, size: points)
+    heat = (left.astype(int) - cold).sum(2)
     glow = np.unravel_index(heat.argmax(), heat.shape)
     assert np.abs(np.array(glow[::-1]) - there).max() <= 1
     assert (right != person.view).any()

@@ -27,7 +27,7 @@ from diffusionpose.geometry import Crop
 from diffusionpose.json_files import write_json
 from diffusionpose.poses import Pose
 from diffusionpose.runtime.boxes import usable_boxes
-from diffusionpose.runtime.drawing import COLORS, draw_poses, part_of
+from diffusionpose.runtime.drawing import COLORS, draw_heatmap, draw_poses, part_of
 from diffusionpose.runtime.estimator import PoseEstimator, Request
 from diffusionpose.runtime.images import read_image
 from diffusionpose.runtime.people import PersonDetector
@@ -149,7 +149,6 @@ def check_boxes(boxes: np.ndarray, size: tuple[int, ...]) -> None:
 
 BOX, RIM = (255, 208, 64), (16, 16, 24)  # RGB, of a box and the rim that keeps it legible on any ground
 PICKED = (64, 255, 255)  # of the ring round a joint that is about to be moved
-DIMMED = 0.45  # of a picture's brightness below a heatmap
 GAP = 6  # pixels between the two halves of a step
 
 
@@ -177,25 +176,12 @@ def draw_boxes(image: np.ndarray, boxes: np.ndarray, frames: bool = True) -> np.
     return drawn
 
 
-def lay_heat(image: np.ndarray, heat: np.ndarray) -> np.ndarray:
-    """The picture (H, W, 3) dimmed, with a heatmap (H, W) of 0 to 1 glowing over it."""
-    glow = cv2.applyColorMap((heat * 255).clip(0, 255).astype(np.uint8), cv2.COLORMAP_INFERNO)[:, :, ::-1]
-    strength = np.sqrt(heat.clip(0, 1))[:, :, None]  # the outskirts of a peak are seen too
-    return ((1 - strength) * DIMMED * image + strength * glow).clip(0, 255).astype(np.uint8)
-
-
 def _lay_joints(
     image: np.ndarray, maps: np.ndarray, joint: int | None, place: Callable[..., np.ndarray]
 ) -> np.ndarray:
-    """The picture with the heatmap of a joint, or (None) the highest of all (J, h, w) uint8 at every pixel.
-
-    ``place`` moves points (1, n, 2) of a heatmap of a size (w, h) to the picture.
-    """
-    heat = (maps.max(axis=0) if joint is None else maps[joint]).astype(np.float32) / 255
-    corners = np.array([[[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]]])
-    origin, right, down = place(corners, heat.shape[::-1])[0]
-    matrix = np.column_stack([right - origin, down - origin, origin])
-    return lay_heat(image, cv2.warpAffine(heat, matrix, image.shape[1::-1]))
+    """The picture with the heatmap of a joint, or (None) the highest of all (J, h, w) uint8 everywhere."""
+    heat = maps.max(axis=0) if joint is None else maps[joint]
+    return draw_heatmap(image, heat.astype(np.float32) / 255, place)
 
 
 def heatmap_view(preview: np.ndarray, scale: float, person: Person, joint: int | None) -> np.ndarray:
