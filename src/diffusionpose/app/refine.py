@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import numpy as np
 import tyro
@@ -17,13 +17,12 @@ from tqdm import tqdm
 from diffusionpose.app.options import Folder, NetworkOptions, Output, counted, make_folder, say
 from diffusionpose.errors import InputError
 from diffusionpose.json_files import write_json
-from diffusionpose.skeletons import get_skeleton
-
-if TYPE_CHECKING:
-    from diffusionpose.poses import Pose
-    from diffusionpose.runtime.boxes import ListedPerson, PeopleFile
-    from diffusionpose.runtime.estimator import PoseEstimator, Request
-    from diffusionpose.skeletons import Skeleton
+from diffusionpose.poses import Pose
+from diffusionpose.runtime.boxes import PeopleFile, listed_pictures, usable_boxes
+from diffusionpose.runtime.estimator import PoseEstimator, Request, fixed_joints, named_joints
+from diffusionpose.runtime.images import PICTURE_SUFFIXES, read_recorded_image
+from diffusionpose.runtime.networks import load_network
+from diffusionpose.skeletons import Skeleton, get_skeleton
 
 ANNOTATIONS = (
     "COCO annotation file that tells the file name of each image_id. Without it: the entries' own file_name, "
@@ -75,10 +74,6 @@ class RefineCommand:
         output = self.output / "keypoints.json"
         if output.resolve() in {path.resolve() for path in (self.results, self.annotations) if path}:
             raise InputError(f"{output}: would be overwritten by the result; name another --output")
-        from diffusionpose.runtime.boxes import PeopleFile, listed_pictures
-        from diffusionpose.runtime.estimator import PoseEstimator, named_joints
-        from diffusionpose.runtime.networks import load_network
-
         if not self.images.is_dir():
             raise InputError(f"{self.images}: no such folder; give that of the pictures")
         listed = listed_pictures(self.annotations) if self.annotations else None
@@ -140,8 +135,6 @@ class _Job:
 
     def _pictures(self, file: PeopleFile) -> dict[str, Path]:
         """The picture of each of the file's names for one."""
-        from diffusionpose.runtime.images import PICTURE_SUFFIXES
-
         inside = [path for path in sorted(self.folder.iterdir()) if path.suffix.lower() in PICTURE_SUFFIXES]
         named = [self.folder / name for name in file.pictures if os.path.isfile(self.folder / name)]
         owners, _ = file.match(dict.fromkeys([*named, *inside]))
@@ -162,40 +155,29 @@ class _Job:
 
     def _requests(self) -> Iterator[Request]:
         """Each picture with the entries that are of it; a message for what cannot be used."""
-        from diffusionpose.runtime.boxes import usable_boxes
-        from diffusionpose.runtime.estimator import Request
-        from diffusionpose.runtime.images import read_image, read_recorded_image
-
         for name, path in self.pictures.items():
             people = [person for person in self.people if person.picture == name]
             try:
-                width, height = self.sizes.get(name, (0, 0))
-                image = read_recorded_image(path, width, height) if width and height else read_image(path)
+                image = read_recorded_image(path, *self.sizes.get(name, (0, 0)))
             except InputError as error:
                 self._report(f"{error} ({len(people)} poses)")
                 continue
-            size = image.shape[1::-1]
-            people = [person for person in people if self._fixed(person, size, path) is not None]
-            boxes, kept, problems = usable_boxes(np.array([person.box for person in people]), *size)
-            left_out = [person for index, person in enumerate(people) if index not in kept]
-            for person, problem in zip(left_out, problems, strict=True):
-                self._report(f"{path}: entry {person.index}: {problem}")
-            people = [people[index] for index in kept]
-            scores = np.array([person.score for person in people], np.float32)
-            start = np.array([person.keypoints for person in people], np.float32) if people else None
-            fixed = np.array([self._fixed(person, size, path) for person in people]) if people else None
-            yield Request(image, boxes, scores, source=(path, people), start=start, fixed=fixed)
-
-    def _fixed(self, person: ListedPerson, size: tuple[int, ...], path: Path) -> np.ndarray | None:
-        """(J,) which joints stay; None, and a message, where one of them cannot."""
-        from diffusionpose.runtime.estimator import fixed_joints
-
-        try:
-            start, who = np.asarray(person.keypoints, np.float32), f"{path}: entry {person.index}"
-            return fixed_joints(start, self.fix, self.estimator.skeleton, size, who)
-        except InputError as error:
-            self._report(str(error))
-            return None
+            size, usable, stay = image.shape[1::-1], [], []
+            for person in people:
+                start, who = np.asarray(person.keypoints, np.float32), f"{path}: entry {person.index}"
+                try:
+                    fixed = fixed_joints(start, self.fix, self.estimator.skeleton, size, who)
+                    for problem in usable_boxes(person.box, *size)[2]:
+                        raise InputError(f"{who}: {problem}")
+                except InputError as error:
+                    self._report(str(error))
+                else:
+                    usable.append(person)
+                    stay.append(fixed)
+            boxes = np.reshape([person.box for person in usable], (-1, 4)).astype(np.float32)
+            scores = np.array([person.score for person in usable], np.float32)
+            starts = np.array([person.keypoints for person in usable], np.float32) if usable else None
+            yield Request(image, boxes, scores, (path, usable), starts, np.array(stay) if usable else None)
 
     def _note(self, request: Request, poses: list[Pose]) -> None:
         path, people = request.source

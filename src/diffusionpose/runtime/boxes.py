@@ -369,7 +369,7 @@ def _listed(path: Path, content: Any) -> dict[int | str, tuple[str, int, int]]:
         if image_id is None or not isinstance(image.get("file_name"), str):
             raise InputError(f"{path}: image {index} has no 'id' and 'file_name'; add them")
         size = image.get("width"), image.get("height")
-        width, height = size if all(isinstance(side, int) for side in size) else (0, 0)
+        width, height = size if all(isinstance(side, int) and side > 0 for side in size) else (0, 0)
         listed[image_id] = image["file_name"], width, height
     return listed
 
