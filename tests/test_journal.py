@@ -2,6 +2,7 @@ import errno
 import json
 import subprocess
 import sys
+from contextlib import closing
 
 import pytest
 
@@ -13,12 +14,12 @@ JOB = {"weights": "abc", "steps": 1}
 
 def test_entries_come_back_in_order_when_opened_again(tmp_path):
     path = tmp_path / "work.jsonl"
-    with Journal(path, JOB) as journal:
+    with closing(Journal(path, JOB)) as journal:
         assert list(journal) == []
         journal.append({"picture": "a.jpg"})
         journal.append({"picture": "b.jpg"})
         assert [entry["picture"] for entry in journal] == ["a.jpg", "b.jpg"]
-    with Journal(path, JOB) as journal:
+    with closing(Journal(path, JOB)) as journal:
         journal.append({"picture": "c.jpg"})
         assert [entry["picture"] for entry in journal] == ["a.jpg", "b.jpg", "c.jpg"]
 
@@ -26,11 +27,11 @@ def test_entries_come_back_in_order_when_opened_again(tmp_path):
 @pytest.mark.parametrize("tail", [b'{"picture": "b', b"x" * 200_000, b""])
 def test_a_torn_last_line_is_cut_off_and_written_anew(tmp_path, tail):
     path = tmp_path / "work.jsonl"
-    with Journal(path, JOB) as journal:
+    with closing(Journal(path, JOB)) as journal:
         journal.append({"picture": "a.jpg"})
     whole = path.read_bytes()
     path.write_bytes(whole + tail)
-    with Journal(path, JOB) as journal:
+    with closing(Journal(path, JOB)) as journal:
         assert path.read_bytes() == whole
         journal.append({"picture": "b.jpg"})
     assert [json.loads(line) for line in path.read_text().splitlines()[1:]] == [
@@ -42,13 +43,13 @@ def test_a_torn_last_line_is_cut_off_and_written_anew(tmp_path, tail):
 def test_a_header_torn_in_the_middle_starts_the_journal_anew(tmp_path):
     path = tmp_path / "work.jsonl"
     path.write_bytes(b'{"job": {"ste')
-    with Journal(path, JOB) as journal:
+    with closing(Journal(path, JOB)) as journal:
         assert list(journal) == []
 
 
 def test_another_jobs_journal_is_refused_and_left_alone(tmp_path):
     path = tmp_path / "work.jsonl"
-    with Journal(path, JOB) as journal:
+    with closing(Journal(path, JOB)) as journal:
         journal.append(1)
     before = path.read_bytes()
     with pytest.raises(InputError, match=r"work\.jsonl.*other settings.*name another --output"):
@@ -64,10 +65,10 @@ def test_the_order_of_the_jobs_keys_does_not_matter(tmp_path):
 
 def test_a_line_damaged_in_the_middle_is_named(tmp_path):
     path = tmp_path / "work.jsonl"
-    with Journal(path, JOB) as journal:
+    with closing(Journal(path, JOB)) as journal:
         journal.append(1)
     path.write_bytes(path.read_bytes() + b"gar bage\n2\n")
-    with Journal(path, JOB) as journal, pytest.raises(InputError, match="line 3 is damaged"):
+    with closing(Journal(path, JOB)) as journal, pytest.raises(InputError, match="line 3 is damaged"):
         list(journal)
 
 
@@ -80,7 +81,7 @@ def test_what_was_appended_survives_a_kill(tmp_path):
         "os.kill(os.getpid(), signal.SIGKILL)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -9
-    with Journal(path, JOB) as journal:
+    with closing(Journal(path, JOB)) as journal:
         assert list(journal) == [0, 1, 2, 3, 4]
 
 
@@ -116,7 +117,7 @@ def test_two_programs_at_once_are_kept_apart(tmp_path):
     path = tmp_path / "work.jsonl"
     code = "from pathlib import Path; from diffusionpose.journal import Journal\n"
     code += f"Journal(Path({str(path)!r}), {JOB!r})"
-    with Journal(path, JOB) as journal:
+    with closing(Journal(path, JOB)) as journal:
         journal.append(1)
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
         assert (
@@ -145,9 +146,9 @@ def test_a_file_that_is_no_journal_is_left_as_it_is(tmp_path, content):
 
 def test_entries_are_found_by_position_in_any_order(tmp_path):
     path = tmp_path / "work.jsonl"
-    with Journal(path, JOB) as journal:
+    with closing(Journal(path, JOB)) as journal:
         positions = [journal.append({"number": number, "text": "é" * number}) for number in range(5)]
-    with Journal(path, JOB) as journal:
+    with closing(Journal(path, JOB)) as journal:
         positions.append(journal.append({"number": 5}))
         assert [position for position, _ in journal.positions()] == positions
         assert [entry["number"] for entry in journal.read([positions[i] for i in (3, 5, 0)])] == [3, 5, 0]
@@ -157,10 +158,11 @@ def test_a_line_that_the_disk_took_half_of_is_taken_back(tmp_path):
     """A limit on the size of files is a disk that takes a part and then no more."""
     path = tmp_path / "work.jsonl"
     code = (
-        "import resource; from pathlib import Path; from diffusionpose.journal import Journal\n"
+        "import resource; from contextlib import closing; from pathlib import Path\n"
+        "from diffusionpose.journal import Journal\n"
         f"journal = Journal(Path({str(path)!r}), {JOB!r}); journal.append('first')\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
-        "with journal: journal.append('x' * 2000)"
+        "with closing(journal): journal.append('x' * 2000)"
     )
     ended = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
     assert ended.stderr.splitlines()[-1].endswith("make room, then run it again")

@@ -8,7 +8,6 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from diffusionpose.errors import InputError, locked
@@ -116,16 +115,6 @@ class Journal:
         self._file.close()
         self.path.unlink(missing_ok=True)
         self._held.close()
-
-    def __enter__(self) -> Journal:
-        """Itself."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Close it, whatever happened; what was appended stays."""
-        self.close()
 
 
 def write_whole(file: io.FileIO, content: bytes) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from diffusionpose.poses import read_csv
 from diffusionpose.runtime.video import writing as copying
-from diffusionpose.runtime.video.reading import Facts, Frame, OpenedVideo
+from diffusionpose.runtime.video.reading import Facts, Frame, VideoSource
 
 av = pytest.importorskip("av")
 Run = Callable[..., tuple[int, str, str]]
@@ -258,7 +258,7 @@ def test_what_cannot_be_done_is_said_at_once(
     assert sorted(tmp_path.rglob("*")) == before, "nothing is left behind"
 
 
-class FakeCamera(OpenedVideo):
+class FakeCamera(VideoSource):
     """Runs until it is stopped; Ctrl-C comes after the sixth frame."""
 
     def __init__(self, name: str, max_frames: int | None) -> None:

@@ -7,6 +7,7 @@ import json
 import shlex
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import replace
 from html import escape
 from pathlib import Path
@@ -66,7 +67,7 @@ def audit(
     annotations = annotations.to_skeleton(annotations.skeleton.select(shared)).labelled()
     make_folder(output)
     job = {"version": __version__, "annotations": stamp(file), "images": str(folder), "weights": job}
-    with Journal(output / PROGRESS, job) as journal:
+    with closing(Journal(output / PROGRESS, job)) as journal:
         looking = {image_id: networks[fold] for image_id, fold in folds.items()}
         evidence = _gather(looking, annotations, folder, journal, problems)
         for problem in problems:

@@ -22,7 +22,7 @@ from diffusionpose.runtime.boxes import PeopleFile
 from diffusionpose.runtime.estimator import PoseEstimator
 from diffusionpose.runtime.people import WholeImage
 from diffusionpose.runtime.video.following import FrameResult, VideoPoses
-from diffusionpose.runtime.video.reading import OpenedVideo, check_extra, open_video
+from diffusionpose.runtime.video.reading import VideoSource, check_extra, open_video
 from diffusionpose.runtime.video.writing import draw_video, line_rows
 
 
@@ -73,7 +73,7 @@ class VideoCommand:
         failed = bool(boxes and boxes.problems)
         for name, output in zip(self.sources, outputs, strict=True):
             try:
-                with open_video(name, self.max_frames) as source:
+                with closing(open_video(name, self.max_frames)) as source:
                     estimator = estimator or self.options.make(detect=not self.boxes)
                     failed |= _Job(self, output, source, estimator, boxes).run()
             except InputError as error:
@@ -122,7 +122,7 @@ class _Job:
 
     command: VideoCommand
     output: Path
-    source: OpenedVideo
+    source: VideoSource
     estimator: PoseEstimator
     boxes: PeopleFile | None
 
@@ -188,7 +188,7 @@ class _Job:
 
 
 @contextmanager
-def _stopping(source: OpenedVideo) -> Iterator[None]:
+def _stopping(source: VideoSource) -> Iterator[None]:
     """Let Ctrl-C end a live recording, once; a second one stops the program as usual."""
     if not source.live:
         yield

@@ -1,4 +1,5 @@
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -110,7 +111,7 @@ def test_confidence_outlives_the_journal(tmp_path: Path) -> None:
     said = Confidence(np.linspace(0, 1, 14, dtype=np.float32), np.arange(14) % 3, spread, 0.75)
     plain = finder._pose
     finder._pose = lambda image, box: replace(plain(image, box), confidence=said)
-    with Journal(tmp_path / "journal", {}) as journal:
+    with closing(Journal(tmp_path / "journal", {})) as journal:
         list(VideoPoses(finder, 25)(frames(8), journal))
         for _, persons in VideoPoses(SquareFinder(around), 25)(frames(8), journal):
             for person in persons:
@@ -267,12 +268,12 @@ def test_persons_of_several_frames_go_through_the_network_together() -> None:
 @pytest.mark.parametrize("options", [{}, {"detect_every": 5}, {"from_last": True}])
 @pytest.mark.parametrize("done", [0, 1, 2, 3])
 def test_a_resumed_run_finds_the_same(options: dict[str, Any], done: int, tmp_path: Path) -> None:
-    with Journal(tmp_path / "whole", {}) as journal:
+    with closing(Journal(tmp_path / "whole", {})) as journal:
         whole = numbers(list(VideoPoses(SquareFinder(around), 25, **options)(frames(), journal)))
     lines = (tmp_path / "whole").read_bytes().splitlines(keepends=True)
     (tmp_path / "part").write_bytes(b"".join(lines[: done + 1]) + lines[done + 1][:20])
     finder = SquareFinder(around)
-    with Journal(tmp_path / "part", {}) as journal:
+    with closing(Journal(tmp_path / "part", {})) as journal:
         resumed = numbers(list(VideoPoses(finder, 25, **options)(frames(), journal)))
     assert resumed == whole
     assert len(finder.seen) == 40 - done * (1 if options else 8)
@@ -280,7 +281,7 @@ def test_a_resumed_run_finds_the_same(options: dict[str, Any], done: int, tmp_pa
 
 
 def test_a_journal_of_other_frames_is_refused(tmp_path: Path) -> None:
-    with Journal(tmp_path / "journal", {}) as journal:
+    with closing(Journal(tmp_path / "journal", {})) as journal:
         list(VideoPoses(SquareFinder(around), 25)(frames(8), journal))
         with pytest.raises(InputError, match="is of another video"):
             list(VideoPoses(SquareFinder(around), 25)(frames(5), journal))

@@ -4,6 +4,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from fractions import Fraction
 from pathlib import Path
 
@@ -29,7 +30,7 @@ TICK = Fraction(1, 90000)
 def copied(path: Path, output: Path) -> Path:
     """A video read and written again."""
     video = VideoFile(path)
-    with VideoWriter(output, video.facts) as writer:
+    with closing(VideoWriter(output, video.facts)) as writer:
         for frame in video:
             writer.write(frame.image, frame.pts, frame.packets)
         writer.finish(video.rest)
@@ -37,7 +38,7 @@ def copied(path: Path, output: Path) -> Path:
 
 
 def written(path: Path, images: list[np.ndarray], facts: Facts) -> list[np.ndarray]:
-    with VideoWriter(path, facts) as writer:
+    with closing(VideoWriter(path, facts)) as writer:
         for index, image in enumerate(images):
             writer.write(image, index)
         writer.finish()
@@ -132,11 +133,11 @@ def test_other_sound_is_encoded_anew(clip: Clip, tmp_path: Path, sound: str) -> 
 
 
 def test_the_file_appears_when_it_is_whole_or_not_at_all(tmp_path: Path) -> None:
-    with VideoWriter(tmp_path / "out.mp4", Facts(Fraction(1, 25), Fraction(25))) as writer:
+    with closing(VideoWriter(tmp_path / "out.mp4", Facts(Fraction(1, 25), Fraction(25)))) as writer:
         writer.write(IMAGES[0], 0)
         assert not (tmp_path / "out.mp4").exists()
     assert list(tmp_path.iterdir()) == []
-    with VideoWriter(tmp_path / "out.mp4", Facts(Fraction(1, 25), Fraction(25))) as writer:
+    with closing(VideoWriter(tmp_path / "out.mp4", Facts(Fraction(1, 25), Fraction(25)))) as writer:
         writer.finish()
     assert list(tmp_path.iterdir()) == []
 
@@ -153,7 +154,7 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 
     with pytest.raises(InputError, match=r"out\.mp4: cannot be written"):
         write()
-    writer.discard()
+    writer.close()
 
 
 FULL_DISK = """
@@ -178,7 +179,7 @@ try:
     writer.finish()
 except InputError:
     errors += 1
-writer.discard()
+writer.close()
 print(errors)
 """
 

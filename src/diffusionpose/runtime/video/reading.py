@@ -12,7 +12,7 @@ from fractions import Fraction
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any
 
 import numpy as np
 
@@ -68,36 +68,24 @@ class Facts:
     pixel_aspect: Fraction = Fraction(1)  # width of a pixel as a share of its height, upright
 
 
-class VideoSource(Protocol):
-    """What can be copied with its poses drawn."""
-
-    name: str  # for messages
-    facts: Facts  # known before the first frame
-    rest: list[Any]  # packets of sound behind the last frame, once the frames are through
-    problems: list[str]  # what was wrong with the source, once the frames are through
-
-    def __iter__(self) -> Iterator[Frame]:
-        """The frames, one at a time; nothing is kept of those before."""
-
-
-class OpenedVideo(ABC):
-    """A file, a camera or a stream, a :class:`VideoSource` that is closed at the end of a ``with`` block."""
+class VideoSource(ABC):
+    """A file, a camera or a stream: what can be copied with its poses drawn; to be closed."""
 
     live = False  # it cannot be read again, and ends when :meth:`stop` tells it to
-    facts: Facts
+    facts: Facts  # known before the first frame
 
     def __init__(self, name: str, container: Any, max_frames: int | None = None) -> None:
         self.name = name
         self.max_frames = max_frames
-        self.rest: list[Any] = []
-        self.problems: list[str] = []
+        self.rest: list[Any] = []  # packets of sound behind the last frame, once the frames are through
+        self.problems: list[str] = []  # what was wrong, once the frames are through
         self._av = import_extra("av")
         self._container = container
         self._stopped = False
 
     @abstractmethod
     def __iter__(self) -> Iterator[Frame]:
-        """The frames, once."""
+        """The frames, once, one at a time; nothing is kept of those before."""
 
     def stop(self) -> None:
         """No further frame of a live one; may be called from a signal's handler."""
@@ -107,14 +95,8 @@ class OpenedVideo(ABC):
         """Let go of the file or device."""
         self._container.close()
 
-    def __enter__(self) -> Self:
-        return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-
-def open_video(name: str, max_frames: int | None = None) -> OpenedVideo:
+def open_video(name: str, max_frames: int | None = None) -> VideoSource:
     """The file, camera or stream that a name means; InputError where it cannot be opened."""
     if is_live(name) and not Path(name).is_file():
         return LiveVideo(name, max_frames)
@@ -126,7 +108,7 @@ def is_live(name: str) -> bool:
     return LIVE.fullmatch(name) is not None
 
 
-class VideoFile(OpenedVideo):
+class VideoFile(VideoSource):
     """The frames of a video file, once, in constant memory, upright, with the sound beside them.
 
     Damaged frames are left out and counted; a file that is cut short gives what it has.
@@ -339,7 +321,7 @@ def upright(picture: Any) -> np.ndarray:
     return np.ascontiguousarray(image)
 
 
-class LiveVideo(OpenedVideo):
+class LiveVideo(VideoSource):
     """A camera or a stream, until :meth:`stop`.
 
     Frames have the times at which they were taken; those that come while the network is busy may be lost.

@@ -74,8 +74,8 @@ def draw_video(
         first = next(frames, None)
         if first is None:
             raise InputError(f"{source.name}: gives no frame; is it in use elsewhere?")
-        kept = stack.enter_context(journal()) if journal else None
-        video = stack.enter_context(VideoWriter(output, source.facts))
+        kept = stack.enter_context(closing(journal())) if journal else None
+        video = stack.enter_context(closing(VideoWriter(output, source.facts)))
         found = poses(chain([first], frames), kept)
         drawn = stack.enter_context(closing(in_order(partial(_draw, video, boxes), found)))
         try:
@@ -198,8 +198,8 @@ class VideoWriter:
             os.replace(self._part, self.path)
         self._container = None
 
-    def discard(self) -> None:
-        """Remove what is not finished."""
+    def close(self) -> None:
+        """Remove what :meth:`finish` did not put in its place."""
         if self._container is not None:
             if not self._failed:
                 with suppress(self._av.error.FFmpegError, OSError):  # it goes to waste anyway
@@ -218,14 +218,6 @@ class VideoWriter:
         except BaseException:
             self._failed = True
             raise
-
-    def __enter__(self) -> VideoWriter:
-        """Itself."""
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Discard what :meth:`finish` did not put in its place."""
-        self.discard()
 
     def _begin(self, width: int, height: int) -> None:
         """Open the file, its streams in the order pictures, sound."""
