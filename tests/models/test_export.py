@@ -134,6 +134,8 @@ def test_both_files_of_openvino_and_nothing_else_are_written(tiny_openvino):
 def test_what_cannot_be_exported(lively, tmp_path):
     with pytest.raises(InputError, match="tiny is no diffusion model and takes none"):
         export_model(lively("tiny"), tmp_path / "model.onnx", steps=1)
+    with pytest.raises(InputError, match="steps: -1 must be 0"):
+        export_model(lively(), tmp_path / "model.onnx", steps=-1)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -96,14 +96,8 @@ def test_forward_loss_step_save_load(name, tmp_path):
 
 def test_what_a_model_takes_is_declared():
     diffusion, plain = make("diffusionpose_tiny"), make("tiny")
-    assert (diffusion.takes_steps, diffusion.takes_start, diffusion.default_steps) == (True, True, 1)
-    assert (plain.takes_steps, plain.takes_start, plain.default_steps) == (False, False, None)
-    diffusion.check_steps(0)
-    plain.check_steps(None)
-    with pytest.raises(InputError, match="steps: -1 must be 0"):
-        diffusion.check_steps(-1)
-    with pytest.raises(InputError, match="tiny is no diffusion model"):
-        plain.check_steps(1)
+    assert (diffusion.takes_start, diffusion.default_steps) == (True, 1)
+    assert (plain.takes_start, plain.default_steps) == (False, None)
     assert [len(m.trajectory(batch(1)[0], steps)) for m, steps in ((diffusion, 2), (plain, None))] == [3, 1]
 
 

@@ -11,7 +11,14 @@ import tyro
 
 from diffusionpose.app.options import AnyFolder, File, Joints, make_folder, progress_of, say
 from diffusionpose.errors import InputError, write_file
-from diffusionpose.evaluation.compare import Curves, Difference, accuracy_curves, compare_results, match_both
+from diffusionpose.evaluation.compare import (
+    Curves,
+    Difference,
+    accuracy_curves,
+    compare_results,
+    match_both,
+    plot_comparison,
+)
 from diffusionpose.evaluation.metrics import read_results, read_truth
 from diffusionpose.json_files import printable, write_json
 from diffusionpose.skeletons import get_skeleton
@@ -83,8 +90,6 @@ class CompareCommand:
         return 0
 
     def _write(self, folder: Path, found: dict[str, Difference], curves: Sequence[Curves]) -> None:
-        from diffusionpose.evaluation.compare import plot_comparison
-
         given = ("first", "second", "annotations")
         metrics = {
             name: {

@@ -27,10 +27,10 @@ from diffusionpose.data.annotations import Finding, annotations_in
 from diffusionpose.data.check import CheckReport, SetToCheck, check_sets
 from diffusionpose.data.pack import PackOptions, pack_persons
 from diffusionpose.data.pictures import PACKED_ANNOTATIONS
-from diffusionpose.errors import InputError
 from diffusionpose.json_files import printable
 from diffusionpose.runtime.networks import load_network
 from diffusionpose.skeletons import get_skeleton
+from diffusionpose.training.settings import image_sets
 
 EXAMPLES = 3
 HEADER = f"{'CHECK':28}{'SEVERITY':10}{'COUNT':>6}  EXAMPLES"
@@ -92,11 +92,8 @@ class CheckCommand:
 
     def _sets(self) -> list[SetToCheck]:
         folders: Sequence[Path | None] = [None] * len(self.annotations) if self.no_images else self.images
-        if len(folders) != len(self.annotations):
-            raise InputError(
-                f"--images names {len(folders)} folders and --annotations {len(self.annotations)} files; "
-                "give one folder for each file"
-            )
+        if not self.no_images:
+            image_sets(self.images, self.annotations)  # as many of each, or InputError
         sets = [SetToCheck(*pair) for pair in zip(self.annotations, folders, strict=True)]
         if self.val_annotations is not None:
             folder = None if self.no_images else self.val_images

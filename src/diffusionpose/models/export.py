@@ -125,7 +125,10 @@ def export_model(
     _need_onnx()
     if path.suffix == ".xml":
         _import_openvino()
-    model.check_steps(steps)
+    if steps is not None and model.default_steps is None:
+        raise InputError(f"steps: {model.config['name']} is no diffusion model and takes none; leave it out")
+    if steps is not None and steps < 0:
+        raise InputError(f"steps: {steps} must be 0 (the coarse heatmaps) or more")
     if not OPSETS[0] <= opset <= OPSETS[1]:
         raise InputError(f"opset: {opset} is not one of {OPSETS[0]} to {OPSETS[1]}")
     size = sum(value.numel() * value.element_size() for value in model.state_dict().values())

@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from diffusionpose.errors import InputError
 from diffusionpose.geometry import HeatmapCodec, Start
 from diffusionpose.models.encoders import Encoder
 from diffusionpose.skeletons import Skeleton
@@ -49,11 +48,6 @@ class PoseModel(nn.Module):
         # part of the checkpoint: weights only make sense with the normalisation they were trained on
         self.register_buffer("mean", 255 * torch.tensor(encoder.mean)[:, None, None])
         self.register_buffer("std", 255 * torch.tensor(encoder.std)[:, None, None])
-
-    @property
-    def takes_steps(self) -> bool:
-        """Whether it is a diffusion model."""
-        return self.default_steps is not None
 
     @property
     def input_size(self) -> tuple[int, int]:
@@ -119,15 +113,6 @@ class PoseModel(nn.Module):
     def forward(self, images: Tensor, steps: int | None = None, start: Start | None = None) -> Tensor:
         """The last heatmaps of :meth:`trajectory`."""
         return self.trajectory(images, steps, start)[-1]
-
-    def check_steps(self, steps: int | None) -> None:
-        """InputError where the model cannot make so many diffusion steps."""
-        if steps is not None and not self.takes_steps:
-            raise InputError(
-                f"steps: {self.config['name']} is no diffusion model and takes none; leave it out"
-            )
-        if steps is not None and steps < 0:
-            raise InputError(f"steps: {steps} must be 0 (the coarse heatmaps) or more")
 
 
 class HeatmapModel(PoseModel):

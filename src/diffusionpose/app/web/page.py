@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import gradio as gr
 import numpy as np
 
 from diffusionpose.app.web import clip
@@ -88,8 +89,6 @@ def drawn_people(folder: Path) -> tuple[Path, np.ndarray]:
 
 def build_page(handlers: Handlers) -> Any:
     """The page as ``gradio.Blocks``, not yet served; the handlers' model decides which options there are."""
-    import gradio as gr
-
     network = handlers.estimator.network
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(SWEPT_SECONDS, KEPT_SECONDS)) as page:
         gr.HTML(f"<h1>{TITLE}</h1><p>{SENTENCE}</p>", elem_id="head")
@@ -121,8 +120,6 @@ def build_page(handlers: Handlers) -> Any:
 
 def _picture_input(network: Network) -> Parts:
     """What the visitor gives: the picture, the persons, the options."""
-    import gradio as gr
-
     parts: Parts = {}
     parts["picture"] = _handing_on_paths(gr.Image)(
         sources=["upload", "clipboard"], label="Picture", show_label=False, format="jpeg",
@@ -153,8 +150,6 @@ def _picture_input(network: Network) -> Parts:
 
 def _network_options(network: Network, prefix: str, info: str, flip: bool) -> Parts:
     """The options that depend on the model; those it does not take are hidden."""
-    import gradio as gr
-
     steps = gr.Slider(0, MOST_STEPS, 1, step=1, label="Diffusion steps", info=info, visible=network.any_steps)
     mirror = gr.Checkbox(
         flip, label="Average with the mirrored picture", info="Takes twice as long.",
@@ -179,8 +174,6 @@ def _handing_on_paths(part: Any) -> Any:
 
 def _picture_results(network: Network) -> Parts:
     """What the visitor gets."""
-    import gradio as gr
-
     shown: Any = {"interactive": False, "show_label": False, "buttons": ["fullscreen"], "format": "jpeg"}
     parts: Parts = {"waiting": gr.HTML(f"<p>{WAITING}</p>", elem_id="waiting", elem_classes="waiting")}
     with gr.Column(visible=False, elem_id="results") as parts["results"]:
@@ -212,8 +205,6 @@ def _picture_results(network: Network) -> Parts:
 
 
 def _clip_input(network: Network) -> Parts:
-    import gradio as gr
-
     # no gr.Video: its editor gets a program from elsewhere
     drop = _handing_on_paths(gr.File)(label="Video", show_label=False, height=180, elem_id="clip")
     parts: Parts = {"clip": drop}
@@ -226,8 +217,6 @@ def _clip_input(network: Network) -> Parts:
 
 
 def _clip_results() -> Parts:
-    import gradio as gr
-
     parts: Parts = {"clip_bar": gr.HTML(elem_id="clip_bar")}
     parts["clip_waiting"] = gr.HTML(f"<p>{CLIP_WAITING}</p>", elem_id="clip_waiting", elem_classes="waiting")
     with gr.Column(visible=False, elem_id="clip_results") as parts["clip_results"]:
@@ -262,8 +251,6 @@ class Wiring:
         ``answer`` gets the values of ``inputs``, names of parts with spaces between, and gives ``Parts``, or
         several one after the other; an input called "point", the last, is where the part was tapped.
         """
-        import gradio as gr
-
         names = inputs.split()
 
         def answers(*values: Any) -> Iterator[dict[Any, Any]]:

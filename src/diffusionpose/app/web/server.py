@@ -73,9 +73,8 @@ class WebCommand:
             raise InputError(f"--port {self.port}: ports go from 1 to 65535")
         limits = Limits(self.max_megabytes, self.max_megapixels, self.max_total_megabytes)
         with ended_by_sigterm(), visitors_folder() as folder:
-            with needs_extra("web", "the web page needs gradio"):
-                import gradio  # noqa: F401  # before any work
-            from diffusionpose.app.web.page import build_page
+            with needs_extra("web", "the web page needs gradio"):  # before any work
+                from diffusionpose.app.web.page import build_page
             from diffusionpose.app.web.picture import Handlers
 
             options = PoseOptions(
