@@ -16,8 +16,10 @@ import numpy as np
 
 from diffusionpose.data.annotations import Annotations, read_annotations
 from diffusionpose.data.pose_errors import KINDS, PoseErrors
-from diffusionpose.evaluation.evaluate import Inference, predict_persons, result_row, score_results
-from diffusionpose.evaluation.metrics import Row, pick_joints
+from diffusionpose.evaluation.evaluate import predict_persons, result_row, score_results
+from diffusionpose.evaluation.metrics import Row
+from diffusionpose.poses import Pose
+from diffusionpose.runtime.estimator import PoseEstimator
 from diffusionpose.runtime.networks import Network, load_network
 
 
@@ -28,7 +30,11 @@ def make(truth: Annotations, output: Path, seed: int = 0) -> None:
     for person in persons.persons:
         given = person.visible > 0
         keypoints, kinds = errors(person, generator)
-        rows.append(result_row(truth, person, truth.skeleton, keypoints, given.astype(np.float32)))
+        rows.append(
+            result_row(
+                truth, person, Pose(truth.skeleton, keypoints, given.astype(np.float32), person.box, 1.0)
+            )
+        )
         done.extend(kinds[given])
     output.write_text(json.dumps(rows))
     shares = np.bincount(done, minlength=len(KINDS)) / len(done)
@@ -50,12 +56,8 @@ def table(truth: Annotations, images: str, weights: list[str]) -> None:
     persons, joints, generator = truth.labelled(), truth.skeleton.joints, np.random.default_rng(0)
 
     def poses(network: Network, start: np.ndarray | None = None) -> list[Row | None]:
-        full = None
-        if start is not None:
-            full = np.zeros((len(start), network.skeleton.num_joints, 3), np.float32)
-            full[:, [network.skeleton.joints.index(joint) for joint in joints]] = start
-        rows, _ = predict_persons(network, persons, images, Inference(), full)
-        return [row and pick_joints(row, network.skeleton.joints, joints) for row in rows]
+        estimator = PoseEstimator(network, skeleton=truth.skeleton)
+        return predict_persons(estimator, persons, images, start)[0]
 
     def cell(rows: list[Row | None]) -> str:
         report = score_results(truth, persons, [row and {**row, "score": 1.0} for row in rows])
@@ -66,7 +68,8 @@ def table(truth: Annotations, images: str, weights: list[str]) -> None:
     errors, rows = PoseErrors(persons), []
     for person in persons.persons:
         keypoints, _ = errors(person, generator)
-        rows.append(result_row(truth, person, truth.skeleton, keypoints, (person.visible > 0).astype(float)))
+        pose = Pose(truth.skeleton, keypoints, (person.visible > 0).astype(float), person.box, 1.0)
+        rows.append(result_row(truth, person, pose))
     starts: dict[str, list[Row | None]] = {"errors as PoseFix's": [*rows]}
     for name, network in networks.items():
         if not network.needs_start:

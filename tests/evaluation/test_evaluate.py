@@ -13,7 +13,6 @@ from PIL import Image
 from diffusionpose.data.annotations import Person
 from diffusionpose.errors import InputError
 from diffusionpose.evaluation.evaluate import (
-    Inference,
     evaluate,
     evaluate_mean_pose,
     evaluate_results,
@@ -22,6 +21,7 @@ from diffusionpose.evaluation.evaluate import (
     predict_persons,
 )
 from diffusionpose.geometry import Crop, HeatmapCodec
+from diffusionpose.runtime.estimator import PoseEstimator
 from diffusionpose.runtime.networks import Network
 from diffusionpose.skeletons import AIC, COCO, CROWDPOSE, Skeleton, union
 
@@ -113,12 +113,12 @@ def test_options_reach_the_model_and_the_report(placed):
     )
     assert model.calls == [(6, 3)]
     assert report.settings == {"decode": "quarter", "flip": True, "steps": 3}
-    assert seen == [(6, 6)]
+    assert seen == [(2, 6), (4, 6), (6, 6)]
     evaluate(model, annotations, images)
     assert model.calls[1] == (6, None)  # the model's own number of steps
-    for wrong in ({"decode": "softmax"}, {"steps": -1}, {"batch_size": 0}, {"workers": -1}):
+    for wrong in ({"decode": "softmax"}, {"steps": -1}, {"batch size": 0}, {"workers": -1}):
         with pytest.raises(InputError, match=next(iter(wrong))):
-            evaluate(model, annotations, images, **wrong)
+            evaluate(model, annotations, images, **{k.replace(" ", "_"): v for k, v in wrong.items()})
 
 
 def test_batches_and_workers_change_nothing(placed):
@@ -325,7 +325,7 @@ def test_metrics_file_content(placed):
 def test_results_and_failures_of_a_data_set(placed):
     annotations, images = placed()
     (images / "1.png").write_bytes(b"no picture")
-    rows, failures = predict_persons(PlacedModel(), annotations, images, Inference(batch_size=2))
+    rows, failures = predict_persons(PoseEstimator(PlacedModel(), batch_size=2), annotations, images)
     assert [row and row["image_id"] for row in rows] == [0, 0, None, None, 2, 2]
     assert [row["score"] for row in rows if row] == [1] * 4  # of the boxes
     assert len(failures) == 1

@@ -102,7 +102,7 @@ def test_models_that_cannot_start_elsewhere_say_so(picture, tiny_onnx):
 def test_the_mirrored_half_starts_from_the_mirrored_poses(lively, picture):
     """The flip test of the mirror image, mirrored back, is that of the picture."""
     from diffusionpose.geometry import Start
-    from diffusionpose.runtime.estimator import heatmap_steps
+    from diffusionpose.runtime.estimator import ReverseProcess
     from diffusionpose.runtime.networks import TorchNetwork
 
     model = lively(input_size=(48, 64), unbiased=True)
@@ -113,8 +113,8 @@ def test_the_mirrored_half_starts_from_the_mirrored_poses(lively, picture):
     both = start.with_mirrored(CROWDPOSE.flip_order, 48)
     mirrored = Start(both.keypoints[2:], both.scores[2:])
     network, order = TorchNetwork(model, "cpu"), list(CROWDPOSE.flip_order)
-    straight = heatmap_steps(network, images, flip=True, start=start)[-1]
-    back = heatmap_steps(network, images.flip(-1), flip=True, start=mirrored)[-1][:, order].flip(-1)
-    other = heatmap_steps(network, images.flip(-1), flip=True, start=start)[-1][:, order].flip(-1)
+    straight = ReverseProcess(network, images)(start=start)[-1]
+    back = ReverseProcess(network, images.flip(-1))(start=mirrored)[-1][:, order].flip(-1)
+    other = ReverseProcess(network, images.flip(-1))(start=start)[-1][:, order].flip(-1)
     assert torch.allclose(straight, back, atol=1e-4)
     assert not torch.allclose(straight, other, atol=1e-2)

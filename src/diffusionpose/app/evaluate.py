@@ -23,19 +23,19 @@ from diffusionpose.app.options import (
 )
 from diffusionpose.data.annotations import Annotations, annotations_in
 from diffusionpose.errors import InputError, write_file
+from diffusionpose.evaluation.confidence import plot_reliability
 from diffusionpose.evaluation.evaluate import Report, evaluate, evaluate_mean_pose, evaluate_results
 from diffusionpose.evaluation.metrics import read_results
 from diffusionpose.evaluation.people import detections
 from diffusionpose.json_files import write_json
-from diffusionpose.runtime.estimator import make_detector
+from diffusionpose.runtime.estimator import MOST_THREADS, make_detector
 from diffusionpose.runtime.images import read_recorded_image
-from diffusionpose.runtime.networks import cpu_threads, load_network
+from diffusionpose.runtime.networks import load_network
 from diffusionpose.skeletons import Skeleton, get_skeleton
 
-MAX_WORKERS = 8
 LEAST_SCORE = 0.05  # of a detector's box: AP counts the surest first, so many unsure ones only cost time
 OWN_BOXES = "(default: the annotated boxes)"
-EACH_CORE = f"(default: one for each core, up to {MAX_WORKERS})"
+EACH_CORE = f"(default: one for each core, up to {MOST_THREADS})"
 
 
 @dataclass(frozen=True)
@@ -82,8 +82,6 @@ class EvaluateCommand:
         write_json(self.output / "metrics.json", metrics)
         files = [self.output / "metrics.json", self.output / "keypoints.json"]
         if report.confidence is not None:
-            from diffusionpose.evaluation.confidence import plot_reliability
-
             files.append(self.output / "reliability.png")
             figure = plot_reliability(report.confidence)
             write_file(files[-1], lambda part: figure.savefig(part, format="png"))
@@ -134,8 +132,8 @@ class EvaluateCommand:
             flip=options.flip,
             steps=options.steps,
             rotation_test=options.rotation_test,
-            batch_size=options.batch_size or network.batch_size,
-            workers=min(cpu_threads(), MAX_WORKERS) if self.workers is None else self.workers,
+            batch_size=options.batch_size,
+            workers=self.workers,
             progress=progress_of("persons"),
         )
         source = f"detector {self.detector}" if self.detector else report.box_source

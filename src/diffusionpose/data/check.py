@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -21,6 +21,7 @@ from diffusionpose.data.annotations import Annotations, Finding, Severity, read_
 from diffusionpose.data.check_sides import facing_camera, file_exchanged, find_exchanged
 from diffusionpose.data.pictures import PackedPictures, find_pictures
 from diffusionpose.errors import InputError
+from diffusionpose.runtime.estimator import in_order
 from diffusionpose.runtime.images import exif_orientation, read_recorded_image
 from diffusionpose.skeletons import CROWDPOSE, Skeleton, unpaired
 
@@ -32,7 +33,6 @@ SAME_POSE = 0.02  # of the root of the smaller box's area: mean distance of the 
 SAME_JOINTS = 4  # at least so many joints labelled in both
 EXCHANGED = "look at it: also a twist, crossed limbs or a face turned away"
 MOST_CORNERS = 0.5  # share of the boxes that make sense only as x0, y0, x1, y1
-MAX_WORKERS = 8
 FLAT = 2.0  # grey levels of deviation; a picture flatter than this has no look of its own
 # Bits of 63 in which near-copies may differ; measured in docs/checks.md. Mirror images get fewer.
 NEAR, NEAR_MIRRORED = 6, 4
@@ -377,7 +377,7 @@ def check_pictures(
 
     Args:
         pictures: of all sets.
-        workers: threads that decode; None takes one a core, up to ``MAX_WORKERS``.
+        workers: threads that decode; None takes one a core, up to 8.
         progress: gets the number of pictures opened and that of all.
     """
     facts = open_pictures([picture.file for picture in pictures], workers, progress)
@@ -404,14 +404,11 @@ def open_pictures(
     """The facts of every picture, each opened once; some 400 bytes a picture stay in memory."""
     unique = list(dict.fromkeys(files))
     facts = {}
-    pool = ThreadPoolExecutor(min(MAX_WORKERS, os.cpu_count() or 1) if workers is None else max(workers, 1))
-    try:
-        for file, found in zip(unique, pool.map(facts_of, unique), strict=True):
+    with closing(in_order(facts_of, unique, threads=workers)) as opened:
+        for file, found in zip(unique, opened, strict=True):
             facts[file] = found
             if progress is not None:
                 progress(len(facts), len(unique))
-    finally:
-        pool.shutdown(cancel_futures=True)
     return facts
 
 

@@ -10,9 +10,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from itertools import groupby
 from pathlib import Path
@@ -27,11 +26,12 @@ from diffusionpose.data.pictures import PACK, PACK_VERSION, PACKED_ANNOTATIONS, 
 from diffusionpose.errors import InputError, file_digest, locked, write_file
 from diffusionpose.geometry import Crop
 from diffusionpose.json_files import read_json
+from diffusionpose.runtime.estimator import in_order
 from diffusionpose.skeletons import Skeleton
 
 SHARD = 256 * 2**20  # bytes after which a new shard begins
 EDGE = 2  # pixels beyond a crop that interpolation may look at
-AHEAD = 32  # pictures that are read before the first of them is written
+AHEAD = 4  # pictures that each thread reads before the first of them is written
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,7 @@ class _Packing:
     ) -> dict[str, int]:
         """Write the shards; their names and bytes."""
         shards: dict[str, int] = {}
-        cuts = self._cut_all(min(8, os.cpu_count() or 1) if workers is None else max(workers, 1))
+        cuts = self._cut_all(workers)
         left = True
 
         def fill(part: Path) -> None:
@@ -165,14 +165,13 @@ class _Packing:
             shards[name] = (output / name).stat().st_size
         return shards
 
-    def _cut_all(self, workers: int) -> Iterator[tuple[int, _Cut]]:
+    def _cut_all(self, workers: int | None) -> Iterator[tuple[int, _Cut]]:
         persons = self.source.persons
         by_picture = sorted(range(len(persons)), key=lambda index: str(persons[index].image_id))
         groups = [list(group) for _, group in groupby(by_picture, lambda index: persons[index].image_id)]
-        with ThreadPoolExecutor(workers) as pool:
-            for start in range(0, len(groups), AHEAD):
-                for found in pool.map(self._cut_picture, groups[start : start + AHEAD]):
-                    yield from found
+        with closing(in_order(self._cut_picture, groups, AHEAD, workers)) as pictures:
+            for found in pictures:
+                yield from found
 
     def _cut_picture(self, group: list[int]) -> list[tuple[int, _Cut]]:
         persons = [self.source.persons[index] for index in group]

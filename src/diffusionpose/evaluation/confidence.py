@@ -19,9 +19,9 @@ from diffusionpose.data.annotations import Annotations
 from diffusionpose.data.pictures import find_pictures
 from diffusionpose.errors import InputError
 from diffusionpose.evaluation.compare import BLUE, GREY, panels
-from diffusionpose.geometry import Crop, to_numpy
+from diffusionpose.geometry import Crop
 from diffusionpose.poses import ABSENT, BOX_SHARE, HIDDEN, REGION, VISIBLE, keypoint_similarity
-from diffusionpose.runtime.estimator import as_batch, keypoints_in_crops
+from diffusionpose.runtime.estimator import PoseEstimator, Request
 from diffusionpose.runtime.networks import Network
 
 if TYPE_CHECKING:
@@ -159,7 +159,7 @@ def observe(
     chosen = [labelled.persons[index] for index in sorted(order)]
     flagged = any((person.visible == HIDDEN).any() for person in chosen)
     pictures = find_pictures(labelled, images, persons_only=True)
-    places = [own.index(joint) for joint in shared]
+    places, estimator = [own.index(joint) for joint in shared], PoseEstimator(network)
     samples, failures, done = [], [], 0
     for image_id, group in groupby(chosen, key=lambda person: person.image_id):
         people, record = list(group), labelled.images[image_id]
@@ -171,10 +171,10 @@ def observe(
             continue
         boxes = np.stack([person.box for person in people])
         crops = Crop.from_boxes(boxes, codec.input_size, unbiased=codec.unbiased)
-        cut = as_batch([crops.cut(image, index) for index in range(len(people))])
-        keypoints, _, maps = keypoints_in_crops(network, cut, crops)
+        poses, steps = zip(*estimator.trace(Request(image, boxes, np.ones(len(people)))), strict=True)
+        keypoints, maps = np.stack([each[-1].keypoints for each in poses]), np.stack([m[-1] for m in steps])
         sizes = np.tile(np.array(image.shape[1::-1], np.float32), (len(people), 1))
-        features, shapes = joint_features(to_numpy(maps), keypoints, boxes, sizes, crops, codec)
+        features, shapes = joint_features(maps, keypoints, boxes, sizes, crops, codec)
         apart = keypoints[:, places] - np.stack([person.keypoints for person in people])
         visible = np.full(features.shape[:2], -1)
         similarity, distance = np.zeros(visible.shape), np.zeros(visible.shape)

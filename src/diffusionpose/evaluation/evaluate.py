@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from functools import cached_property
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from diffusionpose.data.annotations import Annotations, Person, annotations_in, read_boxes
-from diffusionpose.data.pictures import Pictures, find_pictures
+from diffusionpose.data.pictures import find_pictures
 from diffusionpose.errors import InputError
 from diffusionpose.evaluation.compare import Interval, bootstrap_pck, rows_in_boxes
 from diffusionpose.evaluation.confidence import ConfidenceReport, measure_confidence
@@ -27,196 +27,99 @@ from diffusionpose.evaluation.metrics import (
     has_torso,
     match_results,
     oks_nms,
-    pick_joints,
     rescore,
 )
-from diffusionpose.geometry import DECODE_METHODS, Crop, HeatmapCodec, Start
-from diffusionpose.poses import Confidence, Pose
-from diffusionpose.runtime.estimator import as_batch, keypoints_in_looks, looks
-from diffusionpose.runtime.networks import Network, Steps, TorchNetwork
+from diffusionpose.geometry import Crop
+from diffusionpose.poses import Pose
+from diffusionpose.runtime.estimator import PoseEstimator, Request, in_order
+from diffusionpose.runtime.networks import Network
 from diffusionpose.skeletons import AIC, Skeleton
 
 if TYPE_CHECKING:
     from diffusionpose.models.pose_model import PoseModel
 
 INPUT_SIZE = (192, 256)  # of the crop whose area OKS-NMS goes by, for poses without a network
-AHEAD = 64  # pictures
-Cut = tuple[
-    int, list[np.ndarray] | str
-]  # index of a person; its crops (h, w, 3), one a look, or why there is none
-
-
-@dataclass(frozen=True)
-class Inference:
-    """How poses are made and how the work is done; only the first four change the poses.
-
-    Raises:
-        InputError: an unknown decoder, or a number below its least.
-    """
-
-    decode: str = "dark"  # one of DECODE_METHODS
-    flip: bool = True  # average with the mirrored picture
-    steps: Steps | None = None  # of the diffusion; None for the model's own number
-    rotation_test: bool = False  # look at unsure persons turned as well
-    batch_size: int = 32  # persons per pass through the network
-    workers: int = 0  # threads that read pictures ahead
-    device: str | None = None  # a PoseModel is put there; None leaves it where it is
-    progress: Callable[[int, int], None] | None = None  # called with persons done and in all
-
-    def __post_init__(self) -> None:
-        if self.decode not in DECODE_METHODS:
-            raise InputError(f"decode: {self.decode!r} is not one of {', '.join(DECODE_METHODS)}")
-        for name, least in {"steps": 0, "batch_size": 1, "workers": 0}.items():
-            number = getattr(self, name)
-            if number not in (None, "auto") and number < least:
-                raise InputError(f"{name}: {number} must be {least} or more")
 
 
 def predict_persons(
-    model: Network | PoseModel,
+    estimator: PoseEstimator,
     persons: Annotations,
     images: str | Path,
-    inference: Inference,
     starts: np.ndarray | None = None,
+    workers: int | None = 0,
+    progress: Callable[[int, int], None] | None = None,
 ) -> tuple[list[Row | None], list[str]]:
     """For each person of a data set a row of :func:`result_row` or None, and a message for every failure.
 
     A picture that is missing or cannot be read, and heatmaps that are not finite, cost the persons
-    concerned; the rest is done. ``starts`` (n, J, 3) are poses to refine, one of each person: x, y in image
-    pixels, and 0 for a joint that is not given.
+    concerned; the rest is done.
 
-    Raises:
-        InputError: none of the pictures of the folder ``images`` is there.
+    Args:
+        estimator: its joints are those of the rows.
+        persons: with boxes.
+        images: folder of their pictures; InputError where none of these is there.
+        starts: (n, J, 3) poses to refine, one of each person: x, y in image pixels, and 0 for a joint that is
+            not given.
+        workers: threads that read pictures ahead; None for one a core, up to 8.
+        progress: called with persons done and in all.
     """
-    network = model if isinstance(model, Network) else TorchNetwork(model, inference.device)
+    if workers is not None and workers < 0:
+        raise InputError(f"workers: {workers} must be 0 or more")
     found = find_pictures(persons, images, persons_only=True)
     if persons.persons and len(found.missing) == len(found.paths):
         raise InputError(f"{images}: none of the pictures of {persons.path} is there; give their folder")
     failures = [f"{Path(images) / name}: no such file" for name in found.missing.values()]
     rows: list[Row | None] = [None] * len(persons.persons)
     there = [i for i, person in enumerate(persons.persons) if person.image_id not in found.missing]
-    if network.sees_neighbours:
+    if estimator.network.sees_neighbours:
         there.sort(key=lambda index: str(persons.persons[index].image_id))
+
+    def read(group: list[int]) -> Request:
+        """Persons of one picture; the failure where it cannot be read."""
+        people = [persons.persons[index] for index in group]
+        boxes, scores = np.stack([one.box for one in people]), np.array([one.score for one in people])
+        try:
+            image = found.read(persons.images[people[0].image_id])
+        except InputError as error:
+            return Request(np.zeros((0, 0, 3), np.uint8), boxes[:0], scores[:0], (group, str(error)))
+        return Request(image, boxes, scores, (group, None), None if starts is None else starts[group])
+
     # persons of one picture that follow each other share its reading
-    groups = [list(group) for _, group in groupby(there, key=lambda index: persons.persons[index].image_id)]
-    cut = partial(_cut, network.codec, inference.rotation_test, persons, found)
+    groups = (list(group) for _, group in groupby(there, key=lambda index: persons.persons[index].image_id))
     done = len(rows) - len(there)
-    for batch in _batches(cut, groups, inference, network.sees_neighbours):
-        good = [(index, crop) for index, crop in batch if not isinstance(crop, str)]
-        failures += [crop for _, crop in batch if isinstance(crop, str)]
-        for index, pose in _poses(network, persons, good, inference, starts):
-            person = persons.persons[index]
-            if isinstance(pose, str):
-                failures.append(f"{found.paths[person.image_id]}: {pose}")
-            else:
-                rows[index] = result_row(persons, person, network.skeleton, *pose)
-        done += len(batch)
-        if inference.progress is not None:
-            inference.progress(done, len(rows))
+    with closing(in_order(read, groups, threads=workers)) as requests:
+        for request, poses in estimator.outcomes(requests):
+            group, failure = request.source
+            failures += [failure] if failure else []
+            for index, pose in zip(group, poses, strict=failure is None):
+                person = persons.persons[index]
+                if isinstance(pose, InputError):
+                    failures.append(f"{found.paths[person.image_id]}: {pose}")
+                else:
+                    rows[index] = result_row(persons, person, pose)
+            done += len(group)
+            if progress is not None:
+                progress(done, len(rows))
     # the persons of one picture fail alike
     return rows, list(dict.fromkeys(failures))
 
 
-def _batches(
-    cut: Callable[[list[int]], list[Cut]], groups: list[list[int]], inference: Inference, whole: bool
-) -> Iterator[list[Cut]]:
-    """Crops of persons, ``batch_size`` at a time, or more to have pictures ``whole``; threads cut ahead."""
-    with ThreadPoolExecutor(max(inference.workers, 1)) as pool:
-        parts = (groups[start : start + AHEAD] for start in range(0, len(groups), AHEAD))
-        pictures = (crops for part in parts for crops in pool.map(cut, part))
-        batch: list[Cut] = []
-        for group in pictures if whole else ([crop] for crops in pictures for crop in crops):
-            batch += group
-            if len(batch) >= inference.batch_size:
-                yield batch
-                batch = []
-        if batch:
-            yield batch
+def result_row(annotations: Annotations, person: Person, pose: Pose) -> Row:
+    """The pose of a person as an entry of COCO results, with ``file_name`` and ``box`` (x0, y0, x1, y1).
 
-
-def _cut(
-    codec: HeatmapCodec,
-    rotation_test: bool,
-    persons: Annotations,
-    pictures: Pictures,
-    group: Sequence[int],
-) -> list[Cut]:
-    """The crops of each person of a picture."""
-    record = persons.images[persons.persons[group[0]].image_id]
-    try:
-        image = pictures.read(record)
-    except InputError as error:
-        return [(index, str(error)) for index in group]
-    boxes = np.stack([persons.persons[index].box for index in group])
-    crops = looks(codec, boxes, rotation_test)
-    return [(index, [look.cut(image, place) for look in crops]) for place, index in enumerate(group)]
-
-
-def _poses(
-    network: Network,
-    persons: Annotations,
-    crops: Sequence[tuple[int, Any]],
-    inference: Inference,
-    starts: np.ndarray | None,
-) -> Iterator[tuple[int, tuple[np.ndarray, np.ndarray, Confidence | None] | str]]:
-    """Keypoints, scores and confidence of each crop of a batch, or why there are none."""
-    if not crops:
-        return
-    indices = [index for index, _ in crops]
-    boxes = np.stack([persons.persons[index].box for index in indices])
-    pictures = [persons.persons[index].image_id for index in indices]
-    records = [persons.images[picture] for picture in pictures]
-    sizes = np.array([(record.width or np.inf, record.height or np.inf) for record in records])
-    places = looks(network.codec, boxes, inference.rotation_test)
-    images = [as_batch(each) for each in zip(*(cut for _, cut in crops), strict=True)]
-    start = None if starts is None else Start(starts[indices, :, :2], starts[indices, :, 2])
-    options: dict[str, Any] = {"decode": inference.decode, "flip": inference.flip, "steps": inference.steps}
-    try:
-        found = keypoints_in_looks(
-            network, images, places, boxes, sizes, pictures=pictures, start=start, **options
-        )
-    except InputError as error:
-        if len(indices) == 1:
-            yield indices[0], str(error)
-        else:  # a number that is not finite in the heatmaps of at least one person: find out whose
-            several = len(set(pictures)) > 1
-            for _, part in groupby(zip(pictures if several else indices, crops, strict=True), lambda x: x[0]):
-                yield from _poses(network, persons, [crop for _, crop in part], inference, starts)
-        return
-    yield from zip(indices, zip(*found, strict=True), strict=True)
-
-
-def result_row(
-    annotations: Annotations,
-    person: Person,
-    skeleton: Skeleton,
-    keypoints: np.ndarray,
-    scores: np.ndarray,
-    confidence: Confidence | None = None,
-) -> Row:
-    """A pose as an entry of COCO results, with ``file_name`` and ``box`` (x0, y0, x1, y1); not rounded.
-
-    There is no ``bbox``: evaluators would take the area of an unmatched pose from it, and AP_M and AP_L would
-    differ from those of COCO results.
-
-    Args:
-        annotations: name the picture.
-        person: whose box.
-        skeleton: of the pose.
-        keypoints: (J, 2) image pixels, finite; else InputError.
-        scores: (J,).
-        confidence: of a calibrated model.
+    The score is that of the person's box; nothing is rounded but the box. There is no ``bbox``: evaluators
+    would take the area of an unmatched pose from it, and AP_M and AP_L would differ from those of COCO
+    results. ``annotations`` name the picture.
     """
-    pose = Pose(skeleton, keypoints, scores, person.box, person.score)
     triplets = np.column_stack([pose.keypoints, pose.scores]).astype(float)
     return {
         "image_id": person.image_id,
         "category_id": 1,
         "keypoints": triplets.ravel().tolist(),
-        "score": float(pose.score),
+        "score": float(person.score),
         "box": pose.rounded_box,
         "file_name": annotations.images[person.image_id].file_name,
-        **(confidence.to_dict() if confidence else {}),
+        **(pose.confidence.to_dict() if pose.confidence else {}),
     }
 
 
@@ -244,7 +147,8 @@ def predict_mean_pose(mean_pose: np.ndarray, annotations: Annotations) -> list[R
     rows = []
     for person in annotations.persons:
         keypoints = person.box[:2] + mean_pose * (person.box[2:] - person.box[:2])
-        rows.append(result_row(annotations, person, annotations.skeleton, keypoints, np.ones(len(keypoints))))
+        pose = Pose(annotations.skeleton, keypoints, np.ones(len(keypoints)), person.box, 1.0)
+        rows.append(result_row(annotations, person, pose))
     return rows
 
 
@@ -317,6 +221,8 @@ def evaluate(
     images: str | Path,
     boxes: Annotations | str | Path | None = None,
     skeleton: Skeleton | None = None,
+    workers: int | None = 0,
+    progress: Callable[[int, int], None] | None = None,
     **options: Any,
 ) -> Report:
     """Measure a model.
@@ -332,13 +238,14 @@ def evaluate(
         images: folder of the pictures.
         boxes: detected boxes or their file; None for the true boxes of the labelled persons.
         skeleton: of the annotation file, where its joint names do not tell, or the joints of it to measure.
-        options: decode, flip, steps and the others of :class:`Inference`.
+        workers, progress: as of :func:`predict_persons`.
+        options: decode, flip, steps and others of :class:`~diffusionpose.runtime.estimator.PoseEstimator`; a
+            PoseModel stays on its device unless ``device`` names another.
 
     Raises:
-        InputError: a file that cannot be used, no joint in common, or no picture to be found. What
-            concerns single pictures goes to ``Report.failures`` instead, and the rest is done.
+        InputError: an option or file that cannot be used, no joint in common, or no picture to be found.
+            What concerns single pictures goes to ``Report.failures`` instead, and the rest is done.
     """
-    inference = Inference(**options)
     truth, notes = _shared(annotations_in(annotations, skeleton), model.skeleton)
     missing = bool(notes)
     if not truth.labelled().persons:
@@ -346,14 +253,12 @@ def evaluate(
     if isinstance(boxes, (str, Path)):
         boxes = read_boxes(boxes, truth)
     persons = truth.labelled() if boxes is None else boxes
-    network = model if isinstance(model, Network) else TorchNetwork(model, inference.device)
-    rows, failures = predict_persons(network, persons, images, inference)
-    joints = truth.skeleton.joints
-    picked = [row and pick_joints(row, network.skeleton.joints, joints) for row in rows]
-    codec = network.codec
-    report = score_results(truth, persons, picked, codec.input_size, codec.unbiased, boxes is not None)
-    settings = {"decode": inference.decode, "flip": inference.flip, "steps": inference.steps}
-    settings |= {"rotation_test": True} if inference.rotation_test else {}
+    estimator = PoseEstimator(model, skeleton=truth.skeleton, **{"device": None, **options})
+    rows, failures = predict_persons(estimator, persons, images, workers=workers, progress=progress)
+    codec = estimator.network.codec
+    report = score_results(truth, persons, rows, codec.input_size, codec.unbiased, boxes is not None)
+    settings: dict[str, Any] = {name: getattr(estimator, name) for name in ("decode", "flip", "steps")}
+    settings |= {"rotation_test": True} if estimator.rotation_test else {}
     lost = truth.dropped if boxes is None else [*truth.dropped, *persons.dropped]
     notes += [*truth.doubts, *find_pictures(persons, images, persons_only=True).notes]
     return replace(report, settings=settings, failures=[*lost, *failures], notes=notes, partial=missing)

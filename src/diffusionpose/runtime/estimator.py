@@ -1,7 +1,7 @@
 """PoseEstimator: pictures in, poses out.
 
 The one way from a picture to its poses: persons (boxes, or the detector) -> crops -> network -> heatmaps ->
-keypoints in image pixels. Evaluation and training go through :func:`keypoints_in_crops` as well.
+keypoints in image pixels. Evaluation, and with it training, goes the same way.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload
 
@@ -22,7 +23,6 @@ from diffusionpose.geometry import (
     DECODE_METHODS,
     Array,
     Crop,
-    HeatmapCodec,
     Neighbours,
     Start,
     flip_images,
@@ -33,7 +33,7 @@ from diffusionpose.poses import Confidence, Pose, box_around, pose_score
 from diffusionpose.runtime.boxes import Boxes, usable_boxes
 from diffusionpose.runtime.hypotheses import Hypothesis, check_count, hypotheses
 from diffusionpose.runtime.images import ImageLike, as_image, read_image
-from diffusionpose.runtime.networks import Network, Steps, TorchNetwork, load_network
+from diffusionpose.runtime.networks import Network, Steps, TorchNetwork, cpu_threads, load_network
 from diffusionpose.runtime.people import (
     AUTO,
     MAX_PERSONS,
@@ -51,17 +51,18 @@ if TYPE_CHECKING:
     from diffusionpose.models.pose_model import PoseModel
 
 HELD_BYTES = 500_000_000  # pictures that wait for a full batch take at most about this much memory
-TURNS = (0, 90, 180, 270)  # degrees, of the rotation test
+TURNS = (90, 180, 270)  # degrees, of the rotation test
 UNSURE, BETTER = 0.55, 0.05  # mean score of the limbs to look again below, and by how much to be better
 GIVEN = "given"  # in the place of joints that are fixed: all that a start gives
 AHEAD = 4  # pictures read before, and finished after, their turn in the network
+MOST_THREADS = 8  # that read pictures, unless more are asked for
 
 Detector = PersonDetector | Callable[[np.ndarray], Boxes]
 In = TypeVar("In")
 Out = TypeVar("Out")
 
 
-# --- crops -> network -> keypoints ---
+# --- crops -> heatmaps ---
 
 
 class ReverseProcess:
@@ -107,152 +108,9 @@ class ReverseProcess:
         return x_fea[:count], coarse[:count]
 
 
-def heatmap_steps(
-    network: Network,
-    images: Array,
-    *,
-    flip: bool = True,
-    steps: Steps | None = None,
-    start: Start | None = None,
-    neighbours: Neighbours | None = None,
-) -> list[Array]:
-    """Heatmaps of crops, of every diffusion step; with ``flip`` the mean with the mirror image's.
-
-    Arguments, answer and errors as of :meth:`~diffusionpose.runtime.networks.Network.heatmaps`.
-    """
-    network.check(flip, steps, start is not None)
-    return ReverseProcess(network, images, flip, neighbours)(steps, start)
-
-
-def keypoints_in_crops(
-    network: Network,
-    images: Array,
-    crops: Crop,
-    *,
-    decode: str = "dark",
-    flip: bool = True,
-    steps: Steps | None = None,
-    start: Start | None = None,
-    process: ReverseProcess | None = None,
-) -> tuple[np.ndarray, np.ndarray, Array]:
-    """Keypoints (b, j, 2) in image pixels and scores (b, j) of the persons in crops, and their heatmaps.
-
-    Args:
-        network, flip, steps: as of :func:`heatmap_steps`.
-        images: (b, 3, H, W) RGB uint8 crops.
-        crops: where they were cut.
-        decode: one of ``DECODE_METHODS``.
-        start: keypoints to start from, in image pixels; fixed joints are in the answer as they are.
-        process: of these crops, where it is another than that of everyone alone.
-
-    Raises:
-        InputError: the network cannot run so, or its heatmaps are not finite.
-    """
-    crops = crops.to_numpy()
-    network.check(flip, steps, start is not None)
-    if start is not None:
-        start = replace(start, keypoints=to_numpy(start.keypoints), scores=to_numpy(start.scores))
-    begin = None if start is None else start.in_crop(crops)
-    heatmaps = (process or ReverseProcess(network, images, flip))(steps, begin)[-1]
-    return *_decoded(network, heatmaps, crops, decode, start), heatmaps
-
-
-def looks(codec: HeatmapCodec, boxes: np.ndarray, rotation_test: bool = False) -> list[Crop]:
-    """The crops of persons; with ``rotation_test`` also those turned by 90, 180 and 270 degrees."""
-    turns = TURNS if rotation_test else TURNS[:1]
-    return [Crop.from_boxes(boxes, codec.input_size, unbiased=codec.unbiased, turn=turn) for turn in turns]
-
-
 def as_batch(crops: Sequence[np.ndarray]) -> np.ndarray:
     """Crops (h, w, 3) as a network takes them: (b, 3, h, w)."""
     return np.ascontiguousarray(np.stack(crops).transpose(0, 3, 1, 2))
-
-
-def keypoints_in_looks(
-    network: Network,
-    images: Sequence[Array],
-    crops: Sequence[Crop],
-    boxes: np.ndarray,
-    sizes: np.ndarray,
-    joints: Sequence[int] | None = None,
-    pictures: Sequence[Any] | None = None,
-    process: ReverseProcess | None = None,
-    **options: Any,
-) -> tuple[np.ndarray, np.ndarray, list[Confidence | None]]:
-    """Keypoints (b, j, 2) in image pixels and scores (b, j) of the persons, from the best of several looks.
-
-    Persons whose limbs are sure in the first look are not looked at again; a further look is kept where the
-    mean score of its limbs is clearly higher.
-
-    Args:
-        images, crops: of each look, from :func:`looks`.
-        boxes: (b, 4) of the persons.
-        sizes: (b, 2) width and height of their pictures, infinite where they are not known.
-        joints: those that the confidence is of; None for all.
-        pictures: what the picture of each person is known by, for networks that see neighbours.
-        process: of the first look, where there is one.
-        network, options: as of :func:`keypoints_in_crops`.
-
-    Returns:
-        keypoints, scores, and the confidence of each person, None of a network that is not calibrated.
-    """
-
-    def look(
-        image: Array, crop: Crop, rows: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, list[Confidence | None]]:
-        mine = process
-        if network.sees_neighbours and pictures is not None:
-            _, numbers = np.unique([pictures[row] for row in rows], return_inverse=True)
-            among = Neighbours(numbers, (boxes[rows] / np.tile(sizes[rows], 2)).astype(np.float32))
-            mine = ReverseProcess(network, image[rows], options.get("flip", True), among)
-        points, sure, maps = keypoints_in_crops(network, image[rows], crop[rows], process=mine, **options)
-        return points, sure, _confidences(network, maps, points, boxes[rows], sizes[rows], crop[rows], joints)
-
-    keypoints, scores, confidences = look(images[0], crops[0], np.arange(len(boxes)))
-    limbs = list(network.skeleton.limb_joints) or slice(None)
-    best = scores[:, limbs].mean(axis=1)
-    rows = np.flatnonzero(best < UNSURE)
-    best += BETTER
-    for image, crop in zip(images[1:], crops[1:], strict=True) if len(rows) else ():
-        points, sure, others = look(image, crop, rows)
-        mean = sure[:, limbs].mean(axis=1)
-        higher = mean > best[rows]
-        won = rows[higher]
-        best[won], keypoints[won], scores[won] = mean[higher], points[higher], sure[higher]
-        for row, place in zip(won.tolist(), np.flatnonzero(higher).tolist(), strict=True):
-            confidences[row] = others[place]
-    return keypoints, scores, confidences
-
-
-def _confidences(
-    network: Network,
-    heatmaps: Array,
-    keypoints: np.ndarray,
-    boxes: np.ndarray,
-    sizes: np.ndarray,
-    crops: Crop,
-    joints: Sequence[int] | None,
-) -> list[Confidence | None]:
-    """Of the persons in crops, whose arguments are as of :func:`keypoints_in_looks`."""
-    if network.calibration is None:
-        return [None] * len(boxes)
-    seen = (boxes, sizes, crops, network.codec)
-    return list(network.calibration.confidence(heatmaps, keypoints, *seen, joints))
-
-
-def _decoded(
-    network: Network, heatmaps: Array, crops: Crop, decode: str, start: Start | None = None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Keypoints (b, j, 2) in image pixels and scores (b, j); InputError where heatmaps are not finite."""
-    try:
-        y, scores = network.codec.decode(heatmaps, decode)
-    except InputError as error:
-        raise InputError(f"{network.name}: {error}") from error
-    points, sure = crops.heatmap_to_image(to_numpy(y), network.codec.size), to_numpy(scores)
-    if start is not None and start.fixed is not None:
-        points = np.where(start.fixed[..., None], start.keypoints, points)
-        sure = np.where(start.fixed, np.float32(1), sure)
-    return points, sure
 
 
 # --- pictures -> poses ---
@@ -275,6 +133,23 @@ class Request:
     fixed: np.ndarray | None = None
 
 
+Someone = tuple[Request, int]  # a person: which of a request's
+
+
+@dataclass(frozen=True, eq=False)
+class _Look:
+    """What one pass of b persons through the network found."""
+
+    boxes: np.ndarray  # (b, 4)
+    sizes: np.ndarray  # (b, 2) width and height of their pictures
+    crops: Crop
+    start: Start | None  # in image pixels
+    process: ReverseProcess
+    maps: list[Array]  # of every step
+    # of the last step, or of all: keypoints (b, j, 2) in image pixels and scores (b, j)
+    decoded: list[tuple[np.ndarray, np.ndarray]]
+
+
 class PoseEstimator:
     """Finds the poses of the persons in pictures.
 
@@ -284,7 +159,7 @@ class PoseEstimator:
     Args:
         network: from ``load_network``, or a PoseModel, which is put on ``device``.
         device: "auto" (a GPU where there is one), "cpu", "cuda:1", "mps", ...; of the model and of the
-            detector.
+            detector. None leaves a PoseModel where it is.
         detector: finds the persons of pictures that come without boxes: a callable (H, W, 3) uint8 RGB ->
             boxes (n, 4) xyxy and scores (n,), or a name that ``make_detector`` knows ("people", "whole",
             "dfine", ...).
@@ -309,7 +184,7 @@ class PoseEstimator:
         self,
         network: Network | PoseModel,
         *,
-        device: str = "auto",
+        device: str | None = "auto",
         detector: Detector | str = AUTO,
         steps: Steps | None = None,
         decode: str = "dark",
@@ -343,10 +218,10 @@ class PoseEstimator:
         elif not isinstance(detector, str):
             self._detector = FunctionDetector(detector)
         elif detector not in (AUTO, PEOPLE):
-            self._detector = make_detector(detector, device)
+            self._detector = make_detector(detector, device or "auto")
         self.batch_size = batch_size or self.network.batch_size
-        self._options: dict[str, Any] = {"decode": decode, "flip": flip, "steps": steps}
-        self._rotation_test, self._hypotheses = rotation_test, hypotheses
+        self.decode, self.flip, self.steps = decode, flip, steps
+        self.rotation_test, self.hypotheses = rotation_test, hypotheses
 
     @property
     def detector(self) -> PersonDetector:
@@ -433,49 +308,113 @@ class PoseEstimator:
 
         ``requests`` may be a generator; it is asked for the next picture only when there is room.
         """
-        waiting: deque[tuple[Request, list[Pose]]] = deque()
-        persons: deque[tuple[Request, int, list[Pose]]] = deque()
+        for request, found in self.outcomes(requests):
+            poses = []
+            for pose in found:
+                if isinstance(pose, InputError):
+                    raise pose
+                poses.append(pose)
+            yield request, poses
+
+    def outcomes(self, requests: Iterable[Request]) -> Iterator[tuple[Request, list[Pose | InputError]]]:
+        """As :meth:`stream`, where a person who cannot be estimated costs no other one.
+
+        The error (the network cannot run so, or heatmaps are not finite) is in the place of the pose.
+        """
+        waiting: deque[tuple[Request, list[Pose | InputError]]] = deque()
+        persons: deque[tuple[Request, int, list[Pose | InputError]]] = deque()
+
+        def estimate() -> None:
+            """A batch; of a network that sees neighbours it is larger, not to part those of a picture."""
+            batch = [persons.popleft() for _ in range(min(self.batch_size, len(persons)))]
+            while self.network.sees_neighbours and persons and persons[0][0] is batch[-1][0]:
+                batch.append(persons.popleft())
+            answers = self._attempt([(request, index) for request, index, _ in batch])
+            for (_, _, found), answer in zip(batch, answers, strict=True):
+                found.append(answer)
+
         for request in requests:
-            poses: list[Pose] = []
-            waiting.append((request, poses))
-            persons.extend((request, index, poses) for index in range(len(request.boxes)))
+            found: list[Pose | InputError] = []
+            waiting.append((request, found))
+            persons.extend((request, index, found) for index in range(len(request.boxes)))
             held = sum(request.image.nbytes for request, _ in waiting)
             while len(persons) >= self.batch_size or (persons and held > HELD_BYTES):
-                self._estimate(persons)
+                estimate()
             while waiting and len(waiting[0][1]) == len(waiting[0][0].boxes):
                 yield waiting.popleft()
         while persons:
-            self._estimate(persons)
+            estimate()
         yield from waiting
 
-    def _estimate(self, persons: deque[tuple[Request, int, list[Pose]]]) -> None:
-        """One pass through the network: takes a batch of (request, which box, where its pose goes).
+    def _attempt(self, persons: Sequence[Someone]) -> list[Pose | InputError]:
+        """The poses of a batch; where it fails those of its pictures, and of its persons, alone."""
+        try:
+            return [*self._estimate(persons)]
+        except InputError as error:
+            if len(persons) == 1:
+                return [error]
+        parts = [list(part) for _, part in groupby(persons, key=lambda person: id(person[0]))]
+        parts = parts if len(parts) > 1 else [[person] for person in persons]
+        return [pose for part in parts for pose in self._attempt(part)]
 
-        Of a network that sees neighbours it is larger where the persons of a picture would be parted.
+    def _estimate(self, persons: Sequence[Someone]) -> list[Pose]:
+        """The poses of a batch; with the rotation test the best of several looks.
+
+        Persons whose limbs are sure in the first look are not looked at again; a further look is kept where
+        the mean score of its limbs is clearly higher.
         """
-        batch = [persons.popleft() for _ in range(min(self.batch_size, len(persons)))]
-        while self.network.sees_neighbours and persons and persons[0][0] is batch[-1][0]:
-            batch.append(persons.popleft())
-        boxes = np.stack([request.boxes[index] for request, index, _ in batch])
-        pictures, start = [request.image for request, _, _ in batch], None
-        if any(request.start is not None for request, _, _ in batch):
-            start = self._start([(request, index) for request, index, _ in batch])
-        sizes = np.array([image.shape[1::-1] for image in pictures], np.float32)
-        crops = looks(self.network.codec, boxes, self._rotation_test and start is None)
-        images = [_cut(look, pictures) for look in crops]
-        process = self._process(images[0])
-        found = keypoints_in_looks(
-            self.network, images, crops, boxes, sizes, self._joints, [id(request) for request, _, _ in batch],
-            start=start, process=process, **self._options,
-        )  # fmt: skip
-        others = self._several(process, *found[:2], boxes, crops[0], start)
-        persons_found = zip(batch, *found, others, strict=True)
-        for (request, index, poses), points, sure, confidence, more in persons_found:
-            pose = self.pose(points, sure, request.boxes[index], request.scores[index])
-            poses.append(self._with(replace(pose, confidence=confidence), more, request.scores[index]))
+        look = self._look(persons)
+        points, scores = look.decoded[-1]
+        confidences = self._confidences(look)
+        others = self._several(look)
+        limbs = list(self.network.skeleton.limb_joints) or slice(None)
+        best = scores[:, limbs].mean(axis=1)
+        again = self.rotation_test and look.start is None
+        rows: list[int] = np.flatnonzero(best < UNSURE).tolist() if again else []
+        best += BETTER
+        for turn in TURNS if rows else ():
+            other = self._look([persons[row] for row in rows], turn)
+            turned, sure = other.decoded[-1]
+            mean, said = sure[:, limbs].mean(axis=1), self._confidences(other)
+            for place in np.flatnonzero(mean > best[rows]).tolist():
+                row = rows[place]
+                best[row], points[row], scores[row] = mean[place], turned[place], sure[place]
+                confidences[row] = said[place]
+        return [
+            self._answer(person, *answer)
+            for person, *answer in zip(persons, points, scores, confidences, others, strict=True)
+        ]
 
-    def _start(self, persons: Sequence[tuple[Request, int]]) -> Start:
-        """Of persons of requests; what a request does not give starts from coarse heatmaps."""
+    def _look(self, persons: Sequence[Someone], turn: int = 0, all_steps: bool = False) -> _Look:
+        """One pass of persons, turned by so many degrees, through the network."""
+        network, codec, pictures = self.network, self.network.codec, [request for request, _ in persons]
+        boxes = np.stack([request.boxes[index] for request, index in persons])
+        sizes = np.array([request.image.shape[1::-1] for request in pictures], np.float32)
+        crops = Crop.from_boxes(boxes, codec.input_size, unbiased=codec.unbiased, turn=turn)
+        images = as_batch([crops.cut(request.image, row) for row, request in enumerate(pictures)])
+        _, numbers = np.unique([id(request) for request in pictures], return_inverse=True)
+        among = Neighbours(numbers, (boxes / np.tile(sizes, 2)).astype(np.float32))
+        start = self._start(persons)
+        network.check(self.flip, self.steps, start is not None)
+        process = ReverseProcess(network, images, self.flip, among, once=self.hypotheses > 1)
+        maps = process(self.steps, start and start.in_crop(crops))
+        decoded = []
+        for heatmaps in maps if all_steps else maps[-1:]:
+            try:
+                y, scores = codec.decode(heatmaps, self.decode)
+            except InputError as error:
+                raise InputError(f"{network.name}: {error}") from error
+            points, sure = crops.heatmap_to_image(to_numpy(y), codec.size), to_numpy(scores)
+            if start is not None and start.fixed is not None:
+                points = np.where(start.fixed[..., None], start.keypoints, points)
+                sure = np.where(start.fixed, np.float32(1), sure)
+            decoded.append((points, sure))
+        return _Look(boxes, sizes, crops, start, process, maps, decoded)
+
+    def _start(self, persons: Sequence[Someone]) -> Start | None:
+        """Where a request gives none, the person starts from coarse heatmaps; None where no request does."""
+        if all(request.start is None for request, _ in persons):
+            return None
         triplets = np.zeros((len(persons), self.network.skeleton.num_joints, 3), np.float32)
         fixed = np.zeros(triplets.shape[:2], bool)
         for row, (request, index) in enumerate(persons):
@@ -485,36 +424,38 @@ class PoseEstimator:
                 fixed[row, self._joints] = request.fixed[index]
         return Start(triplets[..., :2], triplets[..., 2], fixed if fixed.any() else None)
 
-    def _process(self, images: np.ndarray) -> ReverseProcess | None:
-        """What hypotheses are had of; None where there is only one."""
-        if self._hypotheses == 1:
-            return None
-        return ReverseProcess(self.network, images, self._options["flip"], once=True)
+    def _confidences(self, look: _Look) -> list[Confidence | None]:
+        """Of the persons of a look; None of a network that is not calibrated."""
+        calibration, (points, _) = self.network.calibration, look.decoded[-1]
+        if calibration is None:
+            return [None] * len(points)
+        seen = look.boxes, look.sizes, look.crops, self.network.codec
+        return list(calibration.confidence(look.maps[-1], points, *seen, self._joints))
 
-    def _several(
-        self,
-        process: ReverseProcess | None,
-        points: np.ndarray,
-        sure: np.ndarray,
-        boxes: np.ndarray,
-        crops: Crop,
-        start: Start | None,
-    ) -> list[list[Hypothesis]]:
-        """The hypotheses of persons; none where only one is wanted."""
-        if process is None:
-            return [[]] * len(boxes)
-        decode, steps = self._options["decode"], self._options["steps"]
+    def _several(self, look: _Look) -> list[list[Hypothesis]]:
+        """The hypotheses of the persons of a look; none where only one is wanted."""
+        if self.hypotheses == 1:
+            return [[]] * len(look.boxes)
         return hypotheses(
-            self.network, process.features, to_numpy(process(0)[0]), (points, sure), boxes, crops,
-            self._hypotheses, decode=decode, steps=None if steps == "auto" else steps, start=start,
+            self.network, look.process.features, to_numpy(look.process(0)[0]), look.decoded[-1], look.boxes,
+            look.crops, self.hypotheses, decode=self.decode,
+            steps=None if self.steps == "auto" else self.steps, start=look.start,
         )  # fmt: skip
 
-    def _with(self, pose: Pose, several: Sequence[Hypothesis], box_score: float) -> Pose:
-        """The pose with the other hypotheses, the likeliest first."""
+    def _answer(
+        self,
+        person: Someone,
+        points: np.ndarray,
+        scores: np.ndarray,
+        confidence: Confidence | None,
+        several: Sequence[Hypothesis],
+    ) -> Pose:
+        """The pose of a person, with the other hypotheses, the likeliest first."""
+        pose = replace(self._pose(person, points, scores), confidence=confidence)
         if not several:
             return pose
         others = [
-            replace(self.pose(one.keypoints, one.scores, pose.box, box_score), weight=one.weight)
+            replace(self._pose(person, one.keypoints, one.scores), weight=one.weight)
             for one in sorted(several[1:], key=lambda one: -one.weight)
         ]
         return replace(pose, weight=several[0].weight, alternatives=tuple(others))
@@ -526,33 +467,24 @@ class PoseEstimator:
             for each box its poses at all S steps, and the heatmaps (S, J, h, w) that they were read from. The
             last pose, the answer, has the confidence of a calibrated network, and the alternatives.
         """
-        flip, steps, decode = (self._options[name] for name in ("flip", "steps", "decode"))
-        self.network.check(flip, steps, request.start is not None)
-        count = len(request.boxes) if self.network.sees_neighbours else self.batch_size
-        for first in range(0, len(request.boxes), max(count, 1)):
-            part = slice(first, first + count)
-            boxes, scores = request.boxes[part], request.scores[part]
-            rows = range(first, first + len(boxes))
-            start = None if request.start is None else self._start([(request, row) for row in rows])
-            (crops,) = looks(self.network.codec, boxes)
-            images = _cut(crops, [request.image] * len(boxes))
-            sizes = np.tile(np.array(request.image.shape[1::-1], np.float32), (len(boxes), 1))
-            among = Neighbours(np.zeros(len(boxes), np.int64), boxes / np.tile(sizes, 2))
-            once = self._process(images)
-            process = once or ReverseProcess(self.network, images, flip, among)
-            maps = [to_numpy(each) for each in process(steps, start and start.in_crop(crops))]
-            decoded = [_decoded(self.network, each, crops, decode, start) for each in maps]
-            sure_of = _confidences(self.network, maps[-1], decoded[-1][0], boxes, sizes, crops, self._joints)
-            several = self._several(once, *decoded[-1], boxes, crops, start)
-            for index, (box, score) in enumerate(zip(boxes, scores, strict=True)):
-                poses = [self.pose(points[index], sure[index], box, score) for points, sure in decoded]
-                poses[-1] = self._with(replace(poses[-1], confidence=sure_of[index]), several[index], score)
-                yield poses, np.stack([each[index, self._joints] for each in maps])
+        persons = [(request, index) for index in range(len(request.boxes))]
+        count = len(persons) if self.network.sees_neighbours else self.batch_size
+        for first in range(0, len(persons), max(count, 1)):
+            part = persons[first : first + count]
+            look = self._look(part, all_steps=True)
+            maps = [to_numpy(each)[:, self._joints] for each in look.maps]
+            answers = zip(part, self._confidences(look), self._several(look), strict=True)
+            for row, (person, confidence, several) in enumerate(answers):
+                *steps, last = [(points[row], scores[row]) for points, scores in look.decoded]
+                poses = [self._pose(person, *step) for step in steps]
+                poses.append(self._answer(person, *last, confidence, several))
+                yield poses, np.stack([each[row] for each in maps])
 
-    def pose(self, keypoints: np.ndarray, scores: np.ndarray, box: np.ndarray, box_score: float) -> Pose:
+    def _pose(self, person: Someone, keypoints: np.ndarray, scores: np.ndarray) -> Pose:
         """Of all joints of the network; the pose has those of the skeleton."""
-        keypoints, scores = keypoints[self._joints], scores[self._joints]
-        return Pose(self.skeleton, keypoints, scores, box, pose_score(box_score, scores))
+        request, index = person
+        keypoints, scores, box_score = keypoints[self._joints], scores[self._joints], request.scores[index]
+        return Pose(self.skeleton, keypoints, scores, request.boxes[index], pose_score(box_score, scores))
 
     def _requests(
         self,
@@ -649,11 +581,6 @@ def make_detector(
 
     tell = tell or logging.getLogger(__name__).warning
     return load_detector(name, device, tell=tell, min_score=min_score, max_persons=max_persons)
-
-
-def _cut(crops: Crop, images: Sequence[np.ndarray]) -> np.ndarray:
-    """(b, 3, H, W): a crop of each picture."""
-    return as_batch([crops.cut(image, index) for index, image in enumerate(images)])
 
 
 def _as_boxes(name: str, boxes: Any) -> Boxes:
@@ -775,19 +702,23 @@ class LocalEngine:
         return Answer(task.source, poses, problems, failure)
 
 
-def in_order(work: Callable[[In], Out], items: Iterable[In], ahead: int = AHEAD) -> Generator[Out]:
-    """``map(work, items)`` in a thread, at most ``ahead`` items before they are asked for.
+def in_order(
+    work: Callable[[In], Out], items: Iterable[In], ahead: int = AHEAD, threads: int | None = 1
+) -> Generator[Out]:
+    """``map(work, items)`` in threads (None: one a core, up to ``MOST_THREADS``), each of which is at most
+    ``ahead`` items before they are asked for.
 
     Where it ends early (an error, Ctrl-C, closed), work that has begun is waited for and the rest dropped.
     """
     pending: deque[Future[Out]] = deque()
-    thread = ThreadPoolExecutor(max_workers=1)
+    count = min(cpu_threads(), MOST_THREADS) if threads is None else max(threads, 1)
+    pool = ThreadPoolExecutor(count)
     try:
         for item in items:
-            pending.append(thread.submit(work, item))
-            if len(pending) > ahead:
+            pending.append(pool.submit(work, item))
+            if len(pending) > ahead * count:
                 yield pending.popleft().result()
         while pending:
             yield pending.popleft().result()
     finally:
-        thread.shutdown(cancel_futures=True)
+        pool.shutdown(cancel_futures=True)

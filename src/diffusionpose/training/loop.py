@@ -20,10 +20,11 @@ from tqdm import tqdm
 from diffusionpose.data.dataset import PersonDataset, crops_of
 from diffusionpose.data.pose_errors import PoseErrors
 from diffusionpose.errors import InputError, file_digest
-from diffusionpose.evaluation.evaluate import Inference, predict_persons, score_results
+from diffusionpose.evaluation.evaluate import predict_persons, score_results
 from diffusionpose.models.pose_model import PoseModel
 from diffusionpose.poses import Pose
 from diffusionpose.runtime.drawing import draw_poses
+from diffusionpose.runtime.estimator import PoseEstimator
 from diffusionpose.skeletons import Skeleton, get_skeleton
 from diffusionpose.training.data import TrainingData, read_persons, thread_count, worker_count
 from diffusionpose.training.folder import RunFolder
@@ -299,13 +300,7 @@ class Validation:
         self.truth = read_persons(images, skeleton)
         self.persons = self.truth.labelled()
         self.data = PersonDataset(self.persons, images.images, settings.input_size, settings.unbiased)
-        self.inference = Inference(
-            decode=settings.decode,
-            flip=settings.flip,
-            steps=settings.steps,
-            batch_size=2 * settings.batch_size,
-            workers=worker_count(machine),
-        )
+        self.settings, self.workers = settings, worker_count(machine)
         self.failures: list[str] = []
         self.rows: list[dict[str, Any] | None] = []
 
@@ -319,11 +314,18 @@ class Validation:
         for index, person in enumerate(persons):
             shares[picture[person.image_id] % processes.world].append(index)
         part = replace(self.persons, persons=[persons[i] for i in shares[rank]])
-        options = replace(self.inference, progress=lambda done, total: check_ctrl_c())
-        starts = self.starts[shares[rank]] if model.needs_start else None
-        if model.default_steps is None:  # heatmap models take none
-            options = replace(options, steps=None)
-        answer = predict_persons(model, part, self.data.images, options, starts)
+        starts, settings = self.starts[shares[rank]] if model.needs_start else None, self.settings
+        estimator = PoseEstimator(
+            model,
+            device=None,
+            decode=settings.decode,
+            flip=settings.flip,
+            steps=None if model.default_steps is None else settings.steps,  # heatmap models take none
+            batch_size=2 * settings.batch_size,
+        )
+        answer = predict_persons(
+            estimator, part, self.data.images, starts, self.workers, lambda done, total: check_ctrl_c()
+        )
         self.rows, self.failures = [None] * len(self.persons.persons), []
         for share, (rows, failures) in zip(shares, processes.gather(answer), strict=True):
             for place, row in zip(share, rows, strict=True):
