@@ -52,8 +52,6 @@ class PersonDataset(Dataset[Sample]):
         images: folder of the pictures.
         input_size, unbiased: (width, height) of the network input, and UDP geometry of the crops.
         augmentation, seed: None for evaluation.
-        skip_missing: leave persons out whose picture does not exist, with a message for every such
-            picture in ``failures``; else they are an InputError.
 
     Attributes:
         errors: makes each sample's start; None for samples without.
@@ -71,7 +69,6 @@ class PersonDataset(Dataset[Sample]):
         unbiased: bool = False,
         augmentation: Augmentation | None = None,
         seed: int = 0,
-        skip_missing: bool = False,
     ) -> None:
         self.annotations, self.images = annotations, Path(images)
         self.input_size, self.unbiased = input_size, unbiased
@@ -80,14 +77,12 @@ class PersonDataset(Dataset[Sample]):
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
 
         found = self.pictures = find_pictures(annotations, self.images, persons_only=True)
-        if not skip_missing:
-            found.require_all(annotations)
+        found.require_all(annotations)
         if augmentation is not None:
             found.require_margin(input_size, augmentation)
         for message in [*annotations.dropped, *found.notes]:
             log.warning("%s", message)
-        self.failures = [f"{self.images / name}: no such file" for name in found.missing.values()]
-        self.persons = [person for person in annotations.persons if person.image_id not in found.missing]
+        self.persons = annotations.persons
         first: dict[Id, int] = {}
         self.first_of_picture = [first.setdefault(p.image_id, i) for i, p in enumerate(self.persons)]
 
