@@ -73,7 +73,7 @@ class VideoCommand:
         failed = bool(boxes and boxes.problems)
         for name, output in zip(self.sources, outputs, strict=True):
             try:
-                with closing(open_video(name, self.max_frames)) as source:
+                with open_video(name, self.max_frames) as source:
                     estimator = estimator or self.options.make(detect=not self.boxes)
                     failed |= _Job(self, output, source, estimator, boxes).run()
             except InputError as error:

@@ -1,7 +1,6 @@
 import sys
 import wave
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
@@ -206,7 +205,7 @@ class Device:
 
 
 def test_frames_have_the_cameras_times() -> None:
-    with closing(LiveVideo("0", container=(device := Device()), max_frames=6)) as camera:
+    with LiveVideo("0", container=(device := Device()), max_frames=6) as camera:
         frames = list(camera)
     assert camera.live
     assert camera.facts.rate == 15

@@ -79,7 +79,7 @@ def follow(handlers: Handlers, path: Path, steps: int, flip: bool, smooth: bool)
     whole = isinstance(detector.detector, WholeImage)
     pixels = int(min(handlers.limits.megapixels, FRAME_MEGAPIXELS) * MILLION)
     with ExitStack() as stack:
-        source = stack.enter_context(closing(VideoFile(path, MOST_FRAMES, max_pixels=pixels)))
+        source = stack.enter_context(VideoFile(path, MOST_FRAMES, max_pixels=pixels))
         place = new_folder(handlers.folder)
         unfinished = stack.enter_context(ExitStack())
         unfinished.callback(shutil.rmtree, place, ignore_errors=True)

@@ -12,7 +12,7 @@ from fractions import Fraction
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -94,6 +94,12 @@ class VideoSource(ABC):
     def close(self) -> None:
         """Let go of the file or device."""
         self._container.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 def open_video(name: str, max_frames: int | None = None) -> VideoSource:
