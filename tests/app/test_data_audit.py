@@ -30,7 +30,7 @@ class Brightness(Network):
         bright = images.mean(axis=1)[:, ::4, ::4]
         bright = bright / bright.max(axis=(1, 2), keepdims=True)
         maps = (bright[:, None] * np.linspace(0.2, 1, 14)[:, None, None]).astype(np.float32)
-        return [maps if start is None else 0.8 * maps + 0.2 * self.codec.begin(maps, start)[0]]
+        return [maps if start is None else 0.8 * maps + 0.2 * self.codec.reverse(maps, 0, start, None)[0]]
 
 
 @pytest.fixture

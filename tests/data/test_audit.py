@@ -129,7 +129,9 @@ class Drawn(Network):
         places[mirrored] = places[mirrored][:, ORDER]
         places[mirrored, :, 0] = self.codec.size[0] - 1 - places[mirrored, :, 0]
         maps = self.codec.draw(places.astype(np.float32))
-        return [maps if start is None else np.maximum(maps, 0.5 * self.codec.begin(maps, start)[0])]
+        if start is None:
+            return [maps]
+        return [np.maximum(maps, 0.5 * self.codec.reverse(maps, 0, start, None)[0])]
 
 
 def test_looking_measures_the_heatmap_at_the_label():
