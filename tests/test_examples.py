@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 # decodes with NumPy alone; measurements of the docs
 LONGER = {"onnx_pose.py", "refine_errors.py", "audit_faults.py", "crowds_and_hidden.py", "smoothing.py"}
-LONGER |= {"hypotheses.py", "clicks.py"}
+LONGER |= {"audit_folds.py", "hypotheses.py", "clicks.py"}
 
 
 @pytest.fixture
@@ -167,6 +167,19 @@ def test_audit_faults_measures_precision_and_recall_of_each_kind(run, synthetic_
     lines = run("audit_faults.py", annotations, images, 2).splitlines()
     assert lines[0].startswith("2 labels, faults in 1, 200 draws")
     assert len(lines) == 7
+
+
+def test_audit_folds_puts_faults_in_and_counts_those_listed_first(run, monkeypatch, synthetic_set, tmp_path):
+    monkeypatch.syspath_prepend(str(ROOT / "examples"))
+    faulty, audit = tmp_path / "faulty.json", tmp_path / "audit.json"
+    run("audit_folds.py", synthetic_set[1], faulty)
+    entries = json.loads(faulty.read_text())["annotations"]
+    faults = [entry["id"] for entry in entries if "fault" in entry]
+    assert len(faults) == round(0.05 * len(entries))
+    for first, share in ((faults, "1.00"), ([], "0.00")):
+        labels = [*first, *(entry["id"] for entry in entries if "fault" not in entry)]
+        audit.write_text(json.dumps({"labels": [{"annotation": label} for label in labels]}))
+        assert f"of {len(faults)} ({share})" in run("audit_folds.py", faulty, audit)
 
 
 def test_accuracy_and_time_has_a_line_for_each_setting(run, synthetic_set, light_weights):
