@@ -95,6 +95,13 @@ def faulty(
     return keypoints, visible, box
 
 
+def surroundings(annotations: Annotations, person: Person) -> tuple[list[Person], tuple[int, int]]:
+    """Whom a fault may be taken from, the others of the picture where there are any; the picture's size."""
+    others = [one for one in annotations.persons if one is not person]
+    record = annotations.images[person.image_id]
+    return [one for one in others if one.image_id == person.image_id] or others, (record.width, record.height)
+
+
 Table = list[
     dict[str, tuple[Person, Evidence]]
 ]  # of each person, by kind of fault: label, what the model says
@@ -106,12 +113,10 @@ def look_at_all(annotations: Annotations, folder: Path, network: Network, seed: 
     table: Table = []
     for index, person in enumerate(tqdm(persons)):
         record, generator = annotations.images[person.image_id], np.random.default_rng([seed, index])
-        size = (record.width, record.height)
-        others = [one for one in persons if one is not person]
-        same = [one for one in others if one.image_id == person.image_id] or others
+        around = surroundings(annotations, person)
         labels = {GOOD: person}
         for kind in KINDS if (person.visible > 0).sum() >= LEAST_JOINTS else ():
-            changed = faulty(kind, person, same, size, annotations.skeleton, generator)
+            changed = faulty(kind, person, *around, annotations.skeleton, generator)
             if changed is not None:
                 keypoints, visible, box = changed
                 labels[kind] = replace(person, keypoints=keypoints, visible=visible, box=box)

@@ -10,26 +10,23 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
-from audit_faults import KINDS, LEAST_JOINTS, SHARE, faulty
+from audit_faults import KINDS, LEAST_JOINTS, SHARE, faulty, surroundings
 
 from diffusionpose.data.annotations import read_annotations
 
 
 def put_faults(clean: Path, result: Path, seed: int = 0) -> None:
     """Write the annotations with faults of all kinds; an entry that has one says so in ``fault``."""
-    annotations, content = read_annotations(clean), json.loads(clean.read_text())
-    generator, persons = np.random.default_rng(seed), annotations.labelled().persons
+    annotations, content = read_annotations(clean).labelled(), json.loads(clean.read_text())
+    generator, persons = np.random.default_rng(seed), annotations.persons
     entries = {entry["id"]: entry for entry in content["annotations"]}
     left = round(SHARE * len(persons))
     for row in generator.permutation(len(persons)):
         person, kind = persons[row], KINDS[generator.integers(len(KINDS))]
         if not left or (person.visible > 0).sum() < LEAST_JOINTS:
             continue
-        others = [other for other in persons if other is not person]
-        same = [other for other in others if other.image_id == person.image_id] or others
-        record = annotations.images[person.image_id]
-        size = (record.width, record.height)
-        changed = faulty(kind, person, same, size, annotations.skeleton, generator)
+        around = surroundings(annotations, person)
+        changed = faulty(kind, person, *around, annotations.skeleton, generator)
         if changed is not None:
             keypoints, visible, (x0, y0, x1, y1) = changed
             numbers = np.column_stack([keypoints, visible]).ravel().astype(float).round(1).tolist()

@@ -91,10 +91,10 @@ class CheckCommand:
         return ""
 
     def _sets(self) -> list[SetToCheck]:
-        folders: Sequence[Path | None] = [None] * len(self.annotations) if self.no_images else self.images
-        if not self.no_images:
-            image_sets(self.images, self.annotations)  # as many of each, or InputError
-        sets = [SetToCheck(*pair) for pair in zip(self.annotations, folders, strict=True)]
+        if self.no_images:
+            sets = [SetToCheck(file) for file in self.annotations]
+        else:
+            sets = [SetToCheck(x.annotations, x.images) for x in image_sets(self.images, self.annotations)]
         if self.val_annotations is not None:
             folder = None if self.no_images else self.val_images
             sets.append(SetToCheck(self.val_annotations, folder, validation=True))

@@ -236,7 +236,7 @@ def _cards(annotations: Annotations, folder: Path, suspicions: Sequence[Suspicio
         names = [name.replace("_", " ") for name in row["correction"] or ()]
         if row["fault"] == "sides exchanged":
             names = list(dict.fromkeys(name.removeprefix("left ").removeprefix("right ") for name in names))
-        proposal = escape(": ".join([VERBS.get(row["fault"], "move"), ", ".join(names)][: 1 + bool(names)]))
+        proposal = escape(": ".join(filter(None, (VERBS.get(row["fault"], "move"), ", ".join(names)))))
         yield (
             f"<article><b>{place}. {row['fault']}</b> <small>doubt {row['doubt']}, annotation "
             f"{escape(str(row['annotation']))}, {escape(row['file_name'])}</small><br>"
