@@ -40,8 +40,8 @@ Detector = Annotated[
     arg(
         metavar="NAME",
         help="Finds the persons: 'people', the bundled people finder (and 'auto' is that); 'whole' takes the "
-        "whole picture as one person; with the extra 'detect': 'dfine', 'rtdetr', 'fasterrcnn' or another of "
-        "torchvision's, a folder with a detector in the format of transformers, a hub id.",
+        "whole picture as one person; with the extra 'detect': 'dfine', 'rtdetr', a folder with a detector "
+        "in the format of transformers, a hub id.",
     ),
 ]
 BoxScore = Annotated[

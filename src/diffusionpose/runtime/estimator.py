@@ -559,8 +559,8 @@ def make_detector(
     """The detector that a name stands for.
 
     Args:
-        name: "people" or "auto", the bundled people finder; "whole", each whole picture; or a name, file,
-            folder or hub id that ``load_detector`` of runtime/detectors.py takes (extra ``detect``).
+        name: "people" or "auto", the bundled people finder; "whole", each whole picture; or a name, folder
+            or hub id that ``load_detector`` of runtime/detectors.py takes (extra ``detect``).
         device: as of :class:`PoseEstimator`.
         min_score: of the box, from which on a person counts as found.
         max_persons: so many at most in a picture, those with the highest scores.
