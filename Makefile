@@ -27,9 +27,10 @@ demo: $(LIGHT) ## find the poses in a photograph and a drawing; pictures and JSO
 test: $(FULL) ## lint and all tests, side by side
 	@$(MAKE) --no-print-directory -j2 lint pytest
 
+# The tests start many interpreters. uv installs no bytecode; without it each of them compiles PyTorch for 12 seconds.
 pytest: $(FULL) ## all tests
 	@echo "Running the tests"
-	@$(BIN)/python -m pytest -q -n $(JOBS) --dist loadscope --no-loadscope-reorder
+	@PYTHONDONTWRITEBYTECODE= PYTHONPYCACHEPREFIX=$(abspath $(VENV))/bytecode $(BIN)/python -m pytest -q -n $(JOBS) --dist loadscope --no-loadscope-reorder
 
 lint: $(FULL) ## ruff, mypy and the floors
 	@echo "Checking style, types and floors"

@@ -184,6 +184,11 @@ class Run:
         result: dict[str, Any] = read_json(file)
         return result
 
+    def is_trained(self) -> bool:
+        """Whether all epochs are done, so that there is only the model to measure."""
+        epochs = [int(row["epoch"]) + 1 for row in self.folder.rows()]
+        return self.folder.newest.exists() and max(epochs, default=0) >= self.settings.epochs
+
     def model(self) -> Any:
         """The model after the last epoch: the best one was chosen on the very data that it is measured on."""
         return load_model(self.folder.newest, device=str(device_of(self.request.machine)))
@@ -243,10 +248,9 @@ def train_and_measure(
         PARENT: str(os.getpid()),
     }
 
-    def do(number: int, runs: Sequence[Run]) -> None:
-        name, prefix = runs[0].name, f"[{number}/{len(missing)} {runs[0].name}]"
+    def trained(run: Run, prefix: str) -> bool:
         process = subprocess.Popen(
-            runs[0].command(),
+            run.command(),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -261,15 +265,19 @@ def train_and_measure(
             say(f"{prefix} {line}")
         status = process.wait()
         if left_out := [line for line in lines if line.endswith("(left out of the training)")]:
-            failed[name] = "; ".join(left_out)
+            failed[run.name] = "; ".join(left_out)
         elif status:
-            failed[name] = lines[-1] if status == 1 else f"ended with status {status}: {lines[-1]}"
-            return
+            failed[run.name] = lines[-1] if status == 1 else f"ended with status {status}: {lines[-1]}"
+            return False
+        return True
+
+    def do(number: int, runs: Sequence[Run]) -> None:
         try:
-            for run in runs:
-                run.measure()
+            if runs[0].is_trained() or trained(runs[0], f"[{number}/{len(missing)} {runs[0].name}]"):
+                for run in runs:
+                    run.measure()
         except InputError as error:
-            failed[name] = str(error)
+            failed[runs[0].name] = str(error)
 
     with ThreadPoolExecutor(parallel) as pool:
         try:
