@@ -11,12 +11,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, get_args
 
-import cv2
 import numpy as np
 from tyro.conf import arg
 
@@ -24,21 +25,15 @@ from diffusionpose.app.options import Device, Output, Weights, make_folder, say
 from diffusionpose.bundled import DEFAULT_MODEL, PORTRAIT, bundled_models
 from diffusionpose.errors import InputError, write_file
 from diffusionpose.json_files import write_json
-from diffusionpose.runtime.drawing import draw_poses
-from diffusionpose.runtime.estimator import LocalEngine, PictureTask, PoseEstimator, Request
-from diffusionpose.runtime.images import list_pictures, read_image
-from diffusionpose.runtime.networks import (
-    TorchNetwork,
-    cpu_threads,
-    find_device,
-    load_network,
-    torch_installed,
-)
 
-Part = Literal["networks", "pictures", "start", "training", "loader"]
+if TYPE_CHECKING:
+    from diffusionpose.runtime.networks import TwoGraphNetwork
+
+Part = Literal["networks", "pictures", "start", "training", "loader", "evaluation", "peers"]
 BATCHES = (1, 8)  # crops
 MATRIX = 768  # rows and columns of the matrices that the arithmetic is measured with
 TRAINED = 16  # persons of a training step
+PERSONS = 11_000  # of 5,000 pictures of COCO val2017
 CPU_FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8")
 
 
@@ -63,7 +58,7 @@ class BenchmarkCommand:
 
     output: Output
     parts: tuple[Part, ...] = get_args(Part)
-    """What to measure; without PyTorch, training and loader are left out."""
+    """What to measure; without PyTorch, training, loader, evaluation and peers are left out."""
     images: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="(default: one portrait)")] = None
     """Pictures for the part of that name."""
     weights: Weights = None
@@ -80,7 +75,7 @@ class BenchmarkCommand:
         print("  ".join(f"{name}: {value}" for name, value in machine.items()))
         rows: list[dict[str, Any]] = []
         for part in self.parts:
-            if part in ("training", "loader") and not torch_installed():
+            if part in ("training", "loader", "evaluation", "peers") and find_spec("torch") is None:
                 say(f"{part}: left out, needs PyTorch (the extra 'train')")
                 continue
             found = [{"part": part, **row._asdict()} for row in MEASURES[part](self)]
@@ -94,18 +89,30 @@ class BenchmarkCommand:
         content = {"machine": machine, "rounds": self.rounds, "rows": rows}
         write_json(self.output / "benchmark.json", content)
         facts = ", ".join(f"{name} {value}" for name, value in machine.items())
-        head = f"{facts}\n\n| part | | value | | ratio | |\n|---|---|---|---|---|---|\n"
-        write_file(self.output / "benchmark.md", (head + "".join(f"{_line(row)}\n" for row in rows)).encode())
+        table = [
+            facts,
+            "",
+            "| part | | value | | ratio | |",
+            "|---|---|---|---|---|---|",
+            *map(_line, rows),
+            "",
+        ]
+        write_file(self.output / "benchmark.md", "\n".join(table).encode())
 
 
 def _line(row: dict[str, Any]) -> str:
-    ratio = "" if row["ratio"] is None else f"{row['ratio']:.2f}"
-    cells = {**row, "value": f"{row['value']:.4g}", "ratio": ratio}
+    cells = {
+        **row,
+        "value": f"{row['value']:.4g}",
+        "ratio": "" if row["ratio"] is None else f"{row['ratio']:.2f}",
+    }
     return f"| {' | '.join(cells.values())} |"
 
 
 def describe_machine() -> dict[str, Any]:
     """Processor, its features that matter here, threads in use, versions."""
+    from diffusionpose.runtime.networks import cpu_threads
+
     listed = Path("/proc/cpuinfo")  # of Linux
     text = listed.read_text() if listed.exists() else ""
     lines = dict(re.findall(r"^(model name|flags)\s*: (.*)$", text, re.MULTILINE))
@@ -117,7 +124,7 @@ def describe_machine() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "python": platform.python_version(),
     }
-    if torch_installed():
+    if find_spec("torch") is not None:
         import torch
 
         facts["torch"] = torch.__version__
@@ -143,12 +150,16 @@ def take_turns(contestants: dict[str, Callable[[], object]], rounds: int) -> dic
 
 def _networks(command: BenchmarkCommand) -> list[Row]:
     """The network alone by every engine at hand, beside the machine's rate of matrix multiplication."""
+    from diffusionpose.runtime.networks import TorchNetwork, TwoGraphNetwork, cpu_threads, load_network
+
     default = load_network(command.weights, command.device)
     engines: dict[str, Callable[[np.ndarray], object]] = {
         f"default ({type(default).__name__})": default.heatmaps
     }
+    if isinstance(default, TwoGraphNetwork) and default.any_steps and find_spec("openvino") is not None:
+        engines["OpenVINO float32"] = _openvino(default)
     adds, bundled = 0, (command.weights or DEFAULT_MODEL) in bundled_models()
-    if torch_installed() and (bundled or isinstance(default, TorchNetwork)):
+    if find_spec("torch") is not None and (bundled or isinstance(default, TorchNetwork)):
         import torch
 
         from diffusionpose.models.checkpoints import load_model
@@ -184,8 +195,32 @@ def _networks(command: BenchmarkCommand) -> list[Row]:
     return rows
 
 
+def _openvino(network: TwoGraphNetwork) -> Callable[[np.ndarray], object]:
+    """The two graphs of a network by OpenVINO, with one step."""
+    import openvino
+
+    from diffusionpose.runtime.networks import ENCODER, STEP, openvino_settings
+
+    core, settings = openvino.Core(), openvino_settings()
+    encoder, step = (core.compile_model(network.folder / file, "CPU", settings) for file in (ENCODER, STEP))
+
+    def run(images: np.ndarray) -> object:
+        x_fea, hm_t = encoder([images]).values()
+        y_t, _ = network.codec.decode(hm_t, "argmax")
+        t = [np.ones(len(images), np.float32)]  # for a decoder that sees it
+        return step([x_fea, hm_t, y_t, *t][: len(step.inputs)])
+
+    return run
+
+
 def _pictures(command: BenchmarkCommand) -> list[Row]:
     """From files to drawings: where the time goes one after the other, and what overlapping leaves of it."""
+    import cv2
+
+    from diffusionpose.runtime.drawing import draw_poses
+    from diffusionpose.runtime.estimator import LocalEngine, PictureTask, PoseEstimator, Request
+    from diffusionpose.runtime.images import list_pictures, read_image
+
     estimator = PoseEstimator.from_pretrained(command.weights, command.device)
     network, detector, run = estimator.network, estimator.detector, estimator.network.heatmaps
     files = [PORTRAIT] * 8 if command.images is None else list_pictures([command.images])[0]
@@ -269,6 +304,7 @@ def _training(command: BenchmarkCommand) -> list[Row]:
 
     from diffusionpose.models.checkpoints import load_model
     from diffusionpose.models.costs import count_multiply_adds
+    from diffusionpose.runtime.networks import cpu_threads, find_device
 
     torch.set_num_threads(cpu_threads())
     device, generator = find_device(command.device), torch.Generator().manual_seed(0)
@@ -344,10 +380,106 @@ def _loader(command: BenchmarkCommand) -> list[Row]:
     ]  # fmt: skip
 
 
+def _evaluation(command: BenchmarkCommand) -> list[Row]:
+    """OKS AP of so many poses as COCO val2017 has, and pycocotools beside it where it is installed."""
+    from diffusionpose.evaluation.metrics import coco_evaluation
+
+    random = np.random.default_rng(0)
+    truth = random.random((PERSONS, 17, 2)) * 200 + random.random((PERSONS, 1, 2)) * 300
+    found = truth + random.normal(0, 5, truth.shape)
+    start, size = truth.min(1), np.ptp(truth, 1)
+
+    def rows(points: np.ndarray, **more: Any) -> list[dict[str, Any]]:
+        keypoints = np.pad(points, ((0, 0), (0, 0), (0, 1)), constant_values=2).reshape(PERSONS, -1).tolist()
+        return [{"image_id": n % 5000 + 1, "keypoints": each, **more} for n, each in enumerate(keypoints)]
+
+    persons = rows(truth, iscrowd=0, num_keypoints=17)
+    for person, corner, (width, height) in zip(persons, start.tolist(), size.tolist(), strict=True):
+        person |= {"area": 0.53 * width * height, "bbox": [*corner, width, height]}
+    poses = rows(found, score=0.9)
+
+    def ours() -> None:
+        coco_evaluation(5000, persons, poses, iouType="keypoints").run()
+
+    def slow() -> None:
+        from pycocotools.coco import COCO
+        from pycocotools.cocoeval import COCOeval
+
+        with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
+            known = COCO()
+            known.dataset = {
+                "images": [{"id": number} for number in range(1, 5001)],
+                "annotations": [{"id": n, "category_id": 1, **one} for n, one in enumerate(persons, start=1)],
+                "categories": [{"id": 1}],
+            }
+            known.createIndex()
+            results = known.loadRes([{"category_id": 1, **one} for one in poses])
+            evaluation = COCOeval(known, results, "keypoints")
+            for step in (evaluation.evaluate, evaluation.accumulate, evaluation.summarize):
+                step()
+
+    contestants: dict[str, Callable[[], object]] = {"faster-coco-eval": ours}
+    if find_spec("pycocotools") is not None:
+        contestants["pycocotools"] = slow
+    seconds = take_turns(contestants, 1)
+    return [
+        Row(f"{PERSONS:,} poses in 5,000 pictures, {name}", value, "s",
+            seconds["faster-coco-eval"] / value, "times the speed of faster-coco-eval, which evaluate uses")
+        for name, value in seconds.items()
+    ]  # fmt: skip
+
+
+def _peers(command: BenchmarkCommand) -> list[Row]:
+    """Other networks of the field beside the default one, random weights, PyTorch in float32."""
+    import timm
+    import torch
+    from torchvision.models.detection import keypointrcnn_resnet50_fpn
+
+    from diffusionpose.runtime.networks import cpu_threads, find_device, load_network
+
+    torch.set_num_threads(cpu_threads())
+    device = find_device(command.device)
+    ours = load_network(command.weights, command.device)
+    width, height = ours.codec.input_size
+    crop = np.zeros((1, 3, height, width), np.uint8)
+    contestants: dict[str, Callable[[], object]] = {"the default network": lambda: ours.heatmaps(crop)}
+
+    def add(name: str, model: Any, height: int, width: int) -> None:
+        model, images = model.to(device).eval(), torch.zeros(1, 3, height, width, device=device)
+
+        @torch.no_grad()
+        def run() -> None:
+            model(images)
+            if device.type == "cuda":
+                torch.cuda.synchronize()
+
+        contestants[f"{name}, {height}x{width}"] = run
+
+    hrnet = timm.create_model("hrnet_w32", pretrained=False, features_only=True)
+    add("HRNet-W32's backbone (timm)", hrnet, 256, 192)
+    if find_spec("transformers") is not None:
+        from transformers import VitPoseBackboneConfig, VitPoseConfig, VitPoseForPoseEstimation
+
+        backbone = VitPoseBackboneConfig()
+        backbone.set_output_features_output_indices(out_indices=[12], out_features=None)
+        vit = VitPoseForPoseEstimation(VitPoseConfig(backbone_config=backbone))
+        add("VitPose-B (transformers)", vit, 256, 192)
+    rcnn = keypointrcnn_resnet50_fpn(weights=None, weights_backbone=None)
+    add("keypoint R-CNN (torchvision)", rcnn, 480, 640)
+    seconds = take_turns(contestants, max(1, command.rounds // 3))
+    first = seconds["the default network"]
+    return [
+        Row(f"{name}, one crop", 1000 * value, "ms", value / first, "times as long as the default")
+        for name, value in seconds.items()
+    ]
+
+
 MEASURES: dict[Part, Callable[[BenchmarkCommand], list[Row]]] = {
     "networks": _networks,
     "pictures": _pictures,
     "start": _start,
     "training": _training,
     "loader": _loader,
+    "evaluation": _evaluation,
+    "peers": _peers,
 }
