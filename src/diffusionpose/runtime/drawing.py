@@ -73,8 +73,8 @@ def draw_poses(
         raise InputError(f"{len(poses)} poses but {len(ids)} ids; give one for each, None for none")
     drawn = np.array(image, order="C")
     numbers = [None] * len(poses) if ids is None else list(ids)
-    if boxes:
-        _draw_boxes(drawn, poses, numbers)
+    for pose, number in zip(poses, numbers, strict=True) if boxes else ():
+        draw_box(drawn, pose.box, _person_color(number))
     for pose in sorted(poses, key=lambda pose: float(pose.box[3])):
         if regions:
             _draw_regions(drawn, pose, min_score)
@@ -85,10 +85,10 @@ def draw_poses(
         shown = pose.keypoints[drawn_joints(pose, min_score)]
         words = ([] if number is None else [str(number)]) + ([f"{pose.score:.2f}"] if scores else [])
         if words and boxes:
-            _draw_label(drawn, "  ".join(words), pose.box, _person_color(number), at_box=True)
+            draw_label(drawn, "  ".join(words), pose.box, _person_color(number), at_box=True)
         elif words and len(shown):
             place = np.concatenate([shown.min(axis=0), shown.max(axis=0)])
-            _draw_label(drawn, "  ".join(words), place, _person_color(number), at_box=False)
+            draw_label(drawn, "  ".join(words), place, _person_color(number), at_box=False)
     return drawn
 
 
@@ -215,26 +215,24 @@ def _draw_regions(image: np.ndarray, pose: Pose, min_score: float) -> None:
     for joint in np.flatnonzero(drawn_joints(pose, min_score)):
         reach = np.sqrt(REGION) * np.linalg.cholesky(pose.confidence.covariances[joint].astype(float))
         outline = np.round((pose.keypoints[joint] + CIRCLE @ reach.T) * 2**SHIFT).astype(np.int32)
-        color = _rgb(COLORS[part_of(pose.skeleton.joints[joint])])
+        color = rgb(COLORS[part_of(pose.skeleton.joints[joint])])
         cv2.polylines(image, [outline], True, color, thickness, cv2.LINE_AA, SHIFT)
 
 
 def _ink(color: str, opacity: float) -> tuple[int, int, int, int]:
-    red, green, blue = (round(part * opacity) for part in _rgb(color))
+    red, green, blue = (round(part * opacity) for part in rgb(color))
     return red, green, blue, round(255 * opacity)
 
 
-def _draw_boxes(image: np.ndarray, poses: Sequence[Pose], ids: Sequence[int | None]) -> None:
-    """Draw the person boxes, in place."""
+def draw_box(image: np.ndarray, box: np.ndarray, color: str) -> None:
+    """Draw a box (4,) xyxy, in place."""
     height, width = image.shape[:2]
     limits = np.array([width, height, width, height], np.float32)
-    for pose, number in zip(poses, ids, strict=True):
-        x0, y0, x1, y1 = np.clip(pose.box, -limits, 2 * limits).astype(int).tolist()
-        thickness = max(1, round(max(height, width) / 400))
-        cv2.rectangle(image, (x0, y0), (x1, y1), _rgb(_person_color(number)), thickness)
+    x0, y0, x1, y1 = np.clip(box, -limits, 2 * limits).astype(int).tolist()
+    cv2.rectangle(image, (x0, y0), (x1, y1), rgb(color), max(1, round(max(height, width) / 400)))
 
 
-def _draw_label(image: np.ndarray, words: str, place: np.ndarray, color: str, at_box: bool) -> None:
+def draw_label(image: np.ndarray, words: str, place: np.ndarray, color: str, at_box: bool) -> None:
     """Words on coloured ground, on the box's left upper corner or over its middle, inside the picture."""
     height, width = image.shape[:2]
     scale = max(0.35, max(height, width) / 1600)
@@ -246,8 +244,8 @@ def _draw_label(image: np.ndarray, words: str, place: np.ndarray, color: str, at
     bottom = y0 if at_box else y0 - FONT_HEIGHT * scale
     x = int(np.clip(left, 0, max(0, width - w)))
     y = int(np.clip(bottom - h, 0, max(0, height - h)))
-    cv2.rectangle(image, (x, y), (x + w, y + h), _rgb(color), cv2.FILLED)
-    cv2.putText(image, words, (x + padding, y + h - padding), FONT, scale, _rgb(DARK), thickness, cv2.LINE_AA)
+    cv2.rectangle(image, (x, y), (x + w, y + h), rgb(color), cv2.FILLED)
+    cv2.putText(image, words, (x + padding, y + h - padding), FONT, scale, rgb(DARK), thickness, cv2.LINE_AA)
 
 
 def _draw_names(image: np.ndarray, pose: Pose, min_score: float) -> None:
@@ -265,7 +263,7 @@ def _draw_names(image: np.ndarray, pose: Pose, min_score: float) -> None:
             continue
         for color, x, y in looks:
             at = (int(place[0]) + x, int(place[1]) + y)
-            ink = _rgb(color)
+            ink = rgb(color)
             cv2.putText(image, name.replace("_", " "), at, FONT, scale, ink, thickness, cv2.LINE_AA)
 
 
@@ -274,6 +272,6 @@ def _person_color(number: int | None) -> str:
     return WHITE if number is None else PERSON_COLORS[number % len(PERSON_COLORS)]
 
 
-def _rgb(color: str) -> tuple[int, int, int]:
+def rgb(color: str) -> tuple[int, int, int]:
     """``#RRGGBB`` as OpenCV takes it for pictures that are RGB."""
     return int(color[1:3], 16), int(color[3:5], 16), int(color[5:7], 16)

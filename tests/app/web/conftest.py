@@ -1,8 +1,7 @@
 """The page on a server in a thread of this process, with a very small network."""
 
-import socket
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,7 +22,6 @@ class Served(NamedTuple):
     url: str
     port: int
     folder: Path  # all files of visitors lie here
-    door: Any
 
     @staticmethod
     def forget_memory() -> None:
@@ -35,12 +33,6 @@ class Served(NamedTuple):
         """The most resident memory this process had, bytes; Linux tells."""
         lines = Path("/proc/self/status").read_text().splitlines()
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Painter(Network):
@@ -94,32 +86,29 @@ def served(estimator: Any) -> Iterator[Served]:
     """The page at an address of its own, as ``diffusionpose web`` serves it."""
     pytest.importorskip("gradio")
     from diffusionpose.app.web import server
-    from diffusionpose.app.web.front_door import LOOPBACK_NAMES, FrontDoor, Limits
+    from diffusionpose.app.web.limits import Limits
     from diffusionpose.app.web.page import build_page
     from diffusionpose.app.web.picture import Handlers
 
-    limits, doors, port = Limits(**LIMITS), [], free_port()
-    with ExitStack() as stack:
-        folder = stack.enter_context(server.visitors_folder())
-
-        def front_door(app: Any) -> FrontDoor:
-            doors.append(FrontDoor(app, limits, folder, LOOPBACK_NAMES))
-            return doors[0]
-
+    limits = Limits(**LIMITS)
+    with server.visitors_folder() as folder, server.listen("127.0.0.1", [0]) as sock:
         page = build_page(Handlers(estimator, limits, "dark", folder / "results"))
-        url = stack.enter_context(server.served(page, "127.0.0.1", port, limits, front_door))
-        yield Served(url, port, folder, doors[0])
+        serving = server.make_server(page, limits, folder, server.LOOPBACK_NAMES)
+        thread = threading.Thread(target=serving.run, args=([sock],))
+        thread.start()
+        yield Served(server.address_of("127.0.0.1", sock), sock.getsockname()[1], folder)
+        serving.should_exit = True
+        thread.join()
     assert not folder.exists()
 
 
 @pytest.fixture(scope="session")
 def people() -> tuple[np.ndarray, list[list[float]]]:
     """(480, 640, 3) uint8 RGB, two drawn people, and their boxes x0, y0, x1, y1."""
-    from diffusionpose.app.web.page import DRAWN
     from diffusionpose.data.synthetic import draw_picture
     from diffusionpose.skeletons import COCO
 
-    picture, persons = draw_picture(*DRAWN, COCO, (640, 480), most_people=2)
+    picture, persons = draw_picture(7, 0, COCO, (640, 480), most_people=2)
     boxes = [[x, y, x + width, y + height] for x, y, width, height in (p["bbox"] for p in persons)]
     return picture, boxes
 

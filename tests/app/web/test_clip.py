@@ -10,7 +10,7 @@ from PIL import Image
 from diffusionpose import PoseEstimator
 from diffusionpose.app.web import clip as clips
 from diffusionpose.app.web.clip import MOST_IN_FRAME, BestPersons, follow, progress_bar
-from diffusionpose.app.web.front_door import Limits
+from diffusionpose.app.web.limits import Limits
 from diffusionpose.app.web.picture import Handlers
 from diffusionpose.errors import InputError
 from diffusionpose.runtime.people import FunctionDetector

@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from diffusionpose import PoseEstimator
-from diffusionpose.app.web.front_door import Limits
+from diffusionpose.app.web.limits import Limits
 from diffusionpose.app.web.page import build_page
 from diffusionpose.app.web.picture import Handlers
 

@@ -1,9 +1,9 @@
 """``diffusionpose web``: what it refuses, what it leaves behind, and its server against strangers."""
 
-import contextlib
 import http.client
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -11,6 +11,7 @@ import sys
 import time
 import zlib
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -19,11 +20,12 @@ import pytest
 from PIL import Image
 
 from diffusionpose.app.web import server
-from diffusionpose.app.web.front_door import Limits
+from diffusionpose.app.web.limits import Limits
 from diffusionpose.app.web.server import PREFIX, remove_left_folders, sweep, swept
 from diffusionpose.errors import InputError
 
 gradio_client = pytest.importorskip("gradio_client")
+FrontDoor = pytest.importorskip("diffusionpose.app.web.front_door").FrontDoor
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of gradio's own making
 MB = 1_000_000
@@ -60,21 +62,20 @@ def test_without_gradio_the_cure_is_named(run, monkeypatch):
 def test_only_an_open_door_is_warned_of(run, monkeypatch, host):
     seen, before = [], dict(os.environ)
 
-    @contextlib.contextmanager
-    def served(page, host, port, limits, front_door):
-        door = front_door(None)
-        assert door.folder.is_dir()
-        seen.append((door.folder, host, port, limits, page.analytics_enabled, page.delete_cache, door.names))
-        yield "the address"
+    def make_server(page, limits, folder, names, trusted):
+        assert folder.is_dir()
+        seen.append((folder, limits, page.analytics_enabled, names, trusted))
+        return SimpleNamespace(run=lambda sockets: signal.raise_signal(signal.SIGTERM))
 
-    monkeypatch.setattr(server, "served", served)
-    monkeypatch.setattr(server, "wait_for_signal", lambda: signal.raise_signal(signal.SIGTERM))
+    monkeypatch.setattr(server, "make_server", make_server)
     words = ["--host", host, "--max-megabytes", 3, "--allow-host", "pose.example"]
     status, out, err = run("web", *words)
-    assert (status, out) == (0, "the address (Ctrl-C ends it)\n")
-    ((folder, *rest, names),) = seen
-    assert rest == [host, None, Limits(3, 50, 2000), False, (600, 3600)]
-    assert names == (None if host == "0.0.0.0" else {"localhost", "127.0.0.1", "::1", "pose.example"})
+    assert status == 0
+    place = "localhost" if host == "0.0.0.0" else host
+    assert re.fullmatch(rf"http://{re.escape(place)}:7[89]\d\d/ \(Ctrl-C ends it\)\n", out)
+    ((folder, *rest, names, trusted),) = seen
+    assert rest == [Limits(3, 50, 2000), False]
+    assert (names, trusted) == (None if host == "0.0.0.0" else server.LOOPBACK_NAMES, ("pose.example",))
     assert not folder.exists()
     assert {name: os.environ.get(name) for name in before} == before
     assert ("everybody who can reach this machine" in err) == (host == "0.0.0.0")
@@ -343,7 +344,7 @@ def test_files_of_the_machine_are_out_of_reach(served, tmp_path, monkeypatch):
     for path in (str(secret), "http://127.0.0.1:1/a.png"):
         assert "Only files that were sent here" in called(served, path)
         with monkeypatch.context() as patch:  # nor does gradio itself open others
-            patch.setattr(served.door, "_paths_are_ours", lambda body: True)
+            patch.setattr(FrontDoor, "_paths_are_ours", lambda self, body: True)
             answer = called(served, path)
         assert "event: error" in answer
         assert "counts as one person" not in answer

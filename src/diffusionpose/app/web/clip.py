@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from diffusionpose.app.options import counted
-from diffusionpose.app.web.front_door import MILLION
+from diffusionpose.app.web.limits import FRAME_MEGAPIXELS, MILLION, MOST_FRAMES, MOST_IN_FRAME
 from diffusionpose.app.web.picture import Handlers, Parts, best_of, new_folder, notice, shown
 from diffusionpose.errors import InputError
 from diffusionpose.runtime.boxes import Boxes
@@ -21,10 +21,6 @@ from diffusionpose.runtime.people import PersonDetector, WholeImage
 from diffusionpose.runtime.video.following import VideoPoses
 from diffusionpose.runtime.video.reading import VideoFile
 from diffusionpose.runtime.video.writing import draw_video
-
-MOST_FRAMES = 300
-MOST_IN_FRAME = 12  # persons
-FRAME_MEGAPIXELS = 9  # 4096 x 2160; the encoder holds some twenty frames, so pictures may be larger
 
 WELCOME = f"Drop a video of people above. At most {MOST_FRAMES} frames are used."
 LOADED = "Now follow the people."

@@ -4,35 +4,30 @@ from __future__ import annotations
 
 from abc import ABCMeta
 from collections.abc import Callable, Iterable, Iterator
-from inspect import isgeneratorfunction
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import cv2
 import gradio as gr
-import numpy as np
 
 from diffusionpose.app.web import clip
-from diffusionpose.app.web.front_door import KEPT_SECONDS, SWEPT_SECONDS
+from diffusionpose.app.web.limits import KEPT_SECONDS, MOST_STEPS, SWEPT_SECONDS, WAITING_LINE
 from diffusionpose.app.web.picture import (
     ALL_JOINTS,
-    MOST_STEPS,
     OTHER_POSE,
     TAPS,
     WELCOME,
     Editor,
     Handlers,
     Parts,
-    new_folder,
     notice,
 )
-from diffusionpose.bundled import PORTRAIT
+from diffusionpose.bundled import DRAWN_PEOPLE, PORTRAIT
 from diffusionpose.errors import InputError
 from diffusionpose.poses import VISIBLE_SCORE
 from diffusionpose.runtime.networks import Network
 from diffusionpose.runtime.video.reading import check_extra
 
-WAITING_LINE = 32  # visitors in the queue before the next one is asked to come back later
 TITLE = "DiffusionPose"
 SENTENCE = "Find the poses of people in a picture or a clip, and watch diffusion refine them step by step."
 WAITING = "The poses, the score of each joint, its heatmap and every diffusion step appear here."
@@ -67,22 +62,6 @@ STYLE = Path(__file__).with_suffix(".css").read_text(encoding="utf-8")
 HEAD = f"<style>{STYLE}</style><script>{ASK_FOR_VIDEOS}</script>"
 FONTS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica Neue", "sans-serif")
 MONOSPACE = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace")
-
-DRAWN = 7, 0  # seed and number of drawn people who are seen from head to foot
-
-
-def drawn_people(folder: Path) -> tuple[Path, np.ndarray]:
-    """A picture of synthetic people below ``folder``, and their (n, 4) boxes."""
-    from diffusionpose.data.synthetic import draw_picture
-    from diffusionpose.skeletons import COCO
-
-    picture, people = draw_picture(*DRAWN, COCO, (640, 480), most_people=2)
-    path = new_folder(folder) / "people.png"
-    path.write_bytes(cv2.imencode(".png", picture[:, :, ::-1])[1].tobytes())
-    boxes = np.array([person["bbox"] for person in people], np.float32)
-    boxes[:, 2:] += boxes[:, :2]
-    return path, boxes
-
 
 # --- layout ---
 
@@ -192,7 +171,10 @@ def _picture_results(network: Network) -> Parts:
                     parts["png"] = gr.DownloadButton("Picture (PNG)", size="sm", elem_id="png")
                     parts["json"] = gr.DownloadButton("Keypoints (JSON)", size="sm", elem_id="json")
             with gr.Tab("Joints"):
-                parts["joints"] = gr.HTML(elem_id="joints")
+                count = network.skeleton.num_joints
+                parts["joints"] = gr.Label(
+                    num_top_classes=count, show_label=False, show_heading=False, elem_id="joints"
+                )
             with gr.Tab("Heatmaps"):
                 joints = [ALL_JOINTS, *network.skeleton.joints]
                 parts["joint"] = gr.Dropdown(joints, value=ALL_JOINTS, label="Joint", elem_id="joint")
@@ -241,36 +223,32 @@ class Wiring:
     def on(
         self,
         event: Callable[..., Any],
-        answer: Callable[..., Any],
+        handler: Callable[..., Parts | Iterator[Parts]],
         inputs: str,
         outputs: Iterable[str],
         **options: Any,
     ) -> Any:
-        """Let ``answer`` follow an event of a part; what is wrong is said in the notice.
+        """Let a handler's answer follow an event of a part; what is wrong is said in the notice.
 
-        ``answer`` gets the values of ``inputs``, names of parts with spaces between, and gives ``Parts``, or
+        ``handler`` gets the values of ``inputs``, names of parts with spaces between, and gives ``Parts``, or
         several one after the other; an input called "point", the last, is where the part was tapped.
         """
         names = inputs.split()
 
         def answers(*values: Any) -> Iterator[dict[Any, Any]]:
             try:
-                for parts in answer(*values) if isgeneratorfunction(answer) else [answer(*values)]:
+                answer = handler(*values)
+                for parts in [answer] if isinstance(answer, dict) else answer:
                     yield {self.parts[name]: value for name, value in parts.items()}
             except (InputError, OSError) as error:
                 yield {self.parts["notice"]: notice(self.handlers.reason(error), alert=True)}
 
-        def only_answer(*values: Any) -> dict[Any, Any]:
-            return next(answers(*values))
+        def answers_to_tap(point: gr.SelectData, *values: Any) -> Iterator[dict[Any, Any]]:
+            yield from answers(*values, point.index)
 
-        def answer_to_point(point: Any, *values: Any) -> dict[Any, Any]:
-            return next(answers(*values, point.index))
-
-        answer_to_point.__annotations__ = {"point": gr.SelectData}  # by which gradio sees that it is wanted
-        called = answers if isgeneratorfunction(answer) else only_answer
-        if "point" in names:
-            called = answer_to_point
-            names.remove("point")
+        tapped = "point" in names
+        names = [name for name in names if name != "point"]
+        called = answers_to_tap if tapped else answers
         return event(called, self._parts(names), self._parts(outputs), **options)
 
     def _parts(self, names: Iterable[str]) -> list[Any]:
@@ -282,20 +260,13 @@ def _wire_editing(wiring: Wiring) -> None:
     handlers, parts, on = wiring.handlers, wiring.parts, wiring.on
     settings = "steps flip threshold"
 
-    def show_portrait(steps: int, flip: bool, threshold: float) -> Iterator[Parts]:
-        yield from handlers.drop(str(PORTRAIT), steps, flip, threshold)
-
-    def show_people(steps: int, flip: bool, threshold: float) -> Iterator[Parts]:
-        path, boxes = drawn_people(handlers.folder)
-        yield from handlers.drop(str(path), steps, flip, threshold, boxes)
-
     def tap(editor: Editor | None, point: list[float]) -> Parts:
         return handlers.change(editor, lambda before: before.tap(*point))
 
     for event, answer, inputs, name in (
         (parts["picture"].upload, handlers.drop, f"picture {settings}", "load"),
-        (parts["portrait"].click, show_portrait, settings, "portrait"),
-        (parts["people"].click, show_people, settings, "people"),
+        (parts["portrait"].click, partial(handlers.drop, str(PORTRAIT)), settings, "portrait"),
+        (parts["people"].click, partial(handlers.drop, str(DRAWN_PEOPLE)), settings, "people"),
     ):
         ran = on(event, answer, inputs, DROPPED, api_name=name, **ONE_AT_A_TIME)
         ran.success(None, js=SCROLL.format(prefix=""))
@@ -315,22 +286,19 @@ def _wire_results(wiring: Wiring) -> None:
     ran.success(None, js=SCROLL.format(prefix=""))
     on(parts["joint"].input, handlers.show_heat, "result person joint", ["heat", "notice"], **QUICK)
     shown = ("joints", "heat", "steps_shown", "alternative", "notice")
-    on(parts["person"].input, handlers.choose, "result person joint threshold", shown, **QUICK)
+    on(parts["person"].input, handlers.choose, "result person joint", shown, **QUICK)
     options = {**QUICK, **ONE_AT_A_TIME}
+    changed = (*FOUND, "result", "person", "joint")
     if handlers.estimator.network.encodes_once:
-        changed = (*FOUND, "result", "person", "joint")
-        tapped, chosen = "result tapping steps flip threshold point", "result person alternative threshold"
-        on(parts["overlay"].select, handlers.tap, tapped, changed, **options)
-        on(parts["alternative"].input, handlers.switch, chosen, changed, **options)
-    on(parts["threshold"].release, handlers.redraw, "result person threshold", FOUND, **options)
+        on(parts["overlay"].select, handlers.tap, "result tapping point", changed, **options)
+        on(parts["alternative"].input, handlers.switch, "result person alternative", changed, **options)
+    on(parts["threshold"].release, handlers.redraw, "result person threshold", changed, **options)
 
 
 def _wire_clip(wiring: Wiring) -> None:
     parts, on = wiring.parts, wiring.on
 
-    def run(*values: Any) -> Iterator[Parts]:
-        yield from clip.run_clip(wiring.handlers, *values)
-
+    run = partial(clip.run_clip, wiring.handlers)
     options = {**ONE_AT_A_TIME, "show_progress": "hidden", "api_name": "clip"}
     ran = on(parts["follow"].click, run, "clip clip_steps clip_flip smooth", CLIP_RAN, **options)
     ran.success(None, js=SCROLL.format(prefix="clip_"))

@@ -21,21 +21,19 @@ from PIL import Image
 
 from diffusionpose.app.options import counted
 from diffusionpose.app.predict import named_pictures
-from diffusionpose.app.web.front_door import MILLION, Limits
+from diffusionpose.app.web.limits import MILLION, MOST_PERSONS, MOST_STEPS, Limits
 from diffusionpose.errors import InputError
 from diffusionpose.geometry import Crop
 from diffusionpose.json_files import write_json
 from diffusionpose.poses import Pose
 from diffusionpose.runtime.boxes import usable_boxes
-from diffusionpose.runtime.drawing import COLORS, draw_heatmap, draw_poses, part_of
+from diffusionpose.runtime.drawing import DARK, draw_box, draw_heatmap, draw_label, draw_poses, rgb
 from diffusionpose.runtime.estimator import PoseEstimator, Request
 from diffusionpose.runtime.images import read_image
 from diffusionpose.runtime.people import PersonDetector
 
 Parts = dict[str, Any]
 
-MOST_PERSONS = 30  # in one picture: bounds the time and the memory that a visitor can ask for
-MOST_STEPS = 5
 LONGEST = 1024  # pixels of the longer side of what is shown
 
 WELCOME = "Drop a picture of people above, or try an example."
@@ -147,8 +145,8 @@ def check_boxes(boxes: np.ndarray, size: tuple[int, ...]) -> None:
 
 # --- views: the pictures and tables the page shows ---
 
-BOX, RIM = (255, 208, 64), (16, 16, 24)  # RGB, of a box and the rim that keeps it legible on any ground
-PICKED = (64, 255, 255)  # of the ring round a joint that is about to be moved
+BOX = "#FFD040"
+PICKED = "#40FFFF"  # of the ring round a joint that is about to be moved
 GAP = 6  # pixels between the two halves of a step
 
 
@@ -162,18 +160,18 @@ def shrink(image: np.ndarray, longest: int) -> np.ndarray:
 def draw_boxes(image: np.ndarray, boxes: np.ndarray, frames: bool = True) -> np.ndarray:
     """A copy of the picture with its boxes (n, 4), numbered from 1; only the numbers without ``frames``."""
     drawn = image.copy()
-    height, width = image.shape[:2]
-    thick = max(2, round(max(image.shape[:2]) / 350))
-    font, size, line = cv2.FONT_HERSHEY_SIMPLEX, 0.3 * thick, max(1, round(0.6 * thick))
     for number, box in enumerate(boxes, start=1):
-        x0, y0, x1, y1 = box.clip(0, [width - 1, height - 1] * 2).round().astype(int).tolist()
-        for color, stroke in ((RIM, 2 * thick + 1), (BOX, thick)) if frames else ():
-            cv2.rectangle(drawn, (x0, y0), (x1, y1), color, stroke, cv2.LINE_AA)
-        (wide, high), _ = cv2.getTextSize(str(number), font, size, line)
-        cv2.rectangle(drawn, (x0, y0), (x0 + wide + high, y0 + 2 * high), BOX, cv2.FILLED)
-        corner = (x0 + high // 2, y0 + high + high // 2)
-        cv2.putText(drawn, str(number), corner, font, size, RIM, line, cv2.LINE_AA)
+        if frames:
+            draw_box(drawn, box, BOX)
+        draw_label(drawn, str(number), box, BOX, at_box=True)
     return drawn
+
+
+def ring(image: np.ndarray, point: np.ndarray, color: str) -> None:
+    """Draw a ring round a point (2,) into the picture, on a rim that keeps it legible on any ground."""
+    center, size = np.round(point).astype(int).tolist(), max(image.shape[:2]) // 80
+    for shade, line in ((DARK, 5), (color, 2)):
+        cv2.circle(image, center, size, rgb(shade), line, cv2.LINE_AA)
 
 
 def _lay_joints(
@@ -220,26 +218,10 @@ def step_captions(person: Person) -> list[str]:
     return ["Coarse heatmaps", *steps]
 
 
-def confidence_table(pose: Pose, threshold: float) -> str:
-    """A row for each joint: its name, a bar in the colour it is drawn in, its score; in HTML.
-
-    Joints with a score below the threshold, which are not drawn, are pale.
-    """
-    rows = ""
-    for joint, score in zip(pose.skeleton.joints, pose.scores.tolist(), strict=True):
-        pale = "" if score >= threshold else ' class="pale"'
-        share = 100 * min(max(score, 0.0), 1.0)
-        rows += (
-            f'<tr{pale}><th scope="row">{escape(joint.replace("_", " "))}</th>'
-            f'<td class="bar"><div style="width:{share:.1f}%;background:{COLORS[part_of(joint)]}"></div></td>'
-            f"<td>{score:.2f}</td></tr>"
-        )
-    drawn = int((pose.scores >= threshold).sum())
-    return (
-        f'<p class="summary">{drawn} of {pose.skeleton.num_joints} joints drawn, '
-        f"score of the person {pose.score:.2f}</p>"
-        f'<table class="confidence"><tbody>{rows}</tbody></table>'
-    )
+def joint_scores(pose: Pose) -> dict[str, float]:
+    """The score of each joint, 0 to 1, by its name."""
+    names = (joint.replace("_", " ") for joint in pose.skeleton.joints)
+    return dict(zip(names, pose.scores.clip(0, 1).tolist(), strict=True))
 
 
 def notice(text: str, alert: bool = False) -> str:
@@ -366,10 +348,7 @@ class Editor:
         """The preview with its boxes, numbered from 1, and the corner drawn so far."""
         drawn = draw_boxes(self.preview, self.boxes * self.scale)
         if self.corner:
-            x, y = (round(part * self.scale) for part in self.corner)
-            size = max(drawn.shape[:2]) // 25
-            for color, line in ((RIM, 7), (BOX, 3)):
-                cv2.drawMarker(drawn, (x, y), color, cv2.MARKER_CROSS, size, line, cv2.LINE_AA)
+            ring(drawn, np.array(self.corner) * self.scale, BOX)
         return drawn
 
     def _changed(self, boxes: np.ndarray, scores: np.ndarray) -> Editor:
@@ -389,22 +368,25 @@ class Result:
     """What was found for one visitor, and in which picture."""
 
     editor: Editor
+    steps: int  # options of the run
+    flip: bool
+    threshold: float  # score from which on joints are drawn
     persons: list[Person]
     picked: tuple[int, int] | None = None  # person and joint that the next tap moves
 
-    def nearest(self, x: float, y: float, threshold: float) -> tuple[int, int] | None:
+    def nearest(self, x: float, y: float) -> tuple[int, int] | None:
         """The person and the joint drawn next to a point of the picture; None where none is near."""
         reach, found = NEAR * max(self.editor.size), None
         for person, each in enumerate(self.persons):
-            drawn = each.held | (each.pose.scores >= threshold)
+            drawn = each.held | (each.pose.scores >= self.threshold)
             far = np.where(drawn, np.linalg.norm(each.pose.keypoints - (x, y), axis=1), np.inf)
             if far.min() < reach:
                 reach, found = float(far.min()), (person, int(far.argmin()))
         return found
 
-    def person_at(self, x: float, y: float, threshold: float) -> int | None:
+    def person_at(self, x: float, y: float) -> int | None:
         """The person whose joint is next to a point, else the one in whose smallest box it lies."""
-        if joint := self.nearest(x, y, threshold):
+        if joint := self.nearest(x, y):
             return joint[0]
         boxes = self.editor.boxes
         inside = ((boxes[:, :2] <= (x, y)) & (boxes[:, 2:] >= (x, y))).all(1)
@@ -447,24 +429,21 @@ class Handlers:
         text = re.sub(rf"{root}{separator}([^{separator}\s]+{separator})*", "", str(error))
         return re.sub(r"; [^;]*--[a-z][^;]*$", "", text)  # nor the options of the command
 
-    def load(self, path: str | None, boxes: np.ndarray | None = None) -> Parts:
-        """A picture was dropped, or taken off (None); ``boxes`` of a picture whose persons are known."""
+    def load(self, path: str | None) -> Parts:
+        """A picture was dropped, or taken off (None)."""
         if path is None:
             return _edited(None, notice(WELCOME))
         try:
             image = self._read(path)
-            found = self.estimator.detector(image) if boxes is None else (boxes, np.ones(len(boxes)))
+            editor = Editor.of(Path(path), image, *self.estimator.detector(image))
         except (InputError, OSError) as error:
             return _edited(None, notice(self.reason(error), alert=True))
-        editor = Editor.of(Path(path), image, *found)
         said = notice(editor.hint if len(editor.boxes) else NOBODY_FOUND)
         return {**_edited(editor, said), **shown(False), "result": None}
 
-    def drop(
-        self, path: str | None, steps: int, flip: bool, threshold: float, boxes: np.ndarray | None = None
-    ) -> Iterator[Parts]:
+    def drop(self, path: str | None, steps: int, flip: bool, threshold: float) -> Iterator[Parts]:
         """A picture was dropped: it is loaded and, where persons are in it, their poses follow at once."""
-        parts = self.load(path, boxes)
+        parts = self.load(path)
         yield parts
         editor = parts["editor"]
         if editor is not None and len(editor.boxes):
@@ -500,104 +479,110 @@ class Handlers:
             raise InputError(editor.mistyped)
         image = self._read(editor.path)
         persons = analyse(self.estimator_with(steps, flip), image, editor.boxes, editor.scores)
-        result = Result(editor, persons)
         names = [str(number) for number in range(1, len(persons) + 1)]
-        return {
-            **shown(True),
-            "result": result,
-            "notice": notice(f"{counted(len(persons), 'pose')} found."),
-            "person": update(choices=names, value=names[0], visible=len(names) > 1),
-            **self._drawn(result, image, threshold),
-            **self.choose(result, names[0], ALL_JOINTS, threshold),
-            "joint": ALL_JOINTS,
-        }
+        parts = self._shown(
+            Result(editor, steps, flip, threshold, persons), 0, f"{counted(len(persons), 'pose')} found."
+        )
+        person = update(choices=names, value=names[0], visible=len(names) > 1)
+        return {**shown(True), **parts, "person": person}
 
-    def tap(
-        self,
-        result: Result | None,
-        tapping: str,
-        steps: int,
-        flip: bool,
-        threshold: float,
-        point: list[float],
-    ) -> Parts:
+    def tap(self, result: Result | None, tapping: str, point: list[float]) -> Parts:
         """The picture with the poses was tapped at a pixel of the preview."""
         if result is None:
             return {}
         x, y = ((part + 0.5) / result.editor.scale for part in point)
         if tapping == MOVE_JOINT:
-            return self._move(result, x, y, steps, flip, threshold)
-        number = result.person_at(x, y, threshold)
+            return self._move(result, x, y)
+        number = result.person_at(x, y)
         if number is None:
             raise InputError(NOT_THERE)
         chosen = result.persons[number]
         if chosen.pose.weight is None:
             held = np.column_stack([chosen.pose.keypoints, chosen.held])
-            chosen = self._again(result, number, held, chosen.held, steps, flip, HYPOTHESES)
+            chosen = self._again(result, number, held, chosen.held, HYPOTHESES)
         else:
             chosen = replace(chosen, shown=(chosen.shown + 1) % len(chosen.poses))
         which = f"Pose {chosen.shown + 1} of {len(chosen.poses)} of person {number + 1}."
-        return self._shown(result.put(number, chosen), number, threshold, f"{which} Tap again for the next.")
+        return self._shown(result.put(number, chosen), number, f"{which} Tap again for the next.")
 
-    def switch(self, result: Result | None, person: str, choice: str, threshold: float) -> Parts:
+    def switch(self, result: Result | None, person: str, choice: str) -> Parts:
         """Another of a person's poses is chosen by its number."""
         if result is None:
             return {}
         number, shown = int(person) - 1, int(choice.partition(":")[0]) - 1
         changed = result.put(number, replace(result.persons[number], shown=shown))
-        return self._shown(changed, number, threshold, f"Pose {shown + 1} of person {number + 1}.")
-
-    def _move(self, result: Result, x: float, y: float, steps: int, flip: bool, threshold: float) -> Parts:
-        """A tap that picks a joint, or puts the one that is picked; the others follow."""
-        if result.picked is None:
-            picked = result.nearest(x, y, threshold)
-            if picked is None:
-                raise InputError(NO_JOINT)
-            joint = self.estimator.skeleton.joints[picked[1]].replace("_", " ")
-            said = f"{joint} of person {picked[0] + 1}: tap where it belongs."
-            return self._shown(replace(result, picked=picked), picked[0], threshold, said)
-        number, joint_number = result.picked
-        before = result.persons[number]
-        start = np.column_stack([before.pose.keypoints, np.ones(len(before.held))]).astype(np.float32)
-        held = before.held.copy()
-        start[joint_number, :2], held[joint_number] = (x, y), True
-        after = self._again(result, number, start, held, steps, flip)
-        said = f"Person {number + 1}: {counted(int(held.sum()), 'joint')} kept, the rest found again."
-        return self._shown(result.put(number, after), number, threshold, said)
-
-    def _again(
-        self, result: Result, number: int, start: np.ndarray, held: np.ndarray, steps: int, flip: bool,
-        hypotheses: int = 1,
-    ) -> Person:  # fmt: skip
-        """A person once more, from a start (J, 3); from the model's own where no joint is given."""
-        estimator = self.estimator_with(steps, flip, hypotheses=hypotheses)
-        editor, own = result.editor, slice(number, number + 1)
-        begin = (start[None].astype(np.float32), held[None]) if held.any() else (None, None)
-        (found,) = analyse(estimator, self._read(editor.path), editor.boxes[own], editor.scores[own], *begin)
-        return found
-
-    def _shown(self, result: Result, number: int, threshold: float, said: str) -> Parts:
-        """A person who has changed."""
-        drawn = self._drawn(result, self._read(result.editor.path), threshold)
-        facts = self.choose(result, str(number + 1), ALL_JOINTS, threshold)
-        return {**drawn, **facts, "result": result, "person": str(number + 1), "joint": ALL_JOINTS,
-                "notice": notice(said)}  # fmt: skip
+        return self._shown(changed, number, f"Pose {shown + 1} of person {number + 1}.")
 
     def redraw(self, result: Result | None, person: str, threshold: float) -> Parts:
         """Joints are drawn from another score on."""
         if result is None:
             return {}
-        drawn = self._drawn(result, self._read(result.editor.path), threshold)
-        return {**drawn, **_facts(result.persons[int(person) - 1], threshold)}
+        changed = replace(result, threshold=threshold)
+        return self._shown(changed, int(person) - 1, f"Joints are drawn from a score of {threshold:g} on.")
 
-    def choose(self, result: Result | None, person: str, joint: str, threshold: float) -> Parts:
-        """Another person or joint is looked at."""
+    def _move(self, result: Result, x: float, y: float) -> Parts:
+        """A tap that picks a joint, or puts the one that is picked; the others follow."""
+        if result.picked is None:
+            picked = result.nearest(x, y)
+            if picked is None:
+                raise InputError(NO_JOINT)
+            joint = self.estimator.skeleton.joints[picked[1]].replace("_", " ")
+            said = f"{joint} of person {picked[0] + 1}: tap where it belongs."
+            return self._shown(replace(result, picked=picked), picked[0], said)
+        number, joint_number = result.picked
+        before = result.persons[number]
+        start = np.column_stack([before.pose.keypoints, np.ones(len(before.held))]).astype(np.float32)
+        held = before.held.copy()
+        start[joint_number, :2], held[joint_number] = (x, y), True
+        after = self._again(result, number, start, held)
+        said = f"Person {number + 1}: {counted(int(held.sum()), 'joint')} kept, the rest found again."
+        return self._shown(result.put(number, after), number, said)
+
+    def _again(
+        self, result: Result, number: int, start: np.ndarray, held: np.ndarray, hypotheses: int = 1
+    ) -> Person:
+        """A person once more, from a start (J, 3); from the model's own where no joint is given."""
+        estimator = self.estimator_with(result.steps, result.flip, hypotheses=hypotheses)
+        editor, own = result.editor, slice(number, number + 1)
+        begin = (start[None].astype(np.float32), held[None]) if held.any() else (None, None)
+        (found,) = analyse(estimator, self._read(editor.path), editor.boxes[own], editor.scores[own], *begin)
+        return found
+
+    def _shown(self, result: Result, number: int, said: str) -> Parts:
+        """All poses drawn, to look at and to take away, and everything about one person."""
+        editor, poses = result.editor, [person.pose for person in result.persons]
+        drawn = draw_poses(self._read(editor.path), poses, result.threshold)
+        png, json = write_results(self.folder, editor.path, drawn, poses)
+        overlay = shrink(drawn, LONGEST)
+        if len(poses) > 1:
+            overlay = draw_boxes(overlay, editor.boxes * editor.scale, frames=False)
+        marks = [(point, BOX) for each in result.persons for point in each.pose.keypoints[each.held]]
+        if result.picked:
+            person, joint = result.picked
+            marks.append((result.persons[person].pose.keypoints[joint], PICKED))
+        for point, color in marks:
+            ring(overlay, (point + 0.5) * editor.scale - 0.5, color)
+        files = {"overlay": overlay, "png": str(png), "json": str(json)}
+        chosen = self.choose(result, str(number + 1), ALL_JOINTS)
+        return {**files, **chosen, "result": result, "person": str(number + 1), "joint": ALL_JOINTS,
+                "notice": notice(said)}  # fmt: skip
+
+    def choose(self, result: Result | None, person: str, joint: str) -> Parts:
+        """Another person is looked at."""
         if result is None:
             return {}
         chosen = result.persons[int(person) - 1]
-        names, several = chosen.choices, len(chosen.poses) > 1
-        other = update(choices=names, value=names[chosen.shown], visible=several)
-        return {**_facts(chosen, threshold), **self.show_heat(result, person, joint), "alternative": other}
+        names = chosen.choices
+        steps = [
+            (step_view(chosen, step, result.threshold), caption)
+            for step, caption in enumerate(step_captions(chosen))
+        ]
+        return {
+            "joints": joint_scores(chosen.pose),
+            "steps_shown": steps,
+            "alternative": update(choices=names, value=names[chosen.shown], visible=len(names) > 1),
+            **self.show_heat(result, person, joint),
+        }
 
     def show_heat(self, result: Result | None, person: str, joint: str) -> Parts:
         """Another joint's heatmap is looked at."""
@@ -612,25 +597,6 @@ class Handlers:
             raise InputError(GONE)
         return read_image(path, int(self.limits.megapixels * MILLION))
 
-    def _drawn(self, result: Result, image: np.ndarray, threshold: float) -> Parts:
-        """The picture with the poses, to look at and to take away."""
-        poses = [person.pose for person in result.persons]
-        drawn = draw_poses(image, poses, threshold)
-        png, json = write_results(self.folder, result.editor.path, drawn, poses)
-        overlay = shrink(drawn, LONGEST)
-        if len(poses) > 1:
-            overlay = draw_boxes(overlay, result.editor.boxes * result.editor.scale, frames=False)
-        marks = [(point, BOX) for each in result.persons for point in each.pose.keypoints[each.held]]
-        if result.picked:
-            person, joint = result.picked
-            marks.append((result.persons[person].pose.keypoints[joint], PICKED))
-        size = max(overlay.shape[:2]) // 80
-        for point, color in marks:
-            center = [round(part) for part in ((point + 0.5) * result.editor.scale - 0.5).tolist()]
-            for shade, line in ((RIM, 5), (color, 2)):
-                cv2.circle(overlay, center, size, shade, line, cv2.LINE_AA)
-        return {"overlay": overlay, "png": str(png), "json": str(json)}
-
 
 def _edited(editor: Editor | None, said: str) -> Parts:
     """A picture with its boxes, or (None) none any more."""
@@ -638,10 +604,3 @@ def _edited(editor: Editor | None, said: str) -> Parts:
     if editor is None:
         return {**parts, "picture": None, "table": [], **shown(False), "result": None}
     return {**parts, "picture": editor.picture(), "table": editor.table()}
-
-
-def _facts(person: Person, threshold: float) -> Parts:
-    """What does not depend on the joint looked at."""
-    captions = step_captions(person)
-    steps = [(step_view(person, step, threshold), caption) for step, caption in enumerate(captions)]
-    return {"joints": confidence_table(person.pose, threshold), "steps_shown": steps}

@@ -9,28 +9,24 @@ import socket
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 from unittest.mock import patch
 
 from tyro.conf import arg
 
 from diffusionpose.app.options import BoxScore, Decode, Detector, Device, PoseOptions, Weights, say
-from diffusionpose.app.web.front_door import (
-    KEPT_SECONDS,
-    LOOPBACK_NAMES,
-    SWEPT_SECONDS,
-    FrontDoor,
-    Limits,
-)
+from diffusionpose.app.web.limits import KEPT_SECONDS, MOST_CONNECTIONS, SESSIONS, SWEPT_SECONDS, Limits
 from diffusionpose.errors import InputError, needs_extra
 
-MOST_CONNECTIONS = 400  # or requests at a time; uvicorn answers 503 beyond
-SESSIONS = 64  # visitors whose pictures are kept in memory; the longest idle one goes first
+if TYPE_CHECKING:
+    import uvicorn
+
+LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 PREFIX = "diffusionpose-web-"
 
 
@@ -81,17 +77,15 @@ class WebCommand:
                 weights=self.weights, device=self.device, detector=self.detector, box_score=self.box_score
             )
             page = build_page(Handlers(options.make(), limits, self.decode, folder / "results"))
-            private = is_loopback(self.host)
-            if not private:
+            names = None
+            if is_loopback(self.host):
+                names = {*LOOPBACK_NAMES, self.host}
+            else:
                 say(f"--host {self.host}: everybody who can reach this machine can use the page")
-
-            def front_door(app: Any) -> FrontDoor:
-                names = LOOPBACK_NAMES | {self.host} if private else None
-                return FrontDoor(app, limits, folder, names, self.allow_host)
-
-            with served(page, self.host, self.port, limits, front_door) as address:
-                print(f"{address} (Ctrl-C ends it)", flush=True)
-                wait_for_signal()
+            with closing(listen(self.host, range(7860, 7960) if self.port is None else [self.port])) as sock:
+                server = make_server(page, limits, folder, names, self.allow_host)
+                print(f"{address_of(self.host, sock)} (Ctrl-C ends it)", flush=True)
+                server.run([sock])
         return 0
 
 
@@ -171,50 +165,38 @@ def sweep(folder: Path, seconds: float) -> None:
 # --- the server ---
 
 
-@contextmanager
-def served(
-    page: Any, host: str, port: int | None, limits: Limits, front_door: Callable[[Any], FrontDoor]
-) -> Iterator[str]:
-    """Serve a page of ``build_page`` from a thread while the block runs, which gets its address.
-
-    ``front_door`` puts the door before the page's ASGI application. Without a port it is the first free one
-    from 7860 on; InputError where it cannot be had.
-    """
+def make_server(
+    page: Any, limits: Limits, folder: Path, names: Collection[str] | None, trusted: Collection[str] = ()
+) -> uvicorn.Server:
+    """A server of a page of ``build_page``, behind a ``FrontDoor`` with the other arguments."""
     import gradio as gr
     import uvicorn
     from fastapi import FastAPI
+    from starlette.middleware import Middleware
 
+    from diffusionpose.app.web.front_door import FrontDoor
     from diffusionpose.app.web.page import FONTS, HEAD, MONOSPACE
 
-    sock = listen(host, range(7860, 7960) if port is None else [port])
-    port = int(sock.getsockname()[1])
     page.state_session_capacity = SESSIONS
     page.has_launched = True  # or gradio lets visitors name any file of this machine
+    door = Middleware(FrontDoor, limits=limits, folder=folder, names=names, trusted=trusted)
     app = gr.mount_gradio_app(
-        FastAPI(openapi_url=None), page, "/", server_name=host, server_port=port, footer_links=[],
-        max_file_size=limits.file_bytes, run_history=False, ssr_mode=False, mcp_server=False, pwa=False,
+        FastAPI(openapi_url=None, middleware=[door]), page, "/", max_file_size=limits.file_bytes,
+        footer_links=[], run_history=False, ssr_mode=False, mcp_server=False, pwa=False,
         enable_monitoring=False, show_error=False, head=HEAD,
         theme=gr.themes.Soft(primary_hue="blue", neutral_hue="slate", font=FONTS, font_mono=MONOSPACE),
     )  # fmt: skip
     config = uvicorn.Config(
-        front_door(app), ws="none", lifespan="on", log_level="warning", server_header=False,
+        app, ws="none", lifespan="on", log_level="warning", server_header=False,
         limit_concurrency=MOST_CONNECTIONS, timeout_keep_alive=20, timeout_graceful_shutdown=1,
     )  # fmt: skip
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, args=([sock],), daemon=True)
-    thread.start()
-    try:
-        while not server.started:
-            if not thread.is_alive():
-                raise RuntimeError("the server did not start")
-            time.sleep(0.01)
-        shown = {"0.0.0.0": "localhost", "::": "localhost"}.get(host, f"[{host}]" if ":" in host else host)
-        yield f"http://{shown}:{port}/"
-    finally:
-        page.close(verbose=False)
-        server.should_exit = True
-        thread.join(30)
-        sock.close()
+    return uvicorn.Server(config)
+
+
+def address_of(host: str, sock: socket.socket) -> str:
+    """Where a browser on this machine finds the page."""
+    shown = {"0.0.0.0": "localhost", "::": "localhost"}.get(host, f"[{host}]" if ":" in host else host)
+    return f"http://{shown}:{sock.getsockname()[1]}/"
 
 
 def listen(host: str, ports: Sequence[int]) -> socket.socket:
@@ -241,8 +223,3 @@ def ended_by_sigterm() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def wait_for_signal() -> None:
-    """Wait for ever: Ctrl-C and SIGTERM end it."""
-    threading.Event().wait()
