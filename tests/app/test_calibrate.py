@@ -48,7 +48,7 @@ def test_folders_and_files_go_in_pairs(run, synthetic_set, tmp_path):
     words = ["--annotations", annotations, "--output", tmp_path / "c.json", "--device", "cpu"]
     assert run("calibrate", "--images", images, images, *words).status == 2
     ended = run("calibrate", "--images", images, *words, "--persons", 0)
-    assert (ended.status, "--persons 0" in ended.err) == (1, True)
+    assert (ended.status, "--persons 0" in ended.err) == (2, True)
     ended = run("calibrate", "--images", tmp_path, *words)
     assert ended.status == 1
     assert "no picture of" in ended.err or "none of the pictures" in ended.err

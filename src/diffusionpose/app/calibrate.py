@@ -9,10 +9,10 @@ from typing import Annotated
 
 from tyro.conf import arg
 
-from diffusionpose.app.options import Device, Weights, counted, progress_of, say
+from diffusionpose.app.options import Device, Weights, counted, progress_of, refuse, say
 from diffusionpose.calibration import calibration_file
 from diffusionpose.data.annotations import annotations_in
-from diffusionpose.errors import InputError, write_file
+from diffusionpose.errors import write_file
 from diffusionpose.evaluation.confidence import fit_calibration, observe
 from diffusionpose.runtime.networks import load_network
 
@@ -43,11 +43,11 @@ class CalibrateCommand:
 
     def run(self) -> int:
         """Look at the pictures, fit, write; 0 if every picture could be used."""
-        if len(self.images) != len(self.annotations):
-            say("calibrate: give as many folders to --images as files to --annotations")
-            return 2
-        if self.persons < 1:
-            raise InputError(f"--persons {self.persons}: must be 1 or more")
+        unequal = len(self.images) != len(self.annotations)
+        refuse(
+            (unequal, "calibrate: give as many folders to --images as files to --annotations"),
+            (self.persons < 1, f"--persons {self.persons}: must be 1 or more"),
+        )
         network = load_network(self.weights, self.device)
         samples, failures, sets = [], [], {}
         for file, folder in zip(self.annotations, self.images, strict=True):

@@ -1,7 +1,7 @@
 """The command line: which sub-commands there are, and how a run ends.
 
 Exit status 0: everything asked for was done. 1: something was not, and stderr says what and the cure.
-2: the arguments do not parse. 130: stopped by Ctrl-C.
+2: the arguments do not parse, or do not go together. 130: stopped by Ctrl-C.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Annotated, Any, Protocol, Union
 
 import tyro
 
-from diffusionpose.errors import InputError, install
+from diffusionpose.errors import InputError, UsageError, install
 
 # What `diffusionpose --help` says of each. The command import-weights is ImportWeightsCommand of
 # app/import_weights.py. Only the module of the command that is called gets imported: this is what keeps
@@ -98,7 +98,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if debug:
             raise
         print(f"diffusionpose: {_explain(error)}", file=sys.stderr)
-        return 1
+        return 2 if isinstance(error, UsageError) else 1
     finally:
         _give_up_output()
 

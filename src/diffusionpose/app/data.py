@@ -20,6 +20,7 @@ from diffusionpose.app.options import (
     Output,
     counted,
     progress_of,
+    refuse,
     say,
     stamp,
 )
@@ -65,11 +66,15 @@ class CheckCommand:
     """Print every finding as JSON instead of the table."""
 
     def run(self) -> int:
-        """Check, print; 1 if there are errors, 2 if the options do not go together."""
-        fault = self._misuse()
-        if fault:
-            say(f"data check: {fault}")
-            return 2
+        """Check, print; 1 if there are errors."""
+        half = (self.val_images is None) != (self.val_annotations is None)
+        nothing = not self.no_images and not self.images
+        refuse(
+            (not self.annotations, "data check: --annotations names no file"),
+            (nothing, "data check: give --images, or --no-images to check only the annotations"),
+            (half and not self.no_images, "data check: --val-images and --val-annotations go together"),
+            (self.workers is not None and self.workers < 0, "data check: --workers must be 0 or more"),
+        )
         report = check_sets(
             self._sets(),
             None if self.skeleton is None else get_skeleton(self.skeleton),
@@ -78,17 +83,6 @@ class CheckCommand:
         )
         print(json.dumps(_content(report), indent=2) if self.json else _table(report))
         return 1 if report.errors else 0
-
-    def _misuse(self) -> str:
-        if not self.annotations:
-            return "--annotations names no file"
-        if not self.no_images and not self.images:
-            return "give --images, or --no-images to check only the annotations"
-        if not self.no_images and (self.val_images is None) != (self.val_annotations is None):
-            return "--val-images and --val-annotations go together"
-        if self.workers is not None and self.workers < 0:
-            return "--workers must be 0 or more"
-        return ""
 
     def _sets(self) -> list[SetToCheck]:
         if self.no_images:
@@ -133,10 +127,9 @@ class AuditCommand:
     """Joints of the annotations, where the file does not name them."""
 
     def run(self) -> int:
-        """Audit, accept or split; 0 if all could be used, 2 if the options do not go together."""
-        if [self.images, self.accept, self.folds].count(None) != 2:
-            say("data audit: give --images to audit, --accept to correct, or --folds to split")
-            return 2
+        """Audit, accept or split; 0 if all could be used."""
+        several = [self.images, self.accept, self.folds].count(None) != 2
+        refuse((several, "data audit: give --images to audit, --accept to correct, or --folds to split"))
         from diffusionpose.app.data_audit import audit, correct, split
 
         skeleton = None if self.skeleton is None else get_skeleton(self.skeleton)

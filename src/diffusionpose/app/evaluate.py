@@ -11,6 +11,7 @@ import tyro
 from tqdm import tqdm
 
 from diffusionpose.app.options import (
+    BOXES_OR_DETECTOR,
     AnyFile,
     AnyFolder,
     File,
@@ -19,6 +20,7 @@ from diffusionpose.app.options import (
     Output,
     make_folder,
     progress_of,
+    refuse,
     say,
 )
 from diffusionpose.data.annotations import Annotations, annotations_in
@@ -72,9 +74,7 @@ class EvaluateCommand:
 
     def run(self) -> int:
         """Measure, print, write; 0 if every picture and box could be used."""
-        if fault := self._misuse():
-            say(f"evaluate: {fault}")
-            return 2
+        self._check()
         make_folder(self.output)
         report = self._measure(None if self.skeleton is None else get_skeleton(self.skeleton))
         metrics = {**report.to_dict(), "model": self._name(), "annotations": str(self.annotations)}
@@ -91,21 +91,19 @@ class EvaluateCommand:
             say(message)
         return 1 if report.failures else 0
 
-    def _misuse(self) -> str:
-        """Why the options do not go together; empty where they do."""
-        given = {"weights": self.options.weights, "boxes": self.boxes, "detector": self.detector}
-        other = [f"--{name}" for name, value in given.items() if value]
-        if self.mean_pose and self.results:
-            return "--mean-pose goes without --results"
-        if (self.mean_pose or self.results) and other:
-            return f"--{'mean-pose' if self.mean_pose else 'results'} goes without {' and '.join(other)}"
-        if not (self.images or self.mean_pose or self.results):
-            return "--images is missing: the folder that the file names of the annotations start from"
-        if self.boxes and self.detector:
-            return "--boxes and --detector exclude each other; leave one out"
-        if self.detector == "auto":
-            return "--detector auto may be any; name the one that the numbers shall be of"
-        return ""
+    def _check(self) -> None:
+        """UsageError where the options do not go together."""
+        model = {"weights": self.options.weights, "boxes": self.boxes, "detector": self.detector}
+        others = " and ".join(f"--{name}" for name, value in model.items() if value)
+        instead = "mean-pose" if self.mean_pose else "results" if self.results else ""
+        folder = "the folder that the file names of the annotations start from"
+        refuse(
+            (self.mean_pose and self.results, "evaluate: --mean-pose goes without --results"),
+            (instead and others, f"evaluate: --{instead} goes without {others}"),
+            (not (self.images or instead), f"evaluate: --images is missing: {folder}"),
+            (self.boxes and self.detector, BOXES_OR_DETECTOR),
+            (self.detector == "auto", "evaluate: --detector auto may be any; name that of the numbers"),
+        )
 
     def _name(self) -> str:
         if self.results:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import diffusionpose
-from diffusionpose.app.options import say
+from diffusionpose.app.options import refuse, say
 from diffusionpose.bundled import FOLDER, bundled_models
 from diffusionpose.errors import atomically
 from diffusionpose.models.costs import publication_of
@@ -46,10 +46,9 @@ class ModelsCommand:
     """Count all costs again (minutes; needs PyTorch) and write them into the package. For its developers."""
 
     def run(self) -> int:
-        """Print; 0, or 2 if two forms are asked for at once."""
-        if self.json and self.markdown:
-            say("models: --json and --markdown are two forms of the list; give one of them")
-            return 2
+        """Print; 0."""
+        both = "models: --json and --markdown are two forms of the list; give one of them"
+        refuse((self.json and self.markdown, both))
         if self.recount:
             recount()
         if self.markdown:

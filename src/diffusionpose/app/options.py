@@ -13,7 +13,7 @@ from tyro.conf import FlagCreatePairsOff, arg
 
 from diffusionpose import __version__
 from diffusionpose.calibration import calibration_file
-from diffusionpose.errors import InputError, make_writable
+from diffusionpose.errors import InputError, UsageError, make_writable
 from diffusionpose.runtime.estimator import PoseEstimator, make_detector
 
 Folder = Annotated[Path, arg(metavar="DIR")]
@@ -47,6 +47,7 @@ Detector = Annotated[
 BoxScore = Annotated[
     float, arg(metavar="S", help="Least score of a person's box, for a detector to count and to be drawn.")
 ]
+BOXES_OR_DETECTOR = "--boxes and --detector exclude each other; leave one out"
 Boxes = Annotated[
     Path | None, arg(metavar="FILE", help_behavior_hint="(default: the detector looks for persons)")
 ]
@@ -132,6 +133,13 @@ def progress_of(what: str) -> Callable[[int, int], None] | None:
         print(f"{done} of {total} {what}", end="\r" if done < total else "\n", file=sys.stderr, flush=True)
 
     return show if sys.stderr.isatty() else None
+
+
+def refuse(*faults: tuple[object, str]) -> None:
+    """UsageError with the message of the first fault that is there."""
+    for is_there, message in faults:
+        if is_there:
+            raise UsageError(message)
 
 
 def make_folder(folder: Path) -> None:

@@ -21,7 +21,17 @@ import cv2
 from tqdm import tqdm
 from tyro.conf import FlagCreatePairsOff, Positional, arg
 
-from diffusionpose.app.options import Boxes, Output, PoseOptions, counted, make_folder, say, stamp
+from diffusionpose.app.options import (
+    BOXES_OR_DETECTOR,
+    Boxes,
+    Output,
+    PoseOptions,
+    counted,
+    make_folder,
+    refuse,
+    say,
+    stamp,
+)
 from diffusionpose.bundled import DRAWN_PEOPLE, PORTRAIT
 from diffusionpose.errors import InputError, write_file
 from diffusionpose.journal import Journal
@@ -265,15 +275,12 @@ class PredictCommand:
 
     def run(self) -> int:
         """Find, draw, write; 0 if every picture and box could be used."""
-        if not self.images:
-            say("predict: name at least one picture or folder of pictures (--help explains)")
-            return 2
-        if self.boxes and self.options.detector != "auto":
-            say("predict: --boxes and --detector exclude each other; leave one out")
-            return 2
-        if self.engine == "local" and (self.workers is not None or self.ray_address is not None):
-            say("predict: --workers and --ray-address go with --engine ray")
-            return 2
+        for_ray = self.workers is not None or self.ray_address is not None
+        refuse(
+            (not self.images, "predict: name at least one picture or folder of pictures (--help explains)"),
+            (self.boxes and self.options.detector != "auto", BOXES_OR_DETECTOR),
+            (self.engine == "local" and for_ray, "predict: --workers and --ray-address go with --engine ray"),
+        )
         boxes = None if self.boxes is None else PeopleFile(self.boxes)
         files, problems, remarks = list_pictures(self.images, self.recursive)
         pictures = named_pictures(files, boxes.image_id if boxes else lambda path: None, f".{self.format}")

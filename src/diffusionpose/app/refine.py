@@ -14,7 +14,7 @@ import numpy as np
 import tyro
 from tqdm import tqdm
 
-from diffusionpose.app.options import Folder, NetworkOptions, Output, counted, make_folder, say
+from diffusionpose.app.options import Folder, NetworkOptions, Output, counted, make_folder, refuse, say
 from diffusionpose.errors import InputError
 from diffusionpose.json_files import write_json
 from diffusionpose.poses import Pose
@@ -66,10 +66,11 @@ class RefineCommand:
     def run(self) -> int:
         """Refine and write; 0 if every entry could be used."""
         options = self.options
-        if options.steps == 0:
-            raise InputError("--steps 0: would leave the poses as they are; take 1 or more")
-        if options.rotation_test:
-            raise InputError("--rotation-test: the poses say how the persons are turned; leave it out")
+        turned = "--rotation-test: the poses say how the persons are turned; leave it out"
+        refuse(
+            (options.steps == 0, "--steps 0: would leave the poses as they are; take 1 or more"),
+            (options.rotation_test, turned),
+        )
         make_folder(self.output)
         output = self.output / "keypoints.json"
         if output.resolve() in {path.resolve() for path in (self.results, self.annotations) if path}:

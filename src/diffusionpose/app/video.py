@@ -14,7 +14,16 @@ from typing import Annotated
 import tyro
 from tqdm import tqdm
 
-from diffusionpose.app.options import Boxes, PoseOptions, counted, make_folder, say, stamp
+from diffusionpose.app.options import (
+    BOXES_OR_DETECTOR,
+    Boxes,
+    PoseOptions,
+    counted,
+    make_folder,
+    refuse,
+    say,
+    stamp,
+)
 from diffusionpose.errors import InputError, write_file
 from diffusionpose.journal import Journal
 from diffusionpose.poses import write_csv
@@ -102,13 +111,12 @@ class VideoCommand:
 
     def _check(self, outputs: list[Path]) -> None:
         """InputError where results could not be written, or an option makes no sense."""
-        if self.boxes and self.options.detector != "auto":
-            raise InputError("--boxes and --detector exclude each other; leave one out")
-        if self.boxes and len(self.sources) > 1:
-            raise InputError("--boxes: are of one video; give videos with boxes one by one")
-        for name, number in (("detect-every", self.detect_every), ("max-frames", self.max_frames)):
-            if number is not None and number < 1:
-                raise InputError(f"--{name} {number}: must be 1 or more")
+        numbers = {"detect-every": self.detect_every, "max-frames": self.max_frames}
+        refuse(
+            (self.boxes and self.options.detector != "auto", BOXES_OR_DETECTOR),
+            (self.boxes and len(self.sources) > 1, "--boxes: are of one video; give them one by one"),
+            *((n is not None and n < 1, f"--{name} {n}: must be 1 or more") for name, n in numbers.items()),
+        )
         for source in self.sources:
             for output in outputs:
                 if output.resolve() == Path(source).resolve():
