@@ -87,7 +87,7 @@ def test_your_own_from_yaml(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (("[nose, left_eye]", "[nose, tail]"), "limb .*'tail'.* not one of the joints"),
+        (("[nose, left_eye]", "[nose, tail]"), "limb .*'tail'.* two names of its joints"),
         (("[nose, left_eye]", "[nose]"), "must be a list of two"),
         (("mirror: right_eye", "mirror: nose"), "not the other way round"),
         (("mirror: left_eye", "mirror: ear"), "mirrors 'ear', which is not"),

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from diffusionpose.errors import InputError
+from diffusionpose.json_files import as_number
 
 MOST_JOINTS, MOST_SIGMA = 1000, 10.0
 MOST_YAML = 1_000_000  # bytes
@@ -166,24 +167,21 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 
 
 def _skeleton_from_entries(path: Path, entries: dict[str, Any]) -> Skeleton:
-    mirrors: dict[str, str | None] = {}
-    sigmas = []
-    for joint, fact in entries["joints"].items():
-        sigma = fact.get("sigma") if isinstance(fact, dict) else None
-        if isinstance(sigma, bool) or not isinstance(sigma, (int, float)):
+    joints = tuple(map(str, entries["joints"]))  # YAML makes numbers of some names
+    sigmas: list[float] = []
+    mirrors: dict[str, str] = {}
+    for joint, fact in zip(joints, entries["joints"].values(), strict=True):
+        sigma = as_number(fact.get("sigma")) if isinstance(fact, dict) else None
+        if sigma is None:
             raise InputError(f"{path}: joint {joint!r} has no sigma; write '{joint}: {{sigma: 0.05}}'")
-        mirror = fact.get("mirror")
-        mirrors[str(joint)] = None if mirror is None else str(mirror)  # YAML makes numbers of some names
         sigmas.append(sigma)
-    joints = tuple(mirrors)
-
+        if fact.get("mirror") is not None:
+            mirrors[joint] = str(fact["mirror"])
     pairs = []
     for joint, mirror in mirrors.items():
-        if mirror is None:
-            continue
-        if mirror not in mirrors:
+        if mirror not in joints:
             raise InputError(f"{path}: joint {joint!r} mirrors {mirror!r}, which is not one of the joints")
-        if mirrors[mirror] != joint:
+        if mirrors.get(mirror) != joint:
             raise InputError(
                 f"{path}: {joint!r} mirrors {mirror!r} but not the other way round; "
                 f"write 'mirror: {joint}' at {mirror!r}"
@@ -191,25 +189,18 @@ def _skeleton_from_entries(path: Path, entries: dict[str, Any]) -> Skeleton:
         a, b = joints.index(joint), joints.index(mirror)
         if a < b:
             pairs.append((b, a) if joint.startswith("right") else (a, b))
-
     limbs, given = [], entries.get("limbs") or []
     if not isinstance(given, list) or len(given) > MOST_JOINTS**2:
         raise InputError(f"{path}: 'limbs' must be a list of pairs of joint names")
     for limb in given:
         ends = [str(joint) for joint in limb] if isinstance(limb, list) else []
-        if len(ends) != 2:
-            raise InputError(f"{path}: limb {limb!r:.60} must be a list of two joint names")
-        for joint in ends:
-            if joint not in mirrors:
-                raise InputError(
-                    f"{path}: limb {limb!r:.60} names {joint!r:.60}, which is not one of the joints"
-                )
+        if len(ends) != 2 or not set(ends) <= set(joints):
+            raise InputError(f"{path}: limb {limb!r:.60} must be a list of two names of its joints")
         limbs.append((joints.index(ends[0]), joints.index(ends[1])))
-
     try:
-        name, numbers = str(entries.get("name", path.stem)), tuple(float(sigma) for sigma in sigmas)
-        return Skeleton(name, joints, tuple(limbs), tuple(pairs), numbers)
-    except (InputError, OverflowError) as error:
+        name = str(entries.get("name", path.stem))
+        return Skeleton(name, joints, tuple(limbs), tuple(pairs), tuple(sigmas))
+    except InputError as error:
         raise InputError(f"{path}: {error}") from error
 
 
