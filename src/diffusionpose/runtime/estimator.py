@@ -364,26 +364,19 @@ class PoseEstimator:
         the mean score of its limbs is clearly higher.
         """
         look = self._look(persons)
-        points, scores = look.decoded[-1]
-        confidences = self._confidences(look)
-        others = self._several(look)
-        limbs = list(self.network.skeleton.limb_joints) or slice(None)
-        best = scores[:, limbs].mean(axis=1)
-        again = self.rotation_test and look.start is None
-        rows: list[int] = np.flatnonzero(best < UNSURE).tolist() if again else []
-        best += BETTER
+        poses = self._answers(persons, look)
+        if not self.rotation_test or look.start is not None:
+            return poses
+        limbs = list(self.skeleton.limb_joints) or slice(None)
+        sure = [float(pose.scores[limbs].mean()) for pose in poses]
+        rows = [row for row, mean in enumerate(sure) if mean < UNSURE]
+        best = {row: sure[row] + BETTER for row in rows}
         for turn in TURNS if rows else ():
-            other = self._look([persons[row] for row in rows], turn)
-            turned, sure = other.decoded[-1]
-            mean, said = sure[:, limbs].mean(axis=1), self._confidences(other)
-            for place in np.flatnonzero(mean > best[rows]).tolist():
-                row = rows[place]
-                best[row], points[row], scores[row] = mean[place], turned[place], sure[place]
-                confidences[row] = said[place]
-        return [
-            self._answer(person, *answer)
-            for person, *answer in zip(persons, points, scores, confidences, others, strict=True)
-        ]
+            again = [persons[row] for row in rows]
+            for row, pose in zip(rows, self._answers(again, self._look(again, turn)), strict=True):
+                if (mean := float(pose.scores[limbs].mean())) > best[row]:
+                    best[row], poses[row] = mean, pose
+        return poses
 
     def _look(self, persons: Sequence[Someone], turn: int = 0, all_steps: bool = False) -> _Look:
         """One pass of persons, turned by so many degrees, through the network."""
@@ -424,41 +417,32 @@ class PoseEstimator:
                 fixed[row, self._joints] = request.fixed[index]
         return Start(triplets[..., :2], triplets[..., 2], fixed if fixed.any() else None)
 
-    def _confidences(self, look: _Look) -> list[Confidence | None]:
-        """Of the persons of a look; None of a network that is not calibrated."""
-        calibration, (points, _) = self.network.calibration, look.decoded[-1]
-        if calibration is None:
-            return [None] * len(points)
-        seen = look.boxes, look.sizes, look.crops, self.network.codec
-        return list(calibration.confidence(look.maps[-1], points, *seen, self._joints))
-
-    def _several(self, look: _Look) -> list[list[Hypothesis]]:
-        """The hypotheses of the persons of a look; none where only one is wanted."""
-        if self.hypotheses == 1:
-            return [[]] * len(look.boxes)
-        return hypotheses(
-            self.network, look.process.features, to_numpy(look.process(0)[0]), look.decoded[-1], look.boxes,
-            look.crops, self.hypotheses, decode=self.decode,
-            steps=None if self.steps == "auto" else self.steps, start=look.start,
-        )  # fmt: skip
-
-    def _answer(
-        self,
-        person: Someone,
-        points: np.ndarray,
-        scores: np.ndarray,
-        confidence: Confidence | None,
-        several: Sequence[Hypothesis],
-    ) -> Pose:
-        """The pose of a person, with the other hypotheses, the likeliest first."""
-        pose = replace(self._pose(person, points, scores), confidence=confidence)
-        if not several:
-            return pose
-        others = [
-            replace(self._pose(person, one.keypoints, one.scores), weight=one.weight)
-            for one in sorted(several[1:], key=lambda one: -one.weight)
-        ]
-        return replace(pose, weight=several[0].weight, alternatives=tuple(others))
+    def _answers(self, persons: Sequence[Someone], look: _Look) -> list[Pose]:
+        """The poses of the last step of a look, with their confidence and the other hypotheses."""
+        network, (points, scores) = self.network, look.decoded[-1]
+        confidences: Sequence[Confidence | None] = [None] * len(persons)
+        if network.calibration is not None:
+            seen = look.boxes, look.sizes, look.crops, network.codec
+            confidences = network.calibration.confidence(look.maps[-1], points, *seen, self._joints)
+        several: Sequence[Sequence[Hypothesis]] = [()] * len(persons)
+        if self.hypotheses > 1:
+            several = hypotheses(
+                network, look.process.features, to_numpy(look.process(0)[0]), (points, scores), look.boxes,
+                look.crops, self.hypotheses, decode=self.decode,
+                steps=None if self.steps == "auto" else self.steps, start=look.start,
+            )  # fmt: skip
+        poses = []
+        for row, (person, confidence, answers) in enumerate(zip(persons, confidences, several, strict=True)):
+            pose = replace(self._pose(person, points[row], scores[row]), confidence=confidence)
+            if answers:
+                others = sorted(answers[1:], key=lambda one: -one.weight)
+                found = [
+                    replace(self._pose(person, one.keypoints, one.scores), weight=one.weight)
+                    for one in others
+                ]
+                pose = replace(pose, weight=answers[0].weight, alternatives=tuple(found))
+            poses.append(pose)
+        return poses
 
     def trace(self, request: Request) -> Iterator[tuple[list[Pose], np.ndarray]]:
         """How the poses in a picture come about, from the coarse heatmaps, or its start, to the answer.
@@ -473,12 +457,11 @@ class PoseEstimator:
             part = persons[first : first + count]
             look = self._look(part, all_steps=True)
             maps = [to_numpy(each)[:, self._joints] for each in look.maps]
-            answers = zip(part, self._confidences(look), self._several(look), strict=True)
-            for row, (person, confidence, several) in enumerate(answers):
-                *steps, last = [(points[row], scores[row]) for points, scores in look.decoded]
-                poses = [self._pose(person, *step) for step in steps]
-                poses.append(self._answer(person, *last, confidence, several))
-                yield poses, np.stack([each[row] for each in maps])
+            for row, (person, answer) in enumerate(zip(part, self._answers(part, look), strict=True)):
+                before = [
+                    self._pose(person, points[row], scores[row]) for points, scores in look.decoded[:-1]
+                ]
+                yield [*before, answer], np.stack([each[row] for each in maps])
 
     def _pose(self, person: Someone, keypoints: np.ndarray, scores: np.ndarray) -> Pose:
         """Of all joints of the network; the pose has those of the skeleton."""
