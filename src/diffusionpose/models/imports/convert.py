@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from diffusionpose.errors import InputError
-from diffusionpose.models.imports.layouts import LAYOUTS, UNSUPPORTED, Layout, Placed, fit, place
+from diffusionpose.models.imports.layouts import LAYOUTS, UNSUPPORTED, Layout, fit, place
 from diffusionpose.models.imports.reading import Checkpoint, read_checkpoint
 from diffusionpose.models.pose_model import PoseModel
 from diffusionpose.models.weight_files import three_numbers, write_safetensors
@@ -161,8 +161,6 @@ def _pose_model(
     _, output = placed.tensors[f"{layout.output}.weight"]
     kind, known = _choose_skeleton(checkpoint, len(output), skeleton)
     notes += [f"joints: {kind.name} ({known})", *placed.reasons()]
-    if _order_joints(placed, layout.output, kind, checkpoint):
-        notes.append("outputs brought into the skeleton's order of joints")
     model = create_model(name, kind, **options)
     theirs = _vitpose_config(checkpoint, layout).get("num_attention_heads")
     if theirs is not None and theirs != (ours := model.encoder.backbone.blocks[0].attn.num_heads):
@@ -171,6 +169,11 @@ def _pose_model(
         )
     own = {key: value for key, value in model.state_dict().items() if key not in ("mean", "std")}
     tensors = fit(placed, own, checkpoint.path, name)
+    if checkpoint.joints and checkpoint.joints != kind.joints:
+        order = [checkpoint.joints.index(joint) for joint in kind.joints]
+        for part in (f"{layout.output}.weight", f"{layout.output}.bias"):
+            tensors[part] = tensors[part][order]
+        notes.append("outputs brought into the skeleton's order of joints")
     mean, std = (255 * torch.tensor(values)[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_STD))
     if bgr:
         for first in tensors.keys() & set(FIRST_LAYERS):
@@ -180,6 +183,36 @@ def _pose_model(
     # `fit` was strict already; only BatchNorm's counters may be absent
     model.load_state_dict({**tensors, "mean": mean, "std": std}, strict=False)
     return model.eval()
+
+
+def _choose_skeleton(
+    checkpoint: Checkpoint, outputs: int, wanted: Skeleton | str | None
+) -> tuple[Skeleton, str]:
+    """The skeleton of a network, and how it is known.
+
+    mmpose, the official repositories and we number the joints of COCO, CrowdPose and AI Challenger alike.
+    """
+    says, cure = f"{checkpoint.path}: gives {outputs} heatmaps", "--skeleton (a name or a YAML file)"
+    joints, named = checkpoint.joints, ", ".join(checkpoint.joints)
+    candidates = [*SKELETONS.values()] if wanted is None else [get_skeleton(wanted)]
+    alike = [one for one in candidates if one.num_joints == outputs]
+    fitting = [one for one in alike if not joints or sorted(joints) == sorted(one.joints)]
+    if len(fitting) == 1:
+        by_file = "the file names its joints" if joints else f"the only one here of {outputs} joints"
+        return fitting[0], by_file if wanted is None else "as given"
+    if any(outputs == 3 * one.num_joints for one in candidates):
+        raise InputError(f"{says}: probably it {OFFSETS_UNSUPPORTED}")
+    if wanted is None:
+        what = " or ".join(one.name for one in fitting) or "no skeleton that comes with this package"
+        named = f" ({named})" if named else ""
+        raise InputError(f"{says}{named}, of {what}; say which joints they are by {cure}")
+    (own,) = candidates
+    if alike:
+        raise InputError(
+            f"{checkpoint.path}: its joints are {named}; those of skeleton {own.name!r} are "
+            f"{', '.join(own.joints)}; give another {cure}"
+        )
+    raise InputError(f"{says}, but skeleton {own.name!r} has {own.num_joints} joints; give another {cure}")
 
 
 def _import_encoder(checkpoint: Checkpoint, layout: Layout, name: str) -> ImportedEncoder:
@@ -192,83 +225,19 @@ def _import_encoder(checkpoint: Checkpoint, layout: Layout, name: str) -> Import
     own, what = encoder.backbone.state_dict(), f"the encoder of {name}"
     fit(replace(placed, tensors=fitted), own, checkpoint.path, what)
     notes, mean, std = placed.reasons(), IMAGENET_MEAN, IMAGENET_STD
-    if found := _timm_normalisation(checkpoint, encoder.backbone.pretrained_cfg["architecture"]):
-        mean, std = found
+    config, facts = checkpoint.config, checkpoint.config.get("pretrained_cfg")  # timm's
+    same = config.get("architecture") == encoder.backbone.pretrained_cfg["architecture"]
+    if same and isinstance(facts, dict) and {"mean", "std"} <= facts.keys():
+        try:
+            mean, std = (three_numbers(",".join(map(str, facts[key]))) for key in ("mean", "std"))
+        except (TypeError, ValueError) as error:
+            raise InputError(
+                f"{checkpoint.path.parent / 'config.json'}: mean and std of pretrained_cfg must be three "
+                "numbers each; mend them, or move the weights to a folder of their own"
+            ) from error
         notes.append(f"normalisation: mean {mean}, std {std} (config.json beside the file)")
     tensors = {ours: value.float().clone() for ours, value in weights.items()}
     return ImportedEncoder(tensors, mean, std, layout.title, notes)
-
-
-def _timm_normalisation(checkpoint: Checkpoint, architecture: str) -> tuple[Triple, Triple] | None:
-    """(mean, std) in timm's config.json; None where there is none of this architecture."""
-    facts = checkpoint.config.get("pretrained_cfg")
-    if checkpoint.config.get("architecture") != architecture or not isinstance(facts, dict):
-        return None
-    if not {"mean", "std"} <= facts.keys():
-        return None
-    try:
-        mean, std = (three_numbers(",".join(map(str, facts[name]))) for name in ("mean", "std"))
-    except (TypeError, ValueError) as error:
-        raise InputError(
-            f"{checkpoint.path.parent / 'config.json'}: mean and std of pretrained_cfg must be three numbers "
-            "each; mend them, or move the weights to a folder of their own"
-        ) from error
-    return mean, std
-
-
-# --- joints ---
-
-ALIASES = {"top_head": "head"}  # mmpose's name of CrowdPose's joint 12 -> ours
-
-
-def _choose_skeleton(
-    checkpoint: Checkpoint, outputs: int, wanted: Skeleton | str | None
-) -> tuple[Skeleton, str]:
-    """The skeleton of a network, and how it is known.
-
-    mmpose, the official repositories and we number the joints of COCO, CrowdPose and AI Challenger alike.
-    """
-    says = f"{checkpoint.path}: gives {outputs} heatmaps"
-    names = {ALIASES.get(name, name) for name in checkpoint.joints}
-    candidates = [*SKELETONS.values()] if wanted is None else [get_skeleton(wanted)]
-    alike = [skeleton for skeleton in candidates if skeleton.num_joints == outputs]
-    if wanted is not None and alike:
-        return alike[0], "as given"
-    fitting = [skeleton for skeleton in alike if not names or names == {*skeleton.joints}]
-    if len(fitting) == 1:
-        return fitting[0], "the file names its joints" if names else f"the only one here of {outputs} joints"
-    if any(outputs == 3 * skeleton.num_joints for skeleton in candidates):
-        raise InputError(f"{says}: probably it {OFFSETS_UNSUPPORTED}")
-    cure = "--skeleton (a name or a YAML file)"
-    if wanted is not None:
-        (skeleton,) = candidates
-        raise InputError(
-            f"{says}, but skeleton {skeleton.name!r} has {skeleton.num_joints} joints; give another {cure}"
-        )
-    several = " or ".join(skeleton.name for skeleton in fitting)
-    what = several or "no skeleton that comes with this package"
-    named = f" ({', '.join(checkpoint.joints)})" if checkpoint.joints else ""
-    raise InputError(f"{says}{named}, of {what}; say which joints they are by {cure}")
-
-
-def _order_joints(placed: Placed, layer: str, skeleton: Skeleton, checkpoint: Checkpoint) -> bool:
-    """Bring the outputs into the skeleton's order of joints; whether the file names another."""
-    if not checkpoint.joints:
-        return False
-    theirs, ours = (
-        [ALIASES.get(joint, joint) for joint in names] for names in (checkpoint.joints, skeleton.joints)
-    )
-    if sorted(theirs) != sorted(ours):
-        raise InputError(
-            f"{checkpoint.path}: its joints are {', '.join(checkpoint.joints)}; those of skeleton "
-            f"{skeleton.name!r} are {', '.join(skeleton.joints)}; give another --skeleton "
-            "(a name or a YAML file)"
-        )
-    order = [theirs.index(joint) for joint in ours]
-    for name in (f"{layer}.weight", f"{layer}.bias"):
-        if (entry := placed.tensors.get(name)) is not None and len(entry[1]) == len(order):
-            placed.tensors[name] = (entry[0], entry[1][order])
-    return order != sorted(order)
 
 
 # --- what the file says of the training: the settings that mmpose writes into it as text, config.json ---
@@ -286,32 +255,28 @@ def _training_facts(
     if re.search(OFFSETS, settings):
         raise InputError(f"{checkpoint.path}: {OFFSETS_UNSUPPORTED}")
     if input_size is None:
-        stated_size = _stated_size(checkpoint, layout)
-        input_size = stated_size or DEFAULT_SIZE
-        known = STATED if stated_size else "the file does not say; --input-size W H takes another"
+        sizes = {(int(width), int(height)) for width, height in re.findall(SIZE, settings)}
+        size = _vitpose_config(checkpoint, layout).get("image_size")
+        if isinstance(size, Sequence) and len(size) == 2 and all(isinstance(side, int) for side in size):
+            sizes = {(size[1], size[0])}
+        input_size, known = DEFAULT_SIZE, "the file does not say; --input-size W H takes another"
+        if len(sizes) == 1:
+            input_size, known = sizes.pop(), STATED
         notes.append(f"input size: {input_size[0]}x{input_size[1]} ({known})")
     stated = bool(re.search(UDP, settings)) if settings else None
-    if unbiased is None:
-        if stated is None:
-            # DarkPose's repository has HRNet's and SimpleBaseline's names, but counts sizes as (pixels - 1)
-            # and shifts no mirrored heatmap
-            place = "/".join(checkpoint.path.absolute().parts[-2:]).lower()
-            dark = "pytorch" in layout.title and "dark" in place
-            unbiased = dark or layout.unbiased
-            known = "DarkPose's, by the name of file or folder" if dark else "as its project trains it"
-            known += f"; the file does not say; or {'--no-unbiased' if unbiased else '--unbiased'}"
-        else:
-            unbiased, known = stated, STATED
-        notes.append(f"geometry: {'unbiased (UDP)' if unbiased else 'that of HRNet, not UDP'} ({known})")
-    elif stated is not None and stated != unbiased:
-        notes.append("geometry: as asked for, although the file's settings say otherwise")
+    if unbiased is not None:
+        if stated not in (None, unbiased):
+            notes.append("geometry: as asked for, although the file's settings say otherwise")
+        return {"input_size": input_size, "unbiased": unbiased}, notes
+    if stated is not None:
+        unbiased, known = stated, STATED
+    else:
+        # DarkPose's repository has HRNet's and SimpleBaseline's names, but counts sizes as (pixels - 1)
+        # and shifts no mirrored heatmap
+        place = "/".join(checkpoint.path.absolute().parts[-2:]).lower()
+        dark = "pytorch" in layout.title and "dark" in place
+        unbiased = dark or layout.unbiased
+        known = "DarkPose's, by the name of file or folder" if dark else "as its project trains it"
+        known += f"; the file does not say; or {'--no-unbiased' if unbiased else '--unbiased'}"
+    notes.append(f"geometry: {'unbiased (UDP)' if unbiased else 'that of HRNet, not UDP'} ({known})")
     return {"input_size": input_size, "unbiased": unbiased}, notes
-
-
-def _stated_size(checkpoint: Checkpoint, layout: Layout) -> tuple[int, int] | None:
-    """(width, height) of the network's input, pixels; None where nothing says, or several are named."""
-    size = _vitpose_config(checkpoint, layout).get("image_size")
-    if isinstance(size, Sequence) and len(size) == 2 and all(isinstance(side, int) for side in size):
-        return size[1], size[0]
-    sizes = {(int(width), int(height)) for width, height in re.findall(SIZE, checkpoint.settings)}
-    return sizes.pop() if len(sizes) == 1 else None

@@ -24,6 +24,7 @@ from diffusionpose.models.weight_files import read_safetensors
 
 SUFFIXES = {".safetensors", ".pth", ".pt", ".bin"}
 WRAPPERS = ("state_dict", "model")  # keys under which checkpoints hold their weights
+ALIASES = {"top_head": "head"}  # mmpose's name of CrowdPose's joint 12 -> ours
 DATA_PARALLEL = "module."  # what torch's DataParallel puts before every name
 PAGE_STARTS = (b"<!doctype", b"<html", b"<?xml", b"<head")
 AGAIN = "download or copy it again"
@@ -64,8 +65,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     else:
         raise InputError(f"{path}: neither a PyTorch checkpoint nor safetensors; is it another file?")
     weights = _weights(path, content)
-    settings, joints = _notes(content.get("meta"))
-    return Checkpoint(path, weights, settings, joints, read_config(path))
+    return Checkpoint(path, weights, *_notes(content.get("meta")), read_config(path))
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -159,4 +159,4 @@ def _notes(meta: Any) -> tuple[str, tuple[str, ...]]:
     names = dataset.get("keypoint_id2name") if isinstance(dataset, Mapping) else None
     if not isinstance(names, Mapping) or not all(isinstance(index, int) for index in names):
         return settings, ()
-    return settings, tuple(str(names[index]) for index in sorted(names))
+    return settings, tuple(ALIASES.get(str(names[index]), str(names[index])) for index in sorted(names))
