@@ -9,7 +9,7 @@ import pytest
 
 from diffusionpose.app import models
 from diffusionpose.models.zoo import MODELS
-from diffusionpose.training.recipes import RECIPES, TABLES
+from diffusionpose.training.recipes import recipes, tables
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -41,7 +41,7 @@ def no_counting(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("no_counting")
 def test_every_recipe_and_model_has_a_row_and_a_stored_cost() -> None:
     rows = list(models.rows())
-    assert [row.name for row in rows if row.kind == "recipe"] == list(RECIPES)
+    assert [row.name for row in rows if row.kind == "recipe"] == list(recipes())
     assert [row.name for row in rows if row.kind == "model"] == list(MODELS)
     assert {row.joints for row in rows} == {14, 17, 19}
 
@@ -51,7 +51,7 @@ def test_every_recipe_and_model_has_a_row_and_a_stored_cost() -> None:
 )
 def test_stored_costs_are_the_truth(rows: dict[str, models.Row], name: str) -> None:
     kind, _, name = name.partition(" ")
-    row, recipe = rows[f"{kind} {name}"], RECIPES.get(name)
+    row, recipe = rows[f"{kind} {name}"], recipes().get(name)
     options = {"input_size": row.input_size, **(recipe.options if recipe else {})}
     key = models.cost_key(recipe.model if recipe else name, row.joints, options)
     assert models.count(key) == (row.parameters, row.multiply_adds)
@@ -100,7 +100,7 @@ def test_markdown_has_every_row_of_the_paper(run: Run) -> None:
     status, out, _ = run("models", "--markdown")
     assert status == 0
     rows = [line for line in out.splitlines() if line.startswith("| ") and "---" not in line]
-    assert len(rows) == 3 + sum(len(table) for table in TABLES.values())
+    assert len(rows) == 3 + sum(len(table) for table in tables().values())
     assert not [row for row in rows if "not yet" in row]
     (row,) = [row for row in rows if "`hrnet_w32_256x192_coco`" in row]
     cells = [cell.strip() for cell in row.strip("|").split("|")]

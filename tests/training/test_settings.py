@@ -6,13 +6,13 @@ from dataclasses import replace
 import pytest
 
 from diffusionpose.errors import InputError
-from diffusionpose.training.recipes import RECIPES
+from diffusionpose.training.recipes import recipes
 from diffusionpose.training.settings import Machine, TrainingSettings
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", recipes())
 def test_settings_survive_json(name):
-    settings = RECIPES[name]
+    settings = recipes()[name]
     assert TrainingSettings.from_dict(json.loads(json.dumps(settings.to_dict()))) == settings
 
 

@@ -19,7 +19,7 @@ from diffusionpose.bundled import FOLDER, bundled_models
 from diffusionpose.errors import atomically
 from diffusionpose.models.costs import publication_of
 from diffusionpose.skeletons import COCO, Skeleton, get_skeleton
-from diffusionpose.training.recipes import RECIPES, TABLES, TableRow, get_recipe, row_of
+from diffusionpose.training.recipes import TableRow, get_recipe, recipes, row_of, tables
 
 COSTS = Path(diffusionpose.__file__).parent / "models" / "costs.json"
 HEADER = "{:46}    input  joints  params  mult-adds   its own publication   paper (Table 2)"
@@ -85,7 +85,7 @@ class Row:
 
 def rows() -> Iterator[Row]:
     """Recipes, models with their default options, bundled models."""
-    for name in RECIPES:
+    for name in recipes():
         yield _row("recipe", name, *_recipe(name))
     for name in _stored()["models"]:
         yield _row("model", name, name, COCO.num_joints, {"input_size": (192, 256)})
@@ -171,7 +171,7 @@ def recount() -> None:
 
     _stored.cache_clear()
     models = [(name, COCO.num_joints, {"input_size": (192, 256)}) for name in MODELS]
-    models += [*map(_recipe, RECIPES), *map(_bundled, bundled_models())]
+    models += [*map(_recipe, recipes()), *map(_bundled, bundled_models())]
     costs = {}
     for key in sorted({cost_key(*each) for each in models}):
         costs[key] = count(key)
@@ -212,7 +212,7 @@ TITLES = {
 def markdown() -> Iterator[str]:
     """The lines of the three tables."""
     costs = {row.name: row for row in rows() if row.kind == "recipe"}
-    for number, table in TABLES.items():
+    for number, table in tables().items():
         names = list(max(table, key=lambda row: len(row.accuracy)).accuracy)
         heads = ["method", "backbone", "input", "parameters, M", "multiply-adds, G"]
         heads += [f"{name}, paper" for name in names] + ["AP, ours", "recipe"]
