@@ -10,6 +10,7 @@ from typing import Annotated
 import tyro
 
 from diffusionpose.app.options import AnyFolder, File, Joints, make_folder, progress_of, say
+from diffusionpose.data.annotations import read_truth
 from diffusionpose.errors import InputError, write_file
 from diffusionpose.evaluation.compare import (
     Curves,
@@ -19,7 +20,7 @@ from diffusionpose.evaluation.compare import (
     match_both,
     plot_comparison,
 )
-from diffusionpose.evaluation.metrics import read_results, read_truth
+from diffusionpose.evaluation.metrics import read_results
 from diffusionpose.json_files import printable, write_json
 from diffusionpose.skeletons import get_skeleton
 

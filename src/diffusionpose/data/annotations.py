@@ -108,6 +108,31 @@ class Annotations:
         return _summary(finding for finding in self.findings if finding.severity == "warning")
 
     @cached_property
+    def boxes(self) -> np.ndarray:
+        """(n, 4) float32 xyxy of the persons."""
+        return np.reshape([person.box for person in self.persons], (-1, 4)).astype(np.float32)
+
+    @cached_property
+    def keypoints(self) -> np.ndarray:
+        """(n, J, 2) float32 of the persons."""
+        joints = self.skeleton.num_joints
+        return np.reshape([person.keypoints for person in self.persons], (-1, joints, 2)).astype(np.float32)
+
+    @cached_property
+    def visible(self) -> np.ndarray:
+        """(n, J) int64 of the persons."""
+        joints = self.skeleton.num_joints
+        return np.reshape([person.visible for person in self.persons], (-1, joints)).astype(np.int64)
+
+    @cached_property
+    def by_image(self) -> dict[Id, list[Person]]:
+        """The persons of each picture, also of those where nobody is."""
+        people: dict[Id, list[Person]] = {image_id: [] for image_id in self.images}
+        for person in self.persons:
+            people.setdefault(person.image_id, []).append(person)
+        return people
+
+    @cached_property
     def _ids(self) -> dict[str, Id]:
         return {id_key(image_id): image_id for image_id in self.images}
 
@@ -155,6 +180,12 @@ def _summary(findings: Iterable[Finding]) -> list[str]:
     return [f"{file}: {shortened(messages)}; {cure}" for (file, _, cure), messages in kinds.items()]
 
 
+def coco_category(skeleton: Skeleton) -> dict[str, Any]:
+    """The category of persons of a COCO file that names their joints and, counted from 1, limbs."""
+    limbs = [[a + 1, b + 1] for a, b in skeleton.limbs]
+    return {"id": 1, "name": "person", "keypoints": list(skeleton.joints), "skeleton": limbs}
+
+
 # Reading a file
 
 
@@ -196,17 +227,24 @@ def annotations_in(annotations: Annotations | str | Path, skeleton: Skeleton | N
     Raises:
         InputError: as :func:`read_annotations`, or the two skeletons share no joint.
     """
-    if not isinstance(annotations, Annotations):
-        path = annotations
-        try:
-            annotations = read_annotations(path)
-        except InputError:
-            if skeleton is None:
-                raise
-            annotations = read_annotations(path, skeleton)
-        if skeleton is not None and not set(skeleton.joints) & set(annotations.skeleton.joints):
-            annotations = read_annotations(path, skeleton)
-    return annotations if skeleton is None else annotations.to_skeleton(skeleton)
+    own = read_truth(annotations, skeleton)
+    if skeleton is None:
+        return own
+    if not isinstance(annotations, Annotations) and not set(skeleton.joints) & set(own.skeleton.joints):
+        own = read_annotations(annotations, skeleton)
+    return own.to_skeleton(skeleton)
+
+
+def read_truth(annotations: Annotations | str | Path, skeleton: Skeleton | None) -> Annotations:
+    """Annotations, or those of a file, with its own joints; of ``skeleton`` only where it names none."""
+    if isinstance(annotations, Annotations):
+        return annotations
+    try:
+        return read_annotations(annotations)
+    except InputError:
+        if skeleton is None:
+            raise
+        return read_annotations(annotations, skeleton)
 
 
 class _EntryError(Exception):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -153,15 +153,13 @@ class People:
     def __init__(self, annotations: Annotations) -> None:
         persons, self.skeleton = annotations.persons, annotations.skeleton
         self.file, self.persons, self.images = str(annotations.path), persons, annotations.images
-        n, joints = len(persons), self.skeleton.num_joints
         records = [self.images[person.image_id] for person in persons]
-        self.sizes = np.reshape([(record.width, record.height) for record in records], (n, 2))
-        self.boxes = np.reshape([person.xywh for person in persons], (n, 4))
-        self.points = np.reshape([person.keypoints for person in persons], (n, joints, 2)).astype(np.float64)
-        visible = np.reshape([person.visible for person in persons], (n, joints))
-        self.seen = visible > 0
+        self.sizes = np.reshape([(record.width, record.height) for record in records], (-1, 2))
+        self.boxes = np.reshape([person.xywh for person in persons], (-1, 4))
+        self.points = annotations.keypoints.astype(np.float64)
+        self.seen = annotations.visible > 0
         self.crowd = np.array([person.is_crowd for person in persons], bool)
-        self.visible = visible * ~self.crowd[:, None]  # what counts as labelled
+        self.visible = annotations.visible * ~self.crowd[:, None]  # what counts as labelled
         self.usable = np.array([person.has_box for person in persons], bool)
         self.areas = np.array([person.area for person in persons], np.float64)
         self.box_areas = np.where(self.usable, np.abs(self.boxes[:, 2] * self.boxes[:, 3]), 1.0)
@@ -388,8 +386,8 @@ def check_pictures(
     groups: dict[bytes, list[Copy]] = {}
     for one, fact in copies.values():
         found += _faults(one, fact)
-        groups.setdefault(fact.pixel_digest or fact.file_digest, []).append((one, fact))
-    groups.pop(b"", None)
+        if digest := fact.pixel_digest or fact.file_digest:
+            groups.setdefault(digest, []).append((one, fact))
     found += [_repeated(group) for group in groups.values() if len(group) > 1]
     leaked = {digest for digest, group in groups.items() if len({one.validation for one, _ in group}) > 1}
     usable = [copy for copy in copies.values() if copy[1].pixel_digest not in leaked]
@@ -414,23 +412,18 @@ def open_pictures(
 
 def facts_of(file: PictureFile) -> PictureFacts:
     """Open one picture."""
-    fault = message = ""
-    image, digest = None, b""
+    fault, message, image, digest = "", "", None, b""
     try:
         image = read_recorded_image(*file)
     except InputError as error:
         message = str(error)
         fault = "unreadable picture" if os.path.exists(file.path) else "missing picture"
-        try:  # another size than recorded?
+        with suppress(InputError):  # of another size than recorded?
             image = read_recorded_image(file.path, 0, 0)
             fault = "picture size"
-        except InputError:  # unreadable at any size
-            pass
-    try:
+    with suppress(OSError):  # said already by the reader of pictures
         if os.path.isfile(file.path):  # a pipe or a device may never end
             digest = hashlib.sha256(file.path.read_bytes()).digest()
-    except OSError:  # said already by the reader of pictures
-        pass
     if image is None:
         return PictureFacts(fault, message, digest)
     pixels = hashlib.sha256(repr(image.shape).encode() + image.tobytes()).digest()
@@ -469,11 +462,9 @@ def _faults(one: ListedPicture, facts: PictureFacts) -> Iterator[Finding]:
     if facts.fault:
         cure = FAULTS[facts.fault]
         message = facts.message.removesuffix(f"; {cure}")
-        if one.used:
-            yield Finding(facts.fault, "error", one.source, message, cure, one.name)
-        else:
-            cure += "; it has no labelled person"
-            yield Finding(facts.fault, "warning", one.source, message, cure, one.name)
+        severity: Severity = "error" if one.used else "warning"
+        cure += "" if one.used else "; it has no labelled person"
+        yield Finding(facts.fault, severity, one.source, message, cure, one.name)
     if facts.turned:
         cure = "it is turned where that fits the record; check that its annotations are made so, too"
         message = f"{one.name} {facts.turned}"

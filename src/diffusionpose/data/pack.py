@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 
-from diffusionpose.data.annotations import Annotations, Person
+from diffusionpose.data.annotations import Annotations, Person, coco_category
 from diffusionpose.data.augmentation import Augmentation, half_body_box
 from diffusionpose.data.pictures import PACK, PACK_VERSION, PACKED_ANNOTATIONS, PackedPictures, find_pictures
 from diffusionpose.errors import InputError, file_digest, locked, write_file
@@ -190,7 +190,7 @@ class _Packing:
 
     def annotations(self) -> dict[str, Any]:
         """The persons as a COCO file; picture n is that of person n."""
-        skeleton, images, people = self.source.skeleton, [], []
+        images, people = [], []
         for number, index in enumerate(sorted(self.cuts), start=1):
             person, cut = self.source.persons[index], self.cuts[index]
             record = self.source.images[person.image_id]
@@ -210,9 +210,7 @@ class _Packing:
                 "num_keypoints": int(seen.sum()) if person.num_keypoints is None else person.num_keypoints,
                 "keypoints": np.column_stack([points.round(4), person.visible]).ravel().tolist(),
             })  # fmt: skip
-        category = {"id": 1, "name": "person", "keypoints": list(skeleton.joints)}
-        category["skeleton"] = [[a + 1, b + 1] for a, b in skeleton.limbs]
-        return {"images": images, "annotations": people, "categories": [category]}
+        return {"images": images, "annotations": people, "categories": [coco_category(self.source.skeleton)]}
 
 
 def cut_person(image: np.ndarray, person: Person, skeleton: Skeleton, options: PackOptions) -> _Cut:

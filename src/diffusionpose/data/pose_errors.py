@@ -8,8 +8,7 @@ off a joint is, its keypoint similarity says: ks = exp(-d^2 / (2 area (2 sigma)^
 from __future__ import annotations
 
 import math
-from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -42,24 +41,18 @@ class PoseErrors:
     """Errors for the persons of a set; their neighbours are those of the same picture whose boxes overlap."""
 
     def __init__(self, annotations: Annotations) -> None:
-        self.skeleton = annotations.skeleton
-        self.persons: dict[object, list[Person]] = defaultdict(list)
-        for person in annotations.persons:
-            self.persons[person.image_id].append(person)
+        self.skeleton, self.persons = annotations.skeleton, annotations.by_image
 
     def __call__(self, person: Person, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Keypoints (J, 2) in image pixels and kinds (J,), as of :func:`with_errors`."""
+        low, high = person.box[:2], person.box[2:]
         near = [
             (other.keypoints, other.visible > 0)
             for other in self.persons[person.image_id]
-            if other is not person and _overlap(other.box, person.box)
+            if other is not person and (other.box[:2] < high).all() and (other.box[2:] > low).all()
         ]
         given = person.visible > 0
         return with_errors(person.keypoints, given, person.area, self.skeleton, generator, near)
-
-
-def _overlap(box: np.ndarray, other: np.ndarray) -> bool:
-    return bool((np.maximum(box[:2], other[:2]) < np.minimum(box[2:], other[2:])).all())
 
 
 def with_errors(
@@ -93,7 +86,7 @@ def with_errors(
         rates = error_rates(skeleton.joints[joint], int(given.sum()), len(neighbours) if theirs else 0)
         if len(own) == 1:
             rates[KINDS.index("inversion")] = 0
-        reach = _distances(skeleton.sigmas[joint], area)
+        reach = area, skeleton.sigmas[joint]
         kind = int(generator.choice(len(KINDS), p=rates / rates.sum()))
         place = _place(kind, own, theirs, reach, generator)
         if place is None:
@@ -111,44 +104,42 @@ def error_rates(joint: str, labelled: int, neighbours: int = 0) -> np.ndarray:
     calm = "nose" in words or (lower and "hip" not in words)
     end = "shoulder" in words or "ankle" in words
     part = "head" if head else "lower" if lower else "other"
-    jitter = _row(JITTER_RATES, labelled)["calm" if calm else "hip" if "hip" in words else "other"]
-    miss = _row(MISS_RATES, labelled)["head" if head else "end" if end else "other"]
+    jitter_rates, miss_rates = (
+        next(rates for most, rates in rows if labelled <= most) for rows in (JITTER_RATES, MISS_RATES)
+    )
+    jitter = jitter_rates["calm" if calm else "hip" if "hip" in words else "other"]
+    miss = miss_rates["head" if head else "end" if end else "other"]
     crowded = labelled <= 10 or (labelled <= 15 and neighbours >= 3)
     swap = (CROWDED_SWAP_RATES if crowded else SWAP_RATES)[part] if neighbours else 0.0
     inversion = INVERSION_RATES[part]
     return np.array([1 - jitter - miss - inversion - swap, jitter, miss, inversion, swap])
 
 
-def _row(rows: tuple[tuple[float, dict[str, float]], ...], labelled: int) -> dict[str, float]:
-    return next(rates for most, rates in rows if labelled <= most)
-
-
-def _distances(sigma: float, area: float) -> Callable[[float], float]:
-    """The distance in pixels at which a joint has a keypoint similarity."""
-    return lambda ks: math.sqrt(-2 * area * (2 * sigma) ** 2 * math.log(ks))
-
-
 def _place(
     kind: int,
     own: list[np.ndarray],
     theirs: list[np.ndarray],
-    reach: Callable[[float], float],
+    reach: tuple[float, float],
     generator: np.random.Generator,
 ) -> np.ndarray | None:
     """(2,) where an error of that kind lies, and nearer to no other joint that it could be; or None.
 
-    ``own`` are the joint and, where it has one, its partner; ``theirs`` those of the neighbours.
+    ``own`` are the joint and, where it has one, its partner; ``theirs`` those of the neighbours; ``reach``
+    is the person's area and the joint's sigma.
     """
-    near, far = RANGES[kind]
+    area, sigma = reach
+    near, far, missed = (
+        math.sqrt(-2 * area * (2 * sigma) ** 2 * math.log(ks)) for ks in (*RANGES[kind], MISS)
+    )
     if KINDS[kind] == "swap":
         middle, others = theirs[generator.integers(len(theirs))], own
     else:
         at = int(KINDS[kind] == "inversion")
         middle, others = own[at], own[:at] + own[at + 1 :] + theirs
     angles = generator.uniform(0, 2 * math.pi, TRIES)
-    radii = generator.uniform(reach(near), reach(far), TRIES)
+    radii = generator.uniform(near, far, TRIES)
     places = middle + radii[:, None] * np.column_stack([np.cos(angles), np.sin(angles)])
-    least = np.full(TRIES, reach(MISS)) if KINDS[kind] == "miss" else radii
+    least = np.full(TRIES, missed) if KINDS[kind] == "miss" else radii
     for other in others:
         apart = np.hypot(*(places - other).T) > least
         places, least = places[apart], least[apart]

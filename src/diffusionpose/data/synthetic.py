@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 from numpy.random import Generator
 
+from diffusionpose.data.annotations import coco_category
 from diffusionpose.errors import InputError
 from diffusionpose.skeletons import COCO, Skeleton
 
@@ -91,8 +92,6 @@ def write_synthetic(
         InputError: the skeleton has a joint that the figure has not, or the folder cannot be written.
     """
     folder = Path(folder)
-    limbs = [[a + 1, b + 1] for a, b in skeleton.limbs]  # COCO counts joints from 1
-    category = {"id": 1, "name": "person", "keypoints": list(skeleton.joints), "skeleton": limbs}
     images: list[dict[str, Any]] = []
     people: list[dict[str, Any]] = []
     try:
@@ -106,7 +105,7 @@ def write_synthetic(
             for person in found:
                 ids = {"id": len(people) + 1, "image_id": number, "category_id": 1, "iscrowd": 0}
                 people.append({**ids, **person})
-        content = {"images": images, "annotations": people, "categories": [category]}
+        content = {"images": images, "annotations": people, "categories": [coco_category(skeleton)]}
         (folder / "annotations.json").write_text(json.dumps(content))
     except OSError as error:
         raise InputError(f"{folder}: cannot be written ({error.strerror}); choose another folder") from error

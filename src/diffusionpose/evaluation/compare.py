@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from diffusionpose.data.annotations import Annotations, Person
+from diffusionpose.data.annotations import Annotations
 from diffusionpose.errors import InputError
 from diffusionpose.evaluation.metrics import (
     JointCounts,
@@ -200,75 +200,51 @@ def compare_results(
     """
     truth, *both = match_both(annotations, first, second, skeleton)
     samples = list(draws(len(truth.images), rounds, seed))
-    whole = [average_precision(truth, rows) for rows in both]
-    sorted_out = [_by_image(rows, truth.persons) for rows in both]
-    drawn = []
+    pairs = [[average_precision(truth, rows) for rows in both]]  # of all pictures, then of each sample
     for number, sample in enumerate(samples, start=1):
-        drawn.append([average_precision(*_resampled(truth, *each, sample)) for each in sorted_out])
+        pairs.append([average_precision(*_resampled(truth, rows, sample)) for rows in both])
         if progress is not None:
             progress(number, len(samples))
-    found = {}
+    found: dict[str, tuple[tuple[float | None, float | None], list[float]]] = {}  # values, gains by sample
     for name in AP_METRICS:
-        pairs = [(one[name], other[name]) for one, other in drawn]
-        gained = [b - a for a, b in pairs if a is not None and b is not None]
-        found[name] = _difference(whole[0][name], whole[1][name], gained)
-    found |= _pck(truth, both, samples)
-    return {name: difference for name, difference in found.items() if difference is not None}
+        values, *drawn = [(one[name], other[name]) for one, other in pairs]
+        found[name] = values, [b - a for a, b in drawn if a is not None and b is not None]
+    labelled = truth.labelled()
+    matched = [rows for each in both if (rows := rows_in_boxes(labelled, each)) is not None]
+    if len(matched) == len(both):
+        one, other = (count_pose_joints(labelled, rows) for rows in matched)
+        place = {image_id: index for index, image_id in enumerate(truth.images)}
+        where = [place[person.image_id] for person in labelled.persons]
+        for name, joints in {
+            "PCK": list(range(truth.skeleton.num_joints)),
+            "PCK_limbs": list(truth.skeleton.limb_joints),
+        }.items():
+            gained, counted = (  # by picture
+                np.bincount(where, mask[:, joints].sum(1), len(place))
+                for mask in (other.correct.astype(int) - one.correct, one.counted)
+            )
+            sums = [(gained[sample].sum(), counted[sample].sum()) for sample in samples]
+            found[name] = (one.value(joints), other.value(joints)), [a / b for a, b in sums if b]
+    differences = {}
+    for name, ((a, b), gains) in found.items():
+        ends = percentiles(gains)
+        if a is not None and b is not None and ends is not None:
+            differences[name] = Difference(a, b, ends)
+    return differences
 
 
-def _difference(first: float | None, second: float | None, drawn: Sequence[float]) -> Difference | None:
-    ends = percentiles(drawn)
-    return None if first is None or second is None or ends is None else Difference(first, second, ends)
-
-
-def _by_image(rows: Rows, persons: Sequence[Person]) -> tuple[dict[Any, list[Any]], dict[Any, list[Person]]]:
-    rows_of, persons_of = defaultdict(list), defaultdict(list)
-    for row in rows:
-        rows_of[row["image_id"]].append(row)
-    for person in persons:
-        persons_of[person.image_id].append(person)
-    return rows_of, persons_of
-
-
-def _resampled(
-    truth: Annotations, rows: dict[Any, list[Any]], persons: dict[Any, list[Person]], drawn: np.ndarray
-) -> tuple[Annotations, list[Row]]:
+def _resampled(truth: Annotations, rows: Rows, drawn: np.ndarray) -> tuple[Annotations, list[Row]]:
     """The pictures of ``drawn``, by index, with their persons and results; one drawn twice is two."""
-    ids = list(truth.images)
+    ids, of_image = list(truth.images), defaultdict(list)
+    for row in rows:
+        of_image[row["image_id"]].append(row)
     numbered = [(number, ids[index]) for number, index in enumerate(drawn)]
     sample = replace(
         truth,
         images={number: replace(truth.images[one], crowd_index=None) for number, one in numbered},
-        persons=[replace(p, image_id=number) for number, one in numbered for p in persons[one]],
+        persons=[replace(p, image_id=number) for number, one in numbered for p in truth.by_image[one]],
     )
-    return sample, [{**row, "image_id": number} for number, one in numbered for row in rows[one]]
-
-
-def _pck(
-    truth: Annotations, both: Sequence[Rows], samples: Sequence[np.ndarray]
-) -> dict[str, Difference | None]:
-    """PCK and PCK_limbs; empty where it is not known which pose is whose."""
-    labelled = truth.labelled()
-    matched = [rows_in_boxes(labelled, rows) for rows in both]
-    if any(each is None for each in matched):
-        return {}
-    first, second = (count_pose_joints(labelled, each) for each in matched if each is not None)
-    place = {image_id: index for index, image_id in enumerate(truth.images)}
-    where = np.asarray([place[person.image_id] for person in labelled.persons])
-    found = {}
-    for name, joints in {
-        "PCK": range(truth.skeleton.num_joints),
-        "PCK_limbs": first.skeleton.limb_joints,
-    }.items():
-        chosen = list(joints)
-        right, more, counted = (  # by picture
-            np.bincount(where, mask[:, chosen].sum(1), len(place))
-            for mask in (first.correct, second.correct, first.counted)
-        )
-        sums = [((more - right)[sample].sum(), counted[sample].sum()) for sample in samples]
-        drawn = [gained / total for gained, total in sums if total]
-        found[name] = _difference(first.value(chosen), second.value(chosen), drawn)
-    return found
+    return sample, [{**row, "image_id": number} for number, one in numbered for row in of_image[one]]
 
 
 # Plots: their look, and that of a comparison of two methods

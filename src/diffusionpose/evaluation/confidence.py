@@ -57,17 +57,16 @@ def measure_confidence(
     persons: Annotations, rows: Sequence[Mapping[str, Any] | None]
 ) -> ConfidenceReport | None:
     """Of results that carry confidence, one for each of the persons or None; None where none does."""
-    pairs = [(p, row) for p, row in zip(persons.persons, rows, strict=True) if row and "probabilities" in row]
-    if not pairs:
+    sure = {index: row for index, row in enumerate(rows) if row and "probabilities" in row}
+    if not sure:
         return None
-    joints = persons.skeleton.num_joints
-    keypoints = np.array([row["keypoints"] for _, row in pairs]).reshape(-1, joints, 3)[..., :2]
-    error = keypoints - np.stack([person.keypoints for person, _ in pairs])
-    visible = np.stack([person.visible for person, _ in pairs])
-    boxes = np.stack([person.box for person, _ in pairs])
-    probabilities, flags, covariances = (
-        np.array([row[key] for _, row in pairs]) for key in ("probabilities", "visibility", "covariances")
+    chosen, joints = list(sure), persons.skeleton.num_joints
+    boxes, visible = persons.boxes[chosen], persons.visible[chosen]
+    probabilities, flags, covariances, triplets = (
+        np.array([row[key] for row in sure.values()])
+        for key in ("probabilities", "visibility", "covariances", "keypoints")
     )
+    error = triplets.reshape(-1, joints, 3)[..., :2] - persons.keypoints[chosen]
     similarity, labelled = _similarity(error, boxes, persons.skeleton.sigmas), visible > 0
     right, said = similarity[labelled] >= RIGHT, probabilities[labelled]
     places = np.minimum((said * BINS).astype(int), BINS - 1)
@@ -85,7 +84,7 @@ def measure_confidence(
         "ECE": sum(count * abs(mean - share) for mean, share, count in bins) / len(said),
         "region_90": float((distance[labelled] <= REGION).mean()),
         "visibility_accuracy": float(np.mean(known)) if len(known) == len(kinds) else None,
-        "OKS_error": float(np.abs(oks - [row["expected_oks"] for _, row in pairs]).mean()),
+        "OKS_error": float(np.abs(oks - [row["expected_oks"] for row in sure.values()]).mean()),
     }
     return ConfidenceReport(metrics, bins)
 

@@ -131,13 +131,11 @@ def learn_mean_pose(annotations: Annotations) -> np.ndarray:
 
     A joint that is never labelled stands in the middle. InputError where no person has a labelled joint.
     """
-    persons = annotations.labelled().persons
-    if not persons:
+    labelled = annotations.labelled()
+    if not labelled.persons:
         raise InputError(f"{annotations.path}: no person with a labelled joint to learn a mean pose from")
-    boxes = np.stack([person.box for person in persons]).astype(np.float64)[:, None]
-    keypoints = np.stack([person.keypoints for person in persons])
-    hidden = np.stack([person.visible for person in persons]) == 0
-    relative = (keypoints - boxes[..., :2]) / (boxes[..., 2:] - boxes[..., :2])
+    boxes, hidden = labelled.boxes.astype(np.float64)[:, None], labelled.visible == 0
+    relative = (labelled.keypoints - boxes[..., :2]) / (boxes[..., 2:] - boxes[..., :2])
     mean: np.ndarray = np.ma.array(relative, mask=np.dstack([hidden, hidden])).mean(axis=0).filled(0.5)
     return mean
 
@@ -337,8 +335,8 @@ def score_results(
     """
     with_pose = [index for index, row in enumerate(rows) if row is not None]
     results = rescore([row for row in rows if row is not None])
-    boxes = np.reshape([persons.persons[index].box for index in with_pose], (-1, 4)).astype(np.float32)
-    areas = Crop.from_boxes(boxes, input_size, unbiased=unbiased).scale.prod(axis=1).tolist()
+    crops = Crop.from_boxes(persons.boxes[with_pose], input_size, unbiased=unbiased)
+    areas = crops.scale.prod(axis=1).tolist()
     results = oks_nms(results, truth.skeleton.sigmas, areas=areas)
     known = not detected and has_torso(truth.skeleton)
     joints = count_pose_joints(persons, rows) if known else None

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from diffusionpose.data.annotations import Annotations, Person, annotations_in
+from diffusionpose.data.annotations import Annotations, read_truth
 from diffusionpose.errors import InputError
 from diffusionpose.json_files import LARGEST, as_number, as_numbers, read_json
 from diffusionpose.poses import BOX_SHARE, keypoint_similarity, pose_score
@@ -89,16 +89,6 @@ def match_results(
         except ValueError as error:
             raise InputError(f"{source}: entry {position} {error}") from error
     return truth.to_skeleton(truth.skeleton.select(shared)), rows
-
-
-def read_truth(annotations: Annotations | str | Path, skeleton: Skeleton | None) -> Annotations:
-    """Annotations, or those of a file, with its own joints; of ``skeleton`` only where it names none."""
-    try:
-        return annotations_in(annotations, None)
-    except InputError:
-        if skeleton is None:
-            raise
-        return annotations_in(annotations, skeleton)
 
 
 def _names(entry: Any) -> tuple[str, ...]:
@@ -369,13 +359,8 @@ def count_pose_joints(
     joints = persons.skeleton.num_joints
     nowhere = np.full((joints, 2), np.nan)
     keypoints = [nowhere if row is None else np.reshape(row["keypoints"], (joints, 3))[:, :2] for row in rows]
-    return count_joints(
-        np.reshape(keypoints, (-1, joints, 2)),
-        np.reshape([person.keypoints for person in persons.persons], (-1, joints, 2)),
-        np.reshape([person.visible for person in persons.persons], (-1, joints)),
-        persons.skeleton,
-        threshold,
-    )
+    points = np.reshape(keypoints, (-1, joints, 2))
+    return count_joints(points, persons.keypoints, persons.visible, persons.skeleton, threshold)
 
 
 # The score of the AI Challenger 2017 keypoint contest, which is not COCO's AP
@@ -395,12 +380,9 @@ def aic_score(truth: Annotations, rows: Rows) -> float:
     found: dict[Any, list[np.ndarray]] = defaultdict(list)
     for row in rows:
         found[row["image_id"]].append(np.reshape(row["keypoints"], (-1, 3))[:, :2])
-    persons: dict[Any, list[Person]] = {image_id: [] for image_id in truth.images}
-    for person in truth.persons:
-        persons[person.image_id].append(person)
-    total = sum(max(len(true), len(found[image_id])) for image_id, true in persons.items())
+    total = sum(max(len(true), len(found[image_id])) for image_id, true in truth.by_image.items())
     best: list[float] = []
-    for image_id, true in persons.items():
+    for image_id, true in truth.by_image.items():
         if true and found[image_id]:
             keypoints = np.stack([person.keypoints for person in true]).astype(np.float64)
             counted = np.stack([person.visible for person in true]) == 2

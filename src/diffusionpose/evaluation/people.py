@@ -19,16 +19,16 @@ Truth = Mapping[Any, np.ndarray]  # picture id -> boxes (n, 4) xyxy
 
 def people_of(annotations: Annotations) -> tuple[Truth, Truth]:
     """By picture, boxes of persons to be found, and of crowds and persons without a labelled joint."""
-    truth: dict[Any, list[np.ndarray]] = {image_id: [] for image_id in annotations.images}
-    ignored: dict[Any, list[np.ndarray]] = {image_id: [] for image_id in annotations.images}
-    for person in annotations.persons:
-        counts = person.visible.any() and not person.is_crowd
-        (truth if counts else ignored)[person.image_id].append(person.box)
-    return _stacked(truth), _stacked(ignored)
 
+    def boxes(counted: bool) -> Truth:
+        return {
+            image_id: np.reshape(
+                [p.box for p in people if (p.visible.any() and not p.is_crowd) == counted], (-1, 4)
+            ).astype(np.float32)
+            for image_id, people in annotations.by_image.items()
+        }
 
-def _stacked(boxes: Mapping[Any, list[np.ndarray]]) -> Truth:
-    return {image_id: np.array(each, np.float32).reshape(-1, 4) for image_id, each in boxes.items()}
+    return boxes(True), boxes(False)
 
 
 def people_metrics(found: Mapping[Any, Boxes], truth: Truth, ignored: Truth) -> dict[str, float]:
