@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from string import Template
 from typing import Any
 
 import torch
@@ -253,48 +254,20 @@ def _reason(error: Exception) -> str:
 
 def _card(model: PoseModel, name: str, metrics: Mapping[str, float], licence: str) -> str:
     """The text of a model card: front matter for the hub, what the model is, and how to use it."""
-    skeleton, (width, height), (w, h) = model.skeleton, model.input_size, model.heatmap_size
+    skeleton = model.skeleton
     options = {key: value for key, value in model.config["options"].items() if key != "input_size"}
     rows = "".join(f"| {metric} | {value:.4g} |\n" for metric, value in metrics.items())
-    table = f"## Metrics\n\n| metric | value |\n|---|---|\n{rows}\n" if rows else ""
-    # JSON strings are YAML as well, so that no licence can break the rest
-    return f"""---
-license: {json.dumps(licence)}
-library_name: diffusionpose
-pipeline_tag: keypoint-detection
-tags: [pose-estimation, diffusion]
----
-# {name.rstrip("/").rpartition("/")[2]}
-
-2D human pose estimation with [DiffusionPose](https://arxiv.org/abs/2306.17074): `{model.config["name"]}`.
-
-| | |
-|---|---|
-| input | one person's crop, {width}x{height} (width x height), RGB |
-| heatmaps | {w}x{h}, {"unbiased" if model.unbiased else "biased"} geometry |
-| joints | {skeleton.num_joints} ({skeleton.name}): {", ".join(skeleton.joints)} |
-| options | {json.dumps(options) if options else "the defaults"} |
-| parameters | {sum(p.numel() for p in model.parameters()) / 1e6:.1f} M |
-
-```python
-from diffusionpose import PoseEstimator
-
-estimator = PoseEstimator.from_pretrained("{name}")
-poses = estimator("photo.jpg", boxes=[[x0, y0, x1, y1]])  # one Pose for each box
-```
-
-{table}## Licence
-
-Of the weights: {"not stated" if licence == UNKNOWN_LICENCE else licence}.
-
-## Citation
-
-```bibtex
-@article{{qiu2023diffusionpose,
-  title = {{Learning Structure-Guided Diffusion Model for 2D Human Pose Estimation}},
-  author = {{Qiu, Zhongwei and Yang, Qiansheng and Wang, Jian and Wang, Xiyu and Xu, Chang and Fu, Dongmei and
-            Yao, Kun and Han, Junyu and Ding, Errui and Wang, Jingdong}},
-  journal = {{arXiv preprint arXiv:2306.17074}}, year = {{2023}}
-}}
-```
-"""
+    return Template(Path(__file__).with_name("card.md").read_text("utf-8")).substitute(
+        quoted_licence=json.dumps(licence),  # also YAML's, so that no licence can break the rest
+        title=name.rstrip("/").rpartition("/")[2],
+        model=model.config["name"],
+        input_size="x".join(map(str, model.input_size)),
+        heatmap_size="x".join(map(str, model.heatmap_size)),
+        geometry="unbiased" if model.unbiased else "biased",
+        joints=f"{skeleton.num_joints} ({skeleton.name}): {', '.join(skeleton.joints)}",
+        options=json.dumps(options) if options else "the defaults",
+        parameters=f"{sum(p.numel() for p in model.parameters()) / 1e6:.1f}",
+        name=name,
+        table=f"## Metrics\n\n| metric | value |\n|---|---|\n{rows}\n" if rows else "",
+        licence="not stated" if licence == UNKNOWN_LICENCE else licence,
+    )
