@@ -85,7 +85,7 @@ class Recorder(nn.Module):
 @pytest.fixture
 def head() -> TokenPoseHead:
     torch.manual_seed(0)
-    return TokenPoseHead(8, 5, (6, 8), (12, 16), patch=(3, 4), width=16, depth=6, heads=2).eval()
+    return TokenPoseHead(8, 5, (6, 8), patch=(3, 4), width=16, depth=6, heads=2).eval()
 
 
 def test_tokenposes_layer_is_torchs_with_norms_first(head):
@@ -139,13 +139,13 @@ def test_heatmaps_come_from_the_joint_tokens_after_each_third(head):
         layer.register_forward_hook(lambda module, inputs, output: outputs.append(output[:, :5]))
     heatmaps = head(torch.randn(2, 8, 8, 6))
     fused = torch.cat([outputs[1], outputs[3], outputs[5]], dim=2)
-    assert heatmaps.shape == (2, 5, 16, 12)
+    assert heatmaps.shape == (2, 5, 8, 6)
     assert torch.allclose(heatmaps.flatten(2), head.heatmaps(head.norm(fused)), atol=1e-6)
 
 
 def test_tokenposes_heatmaps_begin_nearly_empty():
     torch.manual_seed(0)
-    head = TokenPoseHead(48, 17, (12, 16), (12, 16))
+    head = TokenPoseHead(48, 17, (12, 16))
     assert head(torch.randn(2, 48, 16, 12)).abs().max() < 0.2
 
 
@@ -153,9 +153,9 @@ def test_maps_that_are_no_whole_number_of_patches_are_an_error():
     with pytest.raises(
         InputError, match="16 wide and 24 high cannot be split into patches 3 wide and 4 high"
     ):
-        TokenPoseHead(8, 5, (16, 24), (16, 24))
+        TokenPoseHead(8, 5, (16, 24))
     with pytest.raises(ValueError, match="depth 4 must be a multiple of 3"):
-        TokenPoseHead(8, 5, (12, 16), (12, 16), depth=4)
+        TokenPoseHead(8, 5, (12, 16), depth=4)
 
 
 # --- TransPose ---
@@ -232,7 +232,7 @@ def make(method: str, size: tuple[int, int], **options) -> HeatmapModel:
         return HeatmapModel(encoder, coarse_head(encoder.channels, 17), COCO, codec)
     encoder = HRNetEncoder(SMALL_HRNET, stages=3)
     if method == "tokenpose":
-        head = TokenPoseHead(encoder.channels, 17, codec.size, codec.size, **options)
+        head = TokenPoseHead(encoder.channels, 17, codec.size, **options)
     else:
         head = TransPoseHead(encoder.channels, 17, codec.size, **options)
     return HeatmapModel(encoder, head, COCO, codec)

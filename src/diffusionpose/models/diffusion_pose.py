@@ -29,7 +29,7 @@ from torch.nn import functional as F
 
 from diffusionpose.geometry import HeatmapCodec, Start, pixel_grid
 from diffusionpose.models.encoders import Encoder
-from diffusionpose.models.pose_model import PoseModel, coarse_head, heatmap_loss, nearly_zero
+from diffusionpose.models.pose_model import NamedTensors, PoseModel, coarse_head, heatmap_loss, nearly_zero
 from diffusionpose.skeletons import Skeleton
 
 # Forward diffusion process (section 3.2.1): Eq. 1 to 4
@@ -374,7 +374,7 @@ class DiffusionPose(PoseModel):
         self.schedule = NoiseSchedule(timesteps)
         self.zeta = zeta
 
-    def draw_noise(self, count: int, generator: torch.Generator) -> dict[str, Tensor]:
+    def draw_noise(self, count: int, generator: torch.Generator) -> NamedTensors:
         """t (count,) uniform in 1..T and epsilon (count, j, 2) standard normal."""
         device, joints = generator.device, self.skeleton.num_joints
         t = torch.randint(1, self.schedule.timesteps + 1, (count,), generator=generator, device=device)
@@ -404,9 +404,7 @@ class DiffusionPose(PoseModel):
             x_fea = F.interpolate(x_fea, size=size, mode="bilinear", align_corners=self.unbiased)
         return x_fea, self.conv(x_fea)
 
-    def loss(
-        self, images: Tensor, keypoints: Tensor, visible: Tensor, noise: dict[str, Tensor]
-    ) -> dict[str, Tensor]:
+    def loss(self, images: Tensor, keypoints: Tensor, visible: Tensor, noise: NamedTensors) -> NamedTensors:
         """Algorithm 1: L1 + L2 of Eq. 11. Arguments as :meth:`PoseModel.loss`.
 
         Returns:

@@ -87,7 +87,7 @@ class TokenPoseHead(nn.Module):
 
     Args:
         channels, joints: of the feature map; J.
-        feature_size, heatmap_size: (width, height).
+        size: (width, height) of the feature map and of the heatmaps.
         patch: (width, height) of a patch, feature pixels, which divide the map; the published are (3, 4) for
             256x192 and (4, 6) for 384x288.
         width: channels of a token; a multiple of ``heads``.
@@ -101,31 +101,30 @@ class TokenPoseHead(nn.Module):
         self,
         channels: int,
         joints: int,
-        feature_size: tuple[int, int],
-        heatmap_size: tuple[int, int],
+        size: tuple[int, int],
         patch: tuple[int, int] = (3, 4),
         width: int = 192,
         depth: int = 24,
         heads: int = 12,
     ) -> None:
         super().__init__()
-        if feature_size[0] % patch[0] or feature_size[1] % patch[1]:
+        if size[0] % patch[0] or size[1] % patch[1]:
             raise InputError(
-                f"a feature map {feature_size[0]} wide and {feature_size[1]} high cannot be split into "
+                f"a feature map {size[0]} wide and {size[1]} high cannot be split into "
                 f"patches {patch[0]} wide and {patch[1]} high; choose another input size or patch"
             )
         if depth % FUSED or width % heads:
             raise ValueError(f"depth {depth} must be a multiple of {FUSED}, width {width} of {heads} heads")
         self.patch = patch
-        self.heatmap_size = heatmap_size
+        self.size = size
         self.embed = nn.Linear(channels * patch[0] * patch[1], width)
-        grid = (feature_size[0] // patch[0], feature_size[1] // patch[1])
+        grid = (size[0] // patch[0], size[1] // patch[1])
         table = torch.cat([torch.zeros(joints, width), sine_positions(grid, width)])
         self.register_buffer("positions", table, persistent=False)
         self.joint_tokens = nn.Parameter(torch.zeros(joints, width))
         self.layers = nn.ModuleList(Block(width, heads, MLP_RATIO, qkv_bias=False) for _ in range(depth))
         self.norm = nn.LayerNorm(FUSED * width)
-        self.heatmaps = nn.Linear(FUSED * width, heatmap_size[0] * heatmap_size[1])
+        self.heatmaps = nn.Linear(FUSED * width, size[0] * size[1])
         nn.init.trunc_normal_(self.joint_tokens, std=0.02)
         for module in self.modules():
             if isinstance(module, nn.Linear):
@@ -136,7 +135,7 @@ class TokenPoseHead(nn.Module):
         nn.init.normal_(self.heatmaps.weight, std=1e-3)
 
     def forward(self, feature: Tensor) -> Tensor:
-        """(b, c, h, w) -> (b, j, heatmap height, heatmap width)."""
+        """(b, c, h, w) -> (b, j, h, w)."""
         joints = self.joint_tokens.expand(feature.shape[0], -1, -1)
         x = torch.cat([joints, self.embed(self._patches(feature))], dim=1)
         third = len(self.layers) // FUSED
@@ -148,7 +147,7 @@ class TokenPoseHead(nn.Module):
             if (i + 1) % third == 0:
                 fused.append(x[:, : len(self.joint_tokens)])
         heatmaps = self.heatmaps(self.norm(torch.cat(fused, dim=2)))
-        return heatmaps.unflatten(2, self.heatmap_size[::-1])
+        return heatmaps.unflatten(2, self.size[::-1])
 
     def _patches(self, feature: Tensor) -> Tensor:
         """(b, c, h, w) -> (b, patches, patch height x patch width x c)."""

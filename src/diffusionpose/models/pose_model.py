@@ -15,6 +15,8 @@ from diffusionpose.geometry import HeatmapCodec, Start
 from diffusionpose.models.encoders import Encoder
 from diffusionpose.skeletons import Skeleton
 
+NamedTensors = dict[str, Tensor]  # by name
+
 
 class PoseModel(nn.Module):
     """Encoder, skeleton and codec; subclasses add what lies between feature and heatmaps.
@@ -73,13 +75,11 @@ class PoseModel(nn.Module):
         """(b, 3, H, W) RGB uint8 -> float, zero mean and unit variance over the pre-training set."""
         return (images - self.mean) / self.std
 
-    def draw_noise(self, count: int, generator: torch.Generator) -> dict[str, Tensor]:
+    def draw_noise(self, count: int, generator: torch.Generator) -> NamedTensors:
         """Random numbers that the loss of ``count`` persons needs, by name, each (count, ..)."""
         return {}
 
-    def loss(
-        self, images: Tensor, keypoints: Tensor, visible: Tensor, noise: dict[str, Tensor]
-    ) -> dict[str, Tensor]:
+    def loss(self, images: Tensor, keypoints: Tensor, visible: Tensor, noise: NamedTensors) -> NamedTensors:
         """Training losses of a batch.
 
         Args:
@@ -131,9 +131,7 @@ class HeatmapModel(PoseModel):
         """As :meth:`PoseModel.trajectory`: one entry."""
         return [self.head(self.encoder(self.normalise(images)))]
 
-    def loss(
-        self, images: Tensor, keypoints: Tensor, visible: Tensor, noise: dict[str, Tensor]
-    ) -> dict[str, Tensor]:
+    def loss(self, images: Tensor, keypoints: Tensor, visible: Tensor, noise: NamedTensors) -> NamedTensors:
         """As :meth:`PoseModel.loss`: one squared error."""
         hm_0 = self.codec.draw(self.codec.to_heatmap(keypoints))
         return {"loss": heatmap_loss(self(images), hm_0, visible)}

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from diffusionpose.errors import InputError
 from diffusionpose.geometry import HeatmapCodec, Start, draw_heatmaps, pixel_grid
 from diffusionpose.models.encoders import Encoder
-from diffusionpose.models.pose_model import PoseModel, heatmap_loss
+from diffusionpose.models.pose_model import NamedTensors, PoseModel, heatmap_loss
 from diffusionpose.skeletons import Skeleton
 
 
@@ -87,9 +87,7 @@ class PoseFix(Refiner):
         y = soft_argmax(shares)
         return y, (shares * draw_heatmaps(y, self.codec.size, self.codec.sigma)).sum((2, 3))
 
-    def loss(
-        self, images: Tensor, keypoints: Tensor, visible: Tensor, noise: dict[str, Tensor]
-    ) -> dict[str, Tensor]:
+    def loss(self, images: Tensor, keypoints: Tensor, visible: Tensor, noise: NamedTensors) -> NamedTensors:
         """As :meth:`PoseModel.loss`: "loss" = "map" (cross-entropy) + "coordinates" (L1, heatmap pixels)."""
         y_0 = self.codec.to_heatmap(keypoints)
         scores = self.logits(images, noise["start"], visible).float().flatten(2)
@@ -255,9 +253,7 @@ class OPECNet(Refiner):
         near = heatmaps.float() * draw_heatmaps(y, self.codec.size, self.codec.sigma)
         return y, near.amax((2, 3)).clamp(0.01, 1)
 
-    def loss(
-        self, images: Tensor, keypoints: Tensor, visible: Tensor, noise: dict[str, Tensor]
-    ) -> dict[str, Tensor]:
+    def loss(self, images: Tensor, keypoints: Tensor, visible: Tensor, noise: NamedTensors) -> NamedTensors:
         """As :meth:`PoseModel.loss`: of the heatmap model, the picture's own coordinates, the corrections."""
         y_0 = self.codec.to_heatmap(keypoints)
         features, heatmaps = self.base(images)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from diffusionpose.geometry import Start
 from diffusionpose.models.diffusion_pose import DiffusionPose, StructureGuidedDecoder
-from diffusionpose.models.pose_model import heatmap_loss
+from diffusionpose.models.pose_model import NamedTensors, heatmap_loss
 
 
 class TimeEmbedding(nn.Module):
@@ -66,7 +66,7 @@ class DiffusionPoseVariant(DiffusionPose):
         self.learns_from_errors = mistakes > 0
         self.time_input = isinstance(self.decoder, TimedDecoder)
 
-    def draw_noise(self, count: int, generator: torch.Generator) -> dict[str, Tensor]:
+    def draw_noise(self, count: int, generator: torch.Generator) -> NamedTensors:
         """Beside the paper's: which persons (count,) start from their "own" heatmaps or "mistaken" truth."""
         noise = super().draw_noise(count, generator)
         device = generator.device
@@ -76,9 +76,7 @@ class DiffusionPoseVariant(DiffusionPose):
             noise["mistaken"] = torch.rand(count, generator=generator, device=device) < self.mistakes
         return noise
 
-    def loss(
-        self, images: Tensor, keypoints: Tensor, visible: Tensor, noise: dict[str, Tensor]
-    ) -> dict[str, Tensor]:
+    def loss(self, images: Tensor, keypoints: Tensor, visible: Tensor, noise: NamedTensors) -> NamedTensors:
         """Algorithm 1, its start and its decoder as the options say."""
         if not (self.own_start or self.mistakes or self.time_input):
             return super().loss(images, keypoints, visible, noise)

@@ -145,14 +145,18 @@ def _diffusion_pose(
 
 
 def _heatmap_model(
-    make_head: Callable[..., nn.Module], kind: Callable[..., PoseModel] = HeatmapModel
+    make_head: Callable[..., nn.Module],
+    kind: Callable[..., PoseModel] = HeatmapModel,
+    sized: bool = False,
+    **fixed: Any,
 ) -> Builder:
-    """A heatmap model; ``make_head`` takes the encoder's channels, the number of joints and the codec."""
+    """A heatmap model; its head takes encoder channels, joints and, if ``sized``, the size of the maps."""
 
     def build(encoder: Encoder, skeleton: Skeleton, codec: HeatmapCodec, **options: Any) -> PoseModel:
         if codec.stride != HEAD_STRIDE:
             raise InputError(f"stride {codec.stride}: this model's heatmaps have stride {HEAD_STRIDE}")
-        head = make_head(encoder.channels, skeleton.num_joints, codec, **options)
+        size = [codec.size] if sized else []
+        head = make_head(encoder.channels, skeleton.num_joints, *size, **{**fixed, **options})
         return kind(encoder, head, skeleton, codec)
 
     return build
@@ -195,27 +199,14 @@ TINY = _encoder(encoders.PyramidEncoder, "test_convnext", 32)
 MOBILENETV2_LAST = _encoder(encoders.LastStageEncoder, "mobilenetv2_100", pad_type="same")
 TINY_LAST = _encoder(encoders.LastStageEncoder, "test_convnext")
 
-PLAIN, PLAIN_POSEFIX = (
-    _heatmap_model(lambda channels, joints, codec: coarse_head(channels, joints), kind)
-    for kind in (HeatmapModel, PoseFix)
+PLAIN, PLAIN_POSEFIX = (_heatmap_model(coarse_head, kind) for kind in (HeatmapModel, PoseFix))
+DECONVOLUTIONS, POSEFIX, OPECNET = (
+    _heatmap_model(heads.deconvolution_head, kind) for kind in (HeatmapModel, PoseFix, OPECNet)
 )
-DECONVOLUTIONS, POSEFIX = (
-    _heatmap_model(lambda channels, joints, codec: heads.deconvolution_head(channels, joints), kind)
-    for kind in (HeatmapModel, PoseFix)
-)
-CLASSIC = _heatmap_model(lambda channels, joints, codec: heads.deconvolution_head(channels, joints, layers=2))
-OPECNET = _heatmap_model(
-    lambda channels, joints, codec, **options: heads.deconvolution_head(channels, joints, **options), OPECNet
-)
-UNET = _heatmap_model(lambda channels, joints, codec, **options: heads.UNetHead(channels, joints, **options))
-SIMPLE = _heatmap_model(lambda channels, joints, codec: heads.SimpleDecoder(channels, joints))
-TOKENPOSE = _heatmap_model(
-    lambda channels, joints, codec, **options: heads.TokenPoseHead(
-        channels, joints, codec.size, codec.size, **options
-    )
-)
-TRANSPOSE = _heatmap_model(
-    lambda channels, joints, codec, **options: heads.TransPoseHead(channels, joints, codec.size, **options)
+CLASSIC = _heatmap_model(heads.deconvolution_head, layers=2)
+UNET, SIMPLE = _heatmap_model(heads.UNetHead), _heatmap_model(heads.SimpleDecoder)
+TOKENPOSE, TRANSPOSE = (
+    _heatmap_model(head, sized=True) for head in (heads.TokenPoseHead, heads.TransPoseHead)
 )
 
 MODELS: dict[str, tuple[Builder, EncoderMaker, dict[str, Any]]] = {
