@@ -18,7 +18,6 @@ from __future__ import annotations
 import copy
 import json
 import logging
-import os
 import sys
 import tempfile
 import warnings
@@ -35,13 +34,12 @@ from torch.nn import functional as F
 
 import diffusionpose
 from diffusionpose.bundled import FOLDER
-from diffusionpose.errors import InputError, atomically, make_writable, needs_extra
+from diffusionpose.errors import InputError, needs_extra, write_file
 from diffusionpose.geometry import PADDING, flip_images
 from diffusionpose.models.checkpoints import METADATA_KEY, load_model, save_model
 from diffusionpose.models.people_finder import Peaks, PeopleFinder
 from diffusionpose.models.pose_model import PoseModel
 from diffusionpose.models.variants import DiffusionPoseVariant
-from diffusionpose.models.weight_files import writing
 
 ENCODER, STEP = "encoder.onnx", "step.onnx"
 OPSET = 18  # version of ONNX's operators: the exporter's own, from which it converts to others
@@ -139,27 +137,24 @@ def export_model(
     model = copy.deepcopy(model).cpu().eval().requires_grad_(False)
     facts = metadata(model, model.default_steps if steps is None else steps, flip)
     contents, parities = {}, []
-    with writing(path):
-        if folder:
-            make_writable(path)
-        for part in _parts(model, path, facts["steps"], flip):
-            batch = [{0: torch.export.Dim("batch", min=1)} for _ in part.inputs]
-            # the largest batch is traced: one crop alone would count as a constant
-            names = (part.inputs, part.outputs)
-            content = to_onnx(part.graph, part.examples[-1], batch, *names, facts, opset, half)
-            converted, run = _openvino(content) if path.suffix == ".xml" else (None, run_onnx(content))
-            try:
-                parities.append(compare(run, part.graph, part.examples, part.ties))
-            except ParityError as error:
-                raise ParityError(f"{part.file}: not written: {error}") from error
-            contents[part.file] = content
-        if converted:
-            _save_openvino(converted, path, json.dumps(facts))
-            files = [path, path.with_suffix(".bin")]
-        else:
-            files = list(contents)
-            for file in reversed(files):  # the encoder last: it makes the folder a model
-                atomically(file, lambda part, file=file: part.write_bytes(contents[file]))  # type: ignore[misc]
+    for part in _parts(model, path, facts["steps"], flip):
+        batch = [{0: torch.export.Dim("batch", min=1)} for _ in part.inputs]
+        # the largest batch is traced: one crop alone would count as a constant
+        names = (part.inputs, part.outputs)
+        content = to_onnx(part.graph, part.examples[-1], batch, *names, facts, opset, half)
+        converted, run = _openvino(content) if path.suffix == ".xml" else (None, run_onnx(content))
+        try:
+            parities.append(compare(run, part.graph, part.examples, part.ties))
+        except ParityError as error:
+            raise ParityError(f"{part.file}: not written: {error}") from error
+        contents[part.file] = content
+    if converted:
+        _save_openvino(converted, path, json.dumps(facts))
+        files = [path, path.with_suffix(".bin")]
+    else:
+        files = list(contents)
+        for file in reversed(files):  # the encoder last: it makes the folder a model
+            write_file(file, contents[file])
     _, crops, ties = parities[0]
     return Exported(path, files, facts, Parity(max(p.difference for p in parities), crops, ties))
 
@@ -461,11 +456,11 @@ def _openvino(content: bytes) -> tuple[Any, Run]:
 def _save_openvino(model: Any, path: Path, facts: str) -> None:
     """Write a model as float32: its .bin first, then the .xml, which makes it one, each in one stroke."""
     model.set_rt_info(facts, [METADATA_KEY])
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.stem}.") as folder:
+    with tempfile.TemporaryDirectory() as folder:
         written = Path(folder) / path.name
         _import_openvino().save_model(model, written, compress_to_fp16=False)
         for file in (written.with_suffix(".bin"), written):
-            os.replace(file, path.with_name(file.name))
+            write_file(path.with_name(file.name), file.read_bytes())
 
 
 # --- the people finder ---
@@ -509,8 +504,7 @@ def export_people_finder(finder: PeopleFinder, path: str | Path) -> float:
                 f"{apart:.1e} pixels in a box"
             )
         worst = max(worst, difference)
-    with writing(path):
-        atomically(path, lambda part: part.write_bytes(content))
+    write_file(path, content)
     return worst
 
 

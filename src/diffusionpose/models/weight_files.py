@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -48,17 +46,6 @@ def write_safetensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str
     """Write a safetensors file, whole or not at all; InputError where it cannot be written."""
     stored = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     write_file(path, save(stored, metadata))
-
-
-@contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """The block writes a file or folder; InputError where it cannot be written."""
-    try:
-        yield
-    except (OSError, SafetensorError) as error:
-        raise InputError(
-            f"{path}: cannot be written ({error}); is the folder there, writable, not full?"
-        ) from error
 
 
 def three_numbers(text: str) -> tuple[float, float, float]:
