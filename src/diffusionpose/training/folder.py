@@ -14,9 +14,6 @@ from typing import Any
 import torch
 
 from diffusionpose.errors import InputError, locked, make_writable, write_file
-from diffusionpose.json_files import write_json
-from diffusionpose.models.checkpoints import save_model
-from diffusionpose.models.pose_model import PoseModel
 from diffusionpose.training.processes import is_first
 from diffusionpose.training.settings import TrainingSettings
 
@@ -99,18 +96,9 @@ class RunFolder:
         self.rows()
         return read_checkpoint(self.checkpoint)
 
-    def write_settings(self, entries: Mapping[str, Any]) -> None:
-        """Write ``settings.json``."""
-        write_json(self.settings_file, entries)
-
     def write_checkpoint(self, checkpoint: Mapping[str, Any]) -> None:
         """Write ``last.ckpt``; a kill or a full disk leaves the one before whole."""
         write_file(self.checkpoint, partial(torch.save, {**checkpoint, "format": CHECKPOINT_FORMAT}))
-
-    def write_model(self, model: PoseModel, best: bool) -> None:
-        """Write the newest model, and as the best one too where it is."""
-        for path in (self.newest, self.best) if best else (self.newest,):
-            save_model(model, path)
 
     def write_row(self, row: Mapping[str, Any]) -> None:
         """Add an epoch's row to ``metrics.csv``, in place of rows of that epoch and later ones."""

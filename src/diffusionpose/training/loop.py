@@ -21,6 +21,8 @@ from diffusionpose.data.dataset import PersonDataset, crops_of
 from diffusionpose.data.pose_errors import PoseErrors
 from diffusionpose.errors import InputError, file_digest
 from diffusionpose.evaluation.evaluate import predict_persons, score_results
+from diffusionpose.json_files import write_json
+from diffusionpose.models.checkpoints import save_model
 from diffusionpose.models.pose_model import PoseModel
 from diffusionpose.poses import Pose
 from diffusionpose.runtime.drawing import draw_poses
@@ -99,7 +101,7 @@ def train(
             training.resume(checkpoint, folder.checkpoint)
         first, report = processes.rank == 0, None
         if first:
-            folder.write_settings(entries)
+            write_json(folder.settings_file, entries)
             report = Report(folder, training, first_epoch)
 
         check_ctrl_c = stack.enter_context(noting_ctrl_c())
@@ -132,7 +134,8 @@ def train(
                 # the checkpoint comes last: a run killed before it repeats the epoch and writes the same
                 best = metrics.get("AP", -1.0) > training.best_ap
                 training.best_ap = max(metrics.get("AP", -1.0), training.best_ap)
-                folder.write_model(training.result, best)
+                for path in (folder.newest, folder.best) if best else (folder.newest,):
+                    save_model(training.result, path)
                 report.epoch(epoch, loss, seconds, metrics, validation)
                 folder.write_checkpoint(training.checkpoint(epoch))
             check_ctrl_c()

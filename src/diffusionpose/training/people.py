@@ -21,7 +21,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from diffusionpose.data.annotations import read_annotations
 from diffusionpose.errors import InputError, write_file
 from diffusionpose.evaluation.people import people_metrics, people_of
-from diffusionpose.json_files import read_json
+from diffusionpose.json_files import read_json, write_json
 from diffusionpose.models.people_finder import (
     WIDTH,
     PeopleFinder,
@@ -174,7 +174,7 @@ def _keep_settings(folder: RunFolder, settings: FinderSettings, sets: Sequence[I
             raise InputError(
                 f"{folder.settings_file}: a training with other {', '.join(changed)}; give another --output"
             )
-    folder.write_settings(now)
+    write_json(folder.settings_file, now)
 
 
 def _scenes(
@@ -199,7 +199,11 @@ def _scenes(
         first = first or len(scenes)
     if not known.exists():
         tell(f"looking for persons without a label in {len(scenes)} pictures")
-        found = {str(scene.file): _unlabelled(finder, scene, settings).tolist() for scene in scenes}
+        found = {}
+        for scene in scenes:
+            boxes, _ = _found(finder, scene, settings, settings.unknown_score)
+            nearest = box_overlaps(boxes, scene.boxes).max(1, initial=0)
+            found[str(scene.file)] = boxes[nearest < LABEL_OVERLAP].tolist()
         write_file(known, json.dumps(found).encode())
     more = read_json(known)
     for index, scene in enumerate(scenes):
@@ -208,14 +212,6 @@ def _scenes(
     held = set(np.random.default_rng(settings.seed).permutation(first)[: settings.held_out].tolist())
     rest = [scene for index, scene in enumerate(scenes) if index not in held]
     return rest, [scenes[index] for index in sorted(held)]
-
-
-def _unlabelled(finder: PeopleFinder, scene: Scene, settings: FinderSettings) -> np.ndarray:
-    """Where the network sees persons that no label knows: (n, 4) xyxy."""
-    boxes = _found(finder, scene, settings, settings.unknown_score)[0]
-    if not len(scene.boxes) or not len(boxes):
-        return boxes
-    return boxes[box_overlaps(boxes, scene.boxes).max(1) < LABEL_OVERLAP]
 
 
 def _found(finder: nn.Module, scene: Scene, settings: FinderSettings, least_score: float) -> Boxes:
@@ -264,23 +260,20 @@ def augmented(
     room = np.array(canvas) - size
     shift = np.round(room * rng.uniform(size=2)).astype(int)
     image = cv2.resize(image, size.tolist(), interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR)
-    boxes, unknown = (each * np.tile(size / [width, height], 2) for each in (scene.boxes, scene.unknown))
+    moved = np.concatenate([scene.boxes, scene.unknown]) * np.tile(size / [width, height], 2)
     if rng.uniform() < 0.5:
         image = image[:, ::-1]
-        boxes, unknown = (
-            [size[0], 0, size[0], 0] + each[:, [2, 1, 0, 3]] * [-1, 1, -1, 1] for each in (boxes, unknown)
-        )
+        moved = [size[0], 0, size[0], 0] + moved[:, [2, 1, 0, 3]] * [-1, 1, -1, 1]
     image = _recoloured(image, rng)
     move = np.column_stack([np.eye(2), shift])
     shown = cv2.warpAffine(image, move, canvas, flags=cv2.INTER_NEAREST, borderValue=(127, 127, 127))
-    limits = np.tile(canvas, 2)
-    moved = boxes + np.tile(shift, 2)
-    boxes = moved.clip(0, limits)
+    moved += np.tile(shift, 2)
+    boxes = moved.clip(0, np.tile(canvas, 2))
     sides, before = boxes[:, 2:] - boxes[:, :2], moved[:, 2:] - moved[:, :2]
     # a person of whom the canvas shows little, or few pixels, is neither learned nor unlearned
     learned = (sides.prod(1) > 0.35 * before.prod(1)) & (sides.max(1, initial=0) >= 12)
-    unknown = np.concatenate([(unknown + np.tile(shift, 2)).clip(0, limits), boxes[~learned]])
-    unknown = unknown[(unknown[:, 2:] > unknown[:, :2]).all(1)]
+    learned[len(scene.boxes) :] = False
+    unknown = boxes[~learned & (sides > 0).all(1)]
     return shown, draw_targets(boxes[learned], unknown, canvas[1] // 4, canvas[0] // 4)
 
 

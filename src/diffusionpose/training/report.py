@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from math import nan
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,35 +31,12 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 METRICS = ("AP", "AR", "PCK", "PCK_limbs")
-TEXT = """\
-# {study.title}
-
-**The paper's numbers** are of COCO val2017: HRNet-W32 at 256x192, 210 epochs, 256 persons a step, boxes of
-a detector (56.4 AP). **Ours** are of {val}, skeleton {skeleton}: {words}, {step} persons a step, boxes:
-{boxes}. Where these differ, compare how the rows of one column differ, not the columns.
-
-{table}
-
-AP and AR are those of OKS, PCK is at 0.2 of the torso, all in percent; {decode} decoder, {flip} flip test.
-Multiply-adds are of one person, without the flip test. Measured is the model after the last epoch, not the
-best one. In brackets: {brackets}.
-
-{notes}
-
-![{study.title}]({study.name}.png)
-
-Trained on {train}: {minutes:.0f} minutes for one seed of all rows, added up, on {machine}. {versions}.
-
-```
-{command}
-```
-"""
 ONE = "95 % bootstrap intervals over the persons measured; another seed may move a number further"
 SEVERAL = "mean - and + the standard deviation over {} trainings (seeds 0, 1, ...)"
 
 
 def markdown(study: Study, entries: Mapping[str, Any]) -> str:
-    """The report as text, from what STUDY.json holds."""
+    """The report as text, from what STUDY.json holds, in the form of ``report.md``."""
     rows, data, base = entries["rows"], entries["data"], entries["budget"]["base"]
     notes, pictures = list(study.notes), entries.get("pictures")
     if pictures:
@@ -69,7 +47,8 @@ def markdown(study: Study, entries: Mapping[str, Any]) -> str:
         name: ", ".join(f"{persons} persons of {file}" for file, persons in data[name].items())
         for name in ("train", "val")
     }
-    return TEXT.format(
+    text = Path(__file__).with_name("report.md").read_text("utf-8")
+    return text.format(
         study=study,
         **sets,
         skeleton=data["skeleton"],
