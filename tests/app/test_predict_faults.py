@@ -201,14 +201,14 @@ def test_a_stopped_run_keeps_what_is_done(
 ) -> None:
     for index in range(12):
         shutil.copy(photo, photo.with_name(f"{index:02}.png"))
-    draw = picture_job.DrawPicture.__call__
+    draw = picture_job.draw_picture
 
-    def stopped(self: picture_job.DrawPicture, request: Request, poses: list[Pose]) -> None:
+    def stopped(folder: Path, box_score: float, looks: object, request: Request, poses: list[Pose]) -> None:
         if request.source.path.name == "05.png":
             raise KeyboardInterrupt
-        draw(self, request, poses)
+        draw(folder, box_score, looks, request, poses)
 
-    monkeypatch.setattr(picture_job.DrawPicture, "__call__", stopped)
+    monkeypatch.setattr(picture_job, "draw_picture", stopped)
     status, err, rows = predicted(photo.parent)
     assert status == 130
     assert "stopped" in err

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from diffusionpose.app.predict import DrawPicture
+from diffusionpose.app import predict
 from diffusionpose.poses import Pose, read_csv
 from diffusionpose.runtime.estimator import Request
 
@@ -22,11 +22,11 @@ COUNT = 11
 SLOWLY = """
 import sys, time
 from diffusionpose.app import cli, predict
-draw = predict.DrawPicture.__call__
-def slowly(self, request, poses):
+draw = predict.draw_picture
+def slowly(*what):
     time.sleep(0.2)
-    draw(self, request, poses)
-predict.DrawPicture.__call__ = slowly
+    draw(*what)
+predict.draw_picture = slowly
 sys.exit(cli.main(sys.argv[1:]))
 """
 
@@ -50,13 +50,13 @@ def words(folder: Path, light_weights: Path) -> list[object]:
 def drawn(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the pictures that are drawn, in this process."""
     names: list[str] = []
-    draw = DrawPicture.__call__
+    draw = predict.draw_picture
 
-    def noted(self: DrawPicture, request: Request, poses: list[Pose]) -> None:
-        draw(self, request, poses)
+    def noted(folder: Path, box_score: float, looks: object, request: Request, poses: list[Pose]) -> None:
+        draw(folder, box_score, looks, request, poses)
         names.append(request.source.path.name)
 
-    monkeypatch.setattr(DrawPicture, "__call__", noted)
+    monkeypatch.setattr(predict, "draw_picture", noted)
     return names
 
 
@@ -203,14 +203,14 @@ def test_ray_goes_on_where_this_process_stopped(
     out = tmp_path / "out"
     assert run(*words, tmp_path / "whole")[0] == 0
 
-    def stopped(self: DrawPicture, request: Request, poses: list[Pose]) -> None:
+    def stopped(folder: Path, box_score: float, looks: object, request: Request, poses: list[Pose]) -> None:
         if request.source.path.name == "05.png":
             raise KeyboardInterrupt
-        draw(self, request, poses)
+        draw(folder, box_score, looks, request, poses)
 
-    draw = DrawPicture.__call__
+    draw = predict.draw_picture
     with monkeypatch.context() as patch:
-        patch.setattr(DrawPicture, "__call__", stopped)
+        patch.setattr(predict, "draw_picture", stopped)
         status, _, err = run(*words, out)
     assert status == 130
     assert "5 of 11 pictures are done; the same command goes on from there" in err

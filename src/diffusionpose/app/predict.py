@@ -9,7 +9,7 @@ import re
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -140,33 +140,18 @@ def check_boxes(boxes: PeopleFile, pictures: list[Picture]) -> None:
         say(f"{others} of the {len(boxes.people)} boxes of {boxes.path} are of no picture given")
 
 
-@dataclass(frozen=True)
-class DrawPicture:
-    """Writes FOLDER/<stem>.png (or .jpg), the picture with its poses, wherever the picture was read.
+def draw_picture(
+    folder: Path, box_score: float, looks: Mapping[str, bool], request: Request, poses: list[Pose]
+) -> None:
+    """Write FOLDER/<stem>.png (or .jpg), the picture with its poses, wherever the picture was read.
 
-    Persons whose box has a score below ``box_score`` are left out. With ``boxes`` the boxes are drawn and the
-    scores of the poses written, with ``names`` the names of the joints, with ``regions`` where they may be.
+    Persons whose box has a score below ``box_score`` are left out; ``looks`` are options of ``draw_poses``.
+    InputError where it cannot be written, as on a full disk.
     """
-
-    folder: Path
-    box_score: float
-    boxes: bool = False
-    names: bool = False
-    regions: bool = False
-
-    def __call__(self, request: Request, poses: list[Pose]) -> None:
-        """Draw one picture; InputError where it cannot be written, as on a full disk."""
-        shown = [p for p, score in zip(poses, request.scores, strict=True) if score >= self.box_score]
-        drawn = draw_poses(
-            request.image,
-            shown,
-            boxes=self.boxes,
-            scores=self.boxes,
-            names=self.names,
-            regions=self.regions,
-        )
-        file = self.folder / request.source.drawn
-        write_file(file, cv2.imencode(file.suffix, drawn[:, :, ::-1])[1].tobytes())
+    shown = [pose for pose, score in zip(poses, request.scores, strict=True) if score >= box_score]
+    drawn = draw_poses(request.image, shown, **looks)
+    file = folder / request.source.drawn
+    write_file(file, cv2.imencode(file.suffix, drawn[:, :, ::-1])[1].tobytes())
 
 
 # --- what finds the poses: an engine in this process, or one over a Ray cluster ---
@@ -184,8 +169,7 @@ class Ready(NamedTuple):
 def ready_engine(command: PredictCommand) -> Iterator[Ready]:
     """The engine that a command asks for while the block lasts; InputError where it cannot be had."""
     options, detect = command.options, not command.boxes
-    looks = (command.draw_boxes, command.draw_names, command.draw_regions)
-    finish = DrawPicture(command.output.absolute(), options.box_score, *looks)
+    finish = partial(draw_picture, command.output.absolute(), options.box_score, command.looks)
     if command.engine == "local":
         mine = options.make(detect)
         yield Ready(LocalEngine(mine, finish), mine, mine.batch_size)
@@ -273,6 +257,12 @@ class PredictCommand:
     """Ray cluster of --engine ray, such as 'auto' or ray://head:10001; its machines share the folders."""
     options: Annotated[PictureOptions, arg(name="")] = field(default_factory=PictureOptions)
 
+    @property
+    def looks(self) -> dict[str, bool]:
+        """How poses are drawn: options of ``draw_poses``."""
+        boxes, names, regions = self.draw_boxes, self.draw_names, self.draw_regions
+        return {"boxes": boxes, "scores": boxes, "names": names, "regions": regions}
+
     def run(self) -> int:
         """Find, draw, write; 0 if every picture and box could be used."""
         for_ray = self.workers is not None or self.ray_address is not None
@@ -347,8 +337,7 @@ class _Run:
     ) -> None:
         self.command, self.pictures, self.boxes, self.ready = command, pictures, boxes, ready
         self.output = command.output
-        drawn = [command.draw_boxes, command.draw_names, command.draw_regions]
-        settings = [command.options.identity(command.boxes, ready.estimator), drawn]
+        settings = [command.options.identity(command.boxes, ready.estimator), command.looks]
         self.keys = {picture: _key(picture, settings) for picture in pictures}  # before any is read
         self.journal = Journal(command.output / PROGRESS, {"command": "predict"})
         self.noted = {entry["key"]: position for position, entry in self.journal.positions()}
@@ -359,20 +348,13 @@ class _Run:
 
     def run(self) -> int:
         """Go on until all is done; 0 if every picture and box could be used."""
-        left, began = (
-            [picture for picture in self.pictures if not self._is_done(picture)],
-            time.perf_counter(),
-        )
-        before, total, finished = len(self.positions), len(self.pictures), False
+        left = [picture for picture in self.pictures if not self._is_done(picture)]
+        began, before, total = time.perf_counter(), len(self.positions), len(self.pictures)
         if before:
             say(f"going on with a run that was stopped: {before} of {total} pictures are done")
+        bar = tqdm(total=total, initial=before, bar_format=BAR, smoothing=0, disable=None, leave=False)
         try:
-            with (
-                tqdm(
-                    total=total, initial=before, bar_format=BAR, smoothing=0, disable=None, leave=False
-                ) as bar,
-                closing(self.ready.engine.run(self._tasks(left))) as answers,
-            ):
+            with bar, closing(self.ready.engine.run(self._tasks(left))) as answers:
                 for answer in answers:
                     self._note(answer)
                     bar.update()
@@ -380,14 +362,10 @@ class _Run:
             say(f"{len(self.positions)} of {total} pictures are done; the same command goes on from there")
             raise
         finally:  # also after Ctrl-C or a full disk: what is done is in the JSON as well
-            try:
+            with closing(self.journal):
                 self._write()
-                finished = len(self.positions) == total
-            finally:
-                if finished or not self.noted:
+                if len(self.positions) == total or not self.noted:
                     self.journal.remove()
-                else:
-                    self.journal.close()
         self._sum_up(len(self.positions) - before, time.perf_counter() - began)
         return 1 if self.problems else 0
 
