@@ -141,7 +141,7 @@ def check_boxes(boxes: PeopleFile, pictures: list[Picture]) -> None:
 
 
 def draw_picture(
-    folder: Path, box_score: float, looks: Mapping[str, bool], request: Request, poses: list[Pose]
+    folder: Path, box_score: float, looks: Mapping[str, Any], request: Request, poses: list[Pose]
 ) -> None:
     """Write FOLDER/<stem>.png (or .jpg), the picture with its poses, wherever the picture was read.
 

@@ -184,9 +184,8 @@ def _fetch(repository: str, megabytes: int | None, tell: Tell) -> Path:
     try:
         return folder(local=True)
     except (LocalEntryNotFoundError, HFValidationError):
-        tell(
-            f"downloading {repository}{'' if megabytes is None else f', {megabytes} MB'}, once for all times"
-        )
+        size = "" if megabytes is None else f"{megabytes} MB, "
+        tell(f"downloading {repository}, {size}for this and later times")
     try:
         return folder(local=False)
     except Exception as error:  # whatever the network, the hub or the disk may raise

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import gradio as gr
 import numpy as np
 from PIL import Image
 
@@ -229,16 +230,12 @@ def notice(text: str, alert: bool = False) -> str:
     return f'<p class="notice{" alert" * alert}" role="{"alert" if alert else "status"}">{escape(text)}</p>'
 
 
-def update(**changes: Any) -> Any:
-    """Changes of a part that are not its value."""
-    import gradio as gr
-
-    return gr.update(**changes)
-
-
 def shown(results: bool, prefix: str = "") -> Parts:
     """The results of a tab, or the words in their place."""
-    return {f"{prefix}results": update(visible=results), f"{prefix}waiting": update(visible=not results)}
+    return {
+        f"{prefix}results": gr.update(visible=results),
+        f"{prefix}waiting": gr.update(visible=not results),
+    }
 
 
 # --- the picture a visitor works on, and the boxes around the persons in it: every change gives a new one ---
@@ -483,7 +480,7 @@ class Handlers:
         parts = self._shown(
             Result(editor, steps, flip, threshold, persons), 0, f"{counted(len(persons), 'pose')} found."
         )
-        person = update(choices=names, value=names[0], visible=len(names) > 1)
+        person = gr.update(choices=names, value=names[0], visible=len(names) > 1)
         return {**shown(True), **parts, "person": person}
 
     def tap(self, result: Result | None, tapping: str, point: list[float]) -> Parts:
@@ -580,7 +577,7 @@ class Handlers:
         return {
             "joints": joint_scores(chosen.pose),
             "steps_shown": steps,
-            "alternative": update(choices=names, value=names[chosen.shown], visible=len(names) > 1),
+            "alternative": gr.update(choices=names, value=names[chosen.shown], visible=len(names) > 1),
             **self.show_heat(result, person, joint),
         }
 
@@ -600,7 +597,7 @@ class Handlers:
 
 def _edited(editor: Editor | None, said: str) -> Parts:
     """A picture with its boxes, or (None) none any more."""
-    parts = {"editor": editor, "tools": update(visible=editor is not None), "notice": said}
+    parts = {"editor": editor, "tools": gr.update(visible=editor is not None), "notice": said}
     if editor is None:
         return {**parts, "picture": None, "table": [], **shown(False), "result": None}
     return {**parts, "picture": editor.picture(), "table": editor.table()}
