@@ -198,13 +198,6 @@ def test_data_sets_of_different_folders_and_skeletons_join(
     assert batch["visible"][0, 12:].sum() == 2
 
 
-def test_data_sets_that_do_not_fit_are_refused(dotted: PersonDataset) -> None:
-    other = PersonDataset(dotted.annotations, dotted.images, (192, 256))
-    for parts in ([dotted, other], []):
-        with pytest.raises(InputError, match="one skeleton, input size and geometry"):
-            JointDataset(parts)
-
-
 # Real pictures
 
 

@@ -166,15 +166,12 @@ class PersonDataset(Dataset[Sample]):
 
 
 class JointDataset(Dataset[Sample]):
-    """Several data sets as one, for joint training: of one skeleton, input size and geometry, or InputError.
+    """Several data sets as one, for joint training: of one skeleton, input size and geometry.
 
     ``index`` counts through all of them; randomness is drawn from (a set's seed, epoch, that index).
     """
 
     def __init__(self, parts: Sequence[PersonDataset]) -> None:
-        facts = {(part.annotations.skeleton, part.input_size, part.unbiased) for part in parts}
-        if len(facts) != 1:
-            raise InputError("data sets trained jointly need one skeleton, input size and geometry")
         self.parts = list(parts)
         self.starts = np.cumsum([0] + [len(part) for part in parts])
 
