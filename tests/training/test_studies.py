@@ -66,8 +66,8 @@ def test_the_same_training_has_the_same_folder_in_all_studies(budget):
         for row in study.rows:
             settings = row.settings(BUDGETS[budget], "coco")
             assert runs.setdefault(row.run, settings) == settings
-    # 4 + 4 + 5 rows of the tables, of which one training stands in all three, and three of "heads" only
-    assert len(runs) == 14
+    # 4 + 4 + 5 rows of the tables, of which one training stands in all three, and four of "heads" only
+    assert len(runs) == 15
     different = [{k: v for k, v in s.to_dict().items() if k != "recipe"} for s in runs.values()]
     assert all(a != b for a, b in combinations(different, 2))
 
@@ -107,8 +107,9 @@ def test_all_heads_are_the_same_training_of_other_models():
         {name: value for name, value in each.to_dict().items() if name not in ("recipe", "model", "options")}
         for each in HEADS.values()
     ]
-    assert len(kept) == 5
+    assert len(kept) == 6
     assert all(each == kept[0] for each in kept)
+    assert HEADS["twice the width C"].options == {**HEADS["DiffusionPose"].options, "width": 64}
     without, usual = HEADS["decoder, no noise"], HEADS["DiffusionPose"]
     assert without.model == usual.model
     assert without.options == {**usual.options, "own_start": 1.0}

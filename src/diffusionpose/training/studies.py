@@ -95,6 +95,7 @@ class Row:
     options: Mapping[str, Any] = field(default_factory=dict)  # that are not the paper's usual
     head: Literal["convolution", "unet", "diffusion"] = "diffusion"  # what makes heatmaps of the features
     steps: int = 1
+    wider: int = 1  # times the budget's C
 
     def settings(self, budget: Budget, skeleton: str, seed: int = 0) -> TrainingSettings:
         """The training of this row."""
@@ -106,6 +107,7 @@ class Row:
         if self.head == "unet":
             return replace(base, model=budget.unet, options={**base.options, "stride": 4})
         options = {"stride": 4, "zeta": PAPER_ZETA, "conditions": "full", **base.options, **self.options}
+        options["width"] *= self.wider
         return replace(base, options={**options, "zeta": budget.scaled_zeta(options["zeta"])})
 
 
@@ -214,6 +216,7 @@ HEADS = Study(  # not in the paper: how much of the lead over the baseline is di
         Row("decoder, no noise", "diffusionpose-own1", options={"own_start": 1.0}),
         Row("DiffusionPose", FULL, BEST),
         Row("errors for half of the noise", "diffusionpose-mistakes", options={"mistakes": 0.5}),
+        Row("twice the width C", "diffusionpose-wide", wider=2),
     ),
     (
         "Not a table of the paper. *U-Net*: DiffusionPose's decoder on the features alone, with one loss and "
