@@ -1,6 +1,6 @@
 """Every training by name, as data in ``recipes.yaml``: a recipe is its parent with entries replaced.
 
-Beside them Tables 2, 3 and 4 of the paper, row by row, and the recipe of each row. Needs no torch.
+Beside them Table 2, Table 3 and Table 4 of the paper, row by row, and the recipe of each row. Needs no torch.
 """
 
 from __future__ import annotations
