@@ -5,6 +5,7 @@ The bounds on real annotations stand a little beside what was measured; ``docs/c
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -139,6 +140,7 @@ def test_a_file_is_suspected_by_three_standard_deviations() -> None:
     assert listing([exchanged(p, "shoulder", "hip") for p in poses]).facing() == (0, 12)
 
 
+@functools.cache
 def real(name: str, data_dir: Path) -> Poses:
     annotations = read_annotations(data_dir / FILES[name]).labelled()
     triplets = [np.column_stack([p.keypoints, p.visible]).astype(float) for p in annotations.persons]

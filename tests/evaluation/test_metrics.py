@@ -86,10 +86,18 @@ def with_box_areas(truth):
     return truth
 
 
-def test_crowdpose_val_equals_the_official_tool(data_dir, random_rows):
-    """pycocotools with the tool's areas and its ranges: get_type_result(first=0.2, second=0.8)."""
-    path = data_dir / "formats" / "crowdpose" / "crowdpose_val.json"
-    truth = with_box_areas(json.loads(path.read_text()))
+def test_crowdpose_val_equals_the_official_tool(data_dir, random_rows, tmp_path):
+    """pycocotools with the tool's areas and its ranges: get_type_result(first=0.2, second=0.8).
+
+    On every third picture, since pycocotools goes through them four times.
+    """
+    truth = json.loads((data_dir / "formats" / "crowdpose" / "crowdpose_val.json").read_text())
+    truth["images"] = truth["images"][::3]
+    kept = {image["id"] for image in truth["images"]}
+    truth["annotations"] = [each for each in truth["annotations"] if each["image_id"] in kept]
+    path = tmp_path / "crowdpose_val.json"
+    path.write_text(json.dumps(truth))
+    truth = with_box_areas(truth)
     rows = random_rows(truth, 0)
     ours = coco_metrics(path, rows)
     expected = by_pycocotools(truth, rows, CROWDPOSE.sigmas)

@@ -23,6 +23,7 @@ Sources: ``get_model_summary`` of deep-high-resolution-net.pytorch, ``get_model_
 of mmcv, ``tools/flop_count.py`` of TransPose.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -209,10 +210,17 @@ def test_counting_leaves_the_model_as_it_was():
 COMPARED = [name for name in MODELS if not name.startswith("diffusionpose") and name.split("_")[0] != "tiny"]
 
 
+@functools.cache
+def shapes(name: str, size: tuple[int, int]) -> PoseModel:
+    """A model without numbers, on the meta device."""
+    with torch.device("meta"):
+        return create_model(name, "coco", input_size=size)
+
+
 @pytest.mark.parametrize("stated", PUBLICATIONS, ids=lambda p: f"{p.model}-{p.input_size[1]}")
 def test_within_2_percent(stated):
+    model = shapes(stated.model, stated.input_size)
     with torch.device("meta"):
-        model = create_model(stated.model, "coco", input_size=stated.input_size)
         counted = stated.counting and count_as_published(model, stated.counting, stated.unseen)
     counts = count_parameters(model.encoder if stated.backbone_only else model)
     assert counts / 1e6 == pytest.approx(stated.parameters, rel=0.02)
@@ -245,9 +253,7 @@ def test_what_is_found_by_model_and_size():
 )
 def test_true_multiply_adds_are_more_than_published_where_tools_miss_attention(name, size, giga):
     with torch.device("meta"):
-        assert count_multiply_adds(create_model(name, COCO, input_size=size)) / 1e9 == pytest.approx(
-            giga, abs=0.05
-        )
+        assert count_multiply_adds(shapes(name, size)) / 1e9 == pytest.approx(giga, abs=0.05)
 
 
 @pytest.mark.parametrize(("depth", "parameters", "gflops"), [(4, 17.3, 17.5), (6, 17.5, 21.8)])
