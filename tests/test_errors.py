@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from diffusionpose import errors as files
 from diffusionpose.errors import InputError, atomically, file_digest, locked
 
 
@@ -91,16 +92,27 @@ def test_a_killed_process_lets_go(tmp_path: Path) -> None:
         pass
 
 
-def test_what_a_killed_process_left_goes_with_the_next_write(tmp_path: Path) -> None:
+def test_what_a_killed_process_left_is_swept_and_what_a_running_one_writes_stays(tmp_path: Path) -> None:
+    done = subprocess.Popen([sys.executable, "-c", ""])
+    done.wait()
+    left = tmp_path / f".diffusionpose-{done.pid}-00.part"
+    own = tmp_path / f".diffusionpose-{os.getpid()}-00.part"
+    foreign = tmp_path / "a.part"
+    for file in (left, own, foreign):
+        file.touch()
+    with locked(tmp_path):
+        assert [file.exists() for file in (left, own, foreign)] == [False, True, True]
+
+
+def test_a_link_planted_at_the_temporary_name_is_not_followed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     victim = tmp_path / "victim"
     victim.write_text("untouched")
-    names: list[Path] = []
-    atomically(tmp_path / "a.txt", names.append)
-    for leave in (Path.touch, lambda part: part.symlink_to(victim)):
-        leave(names[0])
+    monkeypatch.setattr(files.secrets, "token_hex", lambda _: "00")
+    (tmp_path / f".diffusionpose-{os.getpid()}-00.part").symlink_to(victim)
+    with pytest.raises(FileExistsError):
         atomically(tmp_path / "a.txt", lambda part: part.write_text("new"))
-        assert not names[0].is_symlink()
-        assert sorted(tmp_path.iterdir()) == [tmp_path / "a.txt", victim]
     assert victim.read_text() == "untouched"
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+import secrets
 import tempfile
-import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -58,11 +58,10 @@ def atomically(path: Path, write: Callable[[Path], object]) -> None:
 
     Neither a kill nor a full disk leaves half a file at ``path``, and what was there before stays until
     then. The file's mode follows the umask, also where a library writes for the owner alone (safetensors
-    does). What a kill leaves is gone once the same file is written again; what ``write`` raises is passed on.
+    does). What a kill leaves is removed by :func:`sweep`; what ``write`` raises is passed on.
     """
-    temporary = path.with_name(f".diffusionpose-{zlib.crc32(os.fsencode(path.name)):08x}.part")
+    temporary = path.with_name(f".diffusionpose-{os.getpid()}-{secrets.token_hex(4)}.part")
     try:
-        temporary.unlink(missing_ok=True)
         # exclusive: a link that somebody planted at this name is not followed
         os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
         mode = temporary.stat().st_mode
@@ -91,6 +90,23 @@ def write_file(path: Path, content: bytes | Callable[[Path], object]) -> None:
         ) from error
 
 
+def sweep(folder: Path) -> None:
+    """Remove the temporary files that killed processes left in a folder."""
+    for part in folder.glob(".diffusionpose-*.part"):
+        process = part.name.split("-")[1]
+        if process.isdigit() and not _is_running(int(process)):
+            with suppress(OSError):
+                part.unlink()
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except OSError as error:
+        return not isinstance(error, ProcessLookupError)  # any other: it is somebody else's
+    return True
+
+
 def file_digest(path: Path) -> str:
     """SHA-256 of a file's content, in hexadecimal digits."""
     with path.open("rb") as file:
@@ -99,7 +115,7 @@ def file_digest(path: Path) -> str:
 
 @contextmanager
 def locked(place: Path) -> Iterator[None]:
-    """Keep other programs away from a folder or a file while the block runs.
+    """Keep other programs away from a folder or a file while the block runs, and sweep its folder first.
 
     The lock goes with the process, however it ends; its file may stay behind. Where the file system knows no
     locks (some network ones), nothing keeps others out.
@@ -113,6 +129,7 @@ def locked(place: Path) -> Iterator[None]:
     file = place / ".lock" if place.is_dir() else place.with_name(f".{place.name}.lock")
     try:
         with filelock.FileLock(file, blocking=False):
+            sweep(file.parent)
             yield
     except filelock.Timeout as error:
         raise InputError(
