@@ -179,6 +179,14 @@ def lively() -> Callable[..., PoseModel]:
 
 
 @pytest.fixture
+def uncounted_norms(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Batch norms do nothing: multiply-adds are counted without them, and they take most of the time."""
+    from torch import nn
+
+    monkeypatch.setattr(nn.BatchNorm2d, "forward", lambda norm, x: x)
+
+
+@pytest.fixture
 def fresh_processes() -> Iterator[None]:
     """Processes begin in a fresh interpreter, which has PyTorch once for all of them.
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from dataclasses import replace
 
 import pytest
@@ -11,7 +12,7 @@ from diffusionpose.app.cli import _parse
 from diffusionpose.models.checkpoints import load_model, save_model
 from diffusionpose.models.zoo import create_model
 from diffusionpose.training.recipes import get_recipe
-from diffusionpose.training.reproduce import shares
+from diffusionpose.training.reproduce import Run, shares
 from diffusionpose.training.studies import BUDGETS, STUDIES, Budget, Request
 
 
@@ -86,13 +87,12 @@ def test_no_pretrained_reaches_every_training_and_the_report(words):
     assert BUDGETS["small"].base.pretrained
 
 
-def test_a_failing_study_has_status_1_and_says_why(run, words, tmp_path):
-    weights = tmp_path / "w.safetensors"
-    weights.write_bytes(b"no weights")
-    ended = run("reproduce", "figure4", *words, "--encoder-weights", weights)
+def test_a_failing_study_has_status_1_and_says_why(run, words, tmp_path, monkeypatch):
+    fails = [sys.executable, "-c", "raise SystemExit('diffusionpose: w.safetensors: no weights')"]
+    monkeypatch.setattr(Run, "command", lambda run: fails)
+    ended = run("reproduce", "figure4", *words)
     assert ended.status == 1
-    assert "diffusionpose-seed0: " in ended.err
-    assert "w.safetensors" in ended.err
+    assert "diffusionpose-seed0: w.safetensors: no weights" in ended.err
     assert (tmp_path / "out" / "figure4.md").exists()
 
 

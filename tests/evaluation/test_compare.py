@@ -72,7 +72,7 @@ def test_pck_interval_against_the_closed_form(make_annotations, rows_of):
     persons = annotations.persons
     torso = np.linalg.norm(persons[0].keypoints[5] - persons[0].keypoints[12])
     assert torso < 1000 / 0.2
-    pck = compare_results(annotations, wrong, right, rounds=200)["PCK"]
+    pck = compare_results(annotations, wrong, right, rounds=100)["PCK"]
     half = 1.96 * np.sqrt(0.25 * 0.75 / 100)
     assert pck.value == pytest.approx(0.25, abs=0.02)
     assert pck.interval == pytest.approx((pck.value - half, pck.value + half), abs=0.02)

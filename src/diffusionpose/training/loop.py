@@ -177,6 +177,7 @@ class Training:
             self.notes.append(f"no bf16 on this {device.type}: trained in 32 bits")
         if device.type == "cpu":
             torch.set_num_threads(thread_count(data.machine))
+            torch.set_flush_denormal(True)  # the tails of heatmaps, with which a CPU computes at a crawl
         self.model = model.to(device).to(memory_format=torch.channels_last)
         self.average = moving_average(model, settings.ema_decay) if settings.ema_decay else None
         self.best_ap, self.rate = -1.0, 0.0
