@@ -1,12 +1,15 @@
 """What the front door lets in, and what it refuses; without a server, and without gradio."""
 
+import asyncio
 import json
 import os
+from contextlib import suppress
 
 import pytest
 
 pytest.importorskip("starlette")
 testing = pytest.importorskip("starlette.testclient")
+ClientDisconnect = pytest.importorskip("starlette.requests").ClientDisconnect
 
 from diffusionpose.app.web import front_door  # noqa: E402
 from diffusionpose.app.web.front_door import UPLOAD, FrontDoor  # noqa: E402
@@ -29,6 +32,8 @@ class Page:
         more = scope["method"] == "POST"
         while more:
             message = await receive()
+            if message["type"] == "http.disconnect":
+                raise ClientDisconnect
             self.read += len(message["body"])
             more = message.get("more_body", False)
         await send({"type": "http.response.start", "status": 200, "headers": []})
@@ -177,6 +182,29 @@ def test_a_full_disk_is_said_once_the_whole_file_has_come(door, page, monkeypatc
     monkeypatch.setattr(front_door, "FREE_BYTES", 10**18)
     assert ask(door, UPLOAD, b"xxx") == (507, "There is no room left on the server's disk.")
     assert page.read == 0
+
+
+def test_an_upload_that_stops_coming_gives_back_its_room(door, page, monkeypatch):
+    monkeypatch.setattr(front_door, "UPLOAD_SECONDS", 0.2)
+    asked, sent = [], []
+
+    async def receive():
+        """Half of the file; the other half never comes."""
+        asked.append(door.arriving)
+        if len(asked) > 1:
+            await asyncio.sleep(60)
+        return {"type": "http.request", "body": b"x" * 50, "more_body": True}
+
+    async def send(message):
+        sent.append(message)
+
+    headers = [(b"host", b"localhost"), (b"content-length", b"100")]
+    scope = {"type": "http", "method": "POST", "path": UPLOAD, "query_string": b"", "headers": headers}
+    with suppress(ClientDisconnect):  # what the page is told, to the log
+        asyncio.run(door(scope, receive, send))
+    assert (page.read, asked[0], door.arriving) == (50, 100, 0)
+    assert sent[0]["status"] == 408
+    assert b"send it again" in sent[1]["body"]
 
 
 def test_errors_of_the_page_are_passed_on(tmp_path):

@@ -11,6 +11,7 @@ the page uses and refuses, with a line that says why:
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -27,7 +28,14 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp
 
-from diffusionpose.app.web.limits import BLOCK_BYTES, FORM_BYTES, FREE_BYTES, JSON_BYTES, Limits
+from diffusionpose.app.web.limits import (
+    BLOCK_BYTES,
+    FORM_BYTES,
+    FREE_BYTES,
+    JSON_BYTES,
+    UPLOAD_SECONDS,
+    Limits,
+)
 
 UPLOAD = "/gradio_api/upload"
 ROUTES = re.compile(
@@ -107,7 +115,10 @@ class FrontDoor(BaseHTTPMiddleware):
             raise
         self.arriving += length
         try:
-            return await call_next(request)
+            async with asyncio.timeout(UPLOAD_SECONDS):
+                return await call_next(request)
+        except TimeoutError:
+            raise HTTPException(408, "The file took too long to come; please send it again.") from None
         finally:
             self.arriving -= length
 
