@@ -9,15 +9,20 @@ from diffusionpose.runtime.networks import load_network
 network, spent = load_network((sys.argv[3:] or [None])[0], "cpu"), []
 
 
-def timed(*given, run=network.heatmaps):
-    """Heatmaps; notes the processor time, which does not grow with what else the machine does."""
-    began = time.thread_time()
-    maps = run(*given)
-    spent.append(time.thread_time() - began)
-    return maps
+def timed(run):
+    """The same; notes the processor time, which does not grow with what else the machine does."""
+
+    def call(*given):
+        began = time.thread_time()
+        maps = run(*given)
+        spent.append(time.thread_time() - began)
+        return maps
+
+    return call
 
 
-network.heatmaps = timed
+for part in ("encode", "reverse") if network.encodes_once else ("heatmaps",):
+    setattr(network, part, timed(getattr(network, part)))
 for options in [{"steps": steps, "flip": flip} for steps in (0, "auto", 1, 2) for flip in (False, True)]:
     report = evaluate(network, sys.argv[2], sys.argv[1], decode="dark", **options)
     print(options, f"AP {100 * report.metrics['AP']:.1f}, {1000 * sum(spent) / len(report.results):.0f} ms")

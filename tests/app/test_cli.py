@@ -69,6 +69,17 @@ def test_arguments_that_do_not_parse_exit_with_2(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("told", [None, "5"])
+def test_threads_spin_for_a_short_time_unless_told_otherwise(
+    run: Run, monkeypatch: pytest.MonkeyPatch, told: str | None
+) -> None:
+    monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
+    if told:
+        monkeypatch.setenv("GOMP_SPINCOUNT", told)
+    run("evaluate", "--images", "nowhere", "--annotations", "nowhere.json", "--output", "out")
+    assert os.environ["GOMP_SPINCOUNT"] == (told or "1000")
+
+
 def test_the_version_is_printed(run: Run) -> None:
     status, out, _ = run("--version")
     assert status == 0

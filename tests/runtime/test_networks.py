@@ -11,7 +11,7 @@ import pytest
 from diffusionpose import InputError, PoseEstimator, load_model
 from diffusionpose.bundled import DEFAULT_MODEL, PORTRAIT
 from diffusionpose.geometry import to_numpy
-from diffusionpose.runtime import networks
+from diffusionpose.runtime import estimator, networks
 from diffusionpose.runtime.networks import TorchNetwork, TwoGraphNetwork, load_network, open_session
 from diffusionpose.skeletons import COCO, CROWDPOSE
 
@@ -68,26 +68,29 @@ def test_the_bundled_model_gives_the_same_poses_by_both_engines(steps):
     assert theirs[0].scores.max() > 0.5
 
 
+@pytest.mark.parametrize("flip", [False, True])
 @pytest.mark.parametrize("engine", ["two graphs", "PyTorch"])
-def test_auto_steps_leave_sure_crops_their_coarse_heatmaps(tiny_weights, tiny_folder, monkeypatch, engine):
+def test_auto_steps_leave_sure_persons_their_coarse_heatmaps(
+    tiny_weights, tiny_folder, monkeypatch, engine, flip
+):
     network = load_network(tiny_folder if engine == "two graphs" else tiny_weights, "cpu")
     crops = np.random.default_rng(0).integers(0, 256, (5, 3, 64, 48), np.uint8)
-    coarse, refined = (to_numpy(network.heatmaps(crops, steps)[-1]) for steps in (0, 1))
-    highest = np.sort(coarse.max((2, 3)), axis=1)[
-        :, 14 // 4
-    ]  # three quarters of the joints are at least so sure
+    process = estimator.ReverseProcess(network, crops, flip)
+    coarse, refined = (to_numpy(process(steps)[-1]) for steps in (0, 1))
+    # three quarters of the joints are at least so sure
+    highest = np.sort(coarse.max((2, 3)), axis=1)[:, 14 // 4]
     limit = float(np.sort(highest)[2])
-    monkeypatch.setattr(networks, "SURE", limit)
-    first, answer = map(to_numpy, network.heatmaps(crops, "auto"))
+    monkeypatch.setattr(estimator, "SURE", limit)
+    first, answer = map(to_numpy, process("auto"))
     sure = highest >= limit
     assert 0 < sure.sum() < 5
     np.testing.assert_allclose(first, coarse, atol=1e-6)
-    np.testing.assert_allclose(answer[sure], networks.RAISED * coarse[sure], atol=1e-6)
+    np.testing.assert_allclose(answer[sure], estimator.RAISED * coarse[sure], atol=1e-6)
     np.testing.assert_allclose(answer[~sure], refined[~sure], atol=1e-5)
     for limit in (-1e9, 1e9):  # all of them, none of them
-        monkeypatch.setattr(networks, "SURE", limit)
-        expected = networks.RAISED * coarse if limit < 0 else refined
-        np.testing.assert_allclose(to_numpy(network.heatmaps(crops, "auto")[-1]), expected, atol=1e-5)
+        monkeypatch.setattr(estimator, "SURE", limit)
+        expected = estimator.RAISED * coarse if limit < 0 else refined
+        np.testing.assert_allclose(to_numpy(process("auto")[-1]), expected, atol=1e-5)
 
 
 def test_auto_steps_need_a_choice(tiny_folder, tiny_onnx, picture):

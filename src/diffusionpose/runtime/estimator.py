@@ -52,6 +52,9 @@ if TYPE_CHECKING:
 
 HELD_BYTES = 500_000_000  # pictures that wait for a full batch take at most about this much memory
 TURNS = (90, 180, 270)  # degrees, of the rotation test
+# A person is sure where three quarters of the coarse maxima are at least so high; a step would raise the maxima
+# about so much, which makes scores of persons with and without a step compare (docs/benchmark.md)
+SURE, RAISED = 0.5, 1.08
 UNSURE, BETTER = 0.55, 0.05  # mean score of the limbs to look again below, and by how much to be better
 GIVEN = "given"  # in the place of joints that are fixed: all that a start gives
 AHEAD = 4  # pictures read before, and finished after, their turn in the network
@@ -89,15 +92,39 @@ class ReverseProcess:
         self.encoded = network.encode(images) if once else None
 
     def __call__(self, steps: Steps | None = None, start: Start | None = None) -> list[Array]:
-        """Arguments, answer and errors as of :meth:`~diffusionpose.runtime.networks.Network.heatmaps`."""
-        network, order = self.network, self.network.skeleton.flip_order
+        """Arguments, answer and errors as of :meth:`~diffusionpose.runtime.networks.Network.heatmaps`.
+
+        "auto" steps leave the persons whose coarse heatmaps are sure theirs, with raised maxima.
+        """
+        network = self.network
+        if steps == "auto":
+            network.check(steps=steps, start=start is not None)
+            if network.encodes_once:
+                return self._auto()
+            steps = None  # of a model in one piece: its own number
         if self.mirror and start is not None:
-            start = start.with_mirrored(order, network.codec.input_size[0])
+            start = start.with_mirrored(network.skeleton.flip_order, network.codec.input_size[0])
         if self.encoded is None:
             maps = network.heatmaps(self.images, steps, start, **self.among)
         else:
             maps = network.reverse(*self.encoded, steps, start)
-        return [network.codec.mean_of_mirrored(both, order) for both in maps] if self.mirror else maps
+        return [self._mean(both) for both in maps]
+
+    def _auto(self) -> list[Array]:
+        x_fea, coarse = self.encoded or self.network.encode(self.images)
+        xp = namespace(coarse)
+        mean = self._mean(coarse)
+        highest = xp.sort(xp.max(mean, axis=(2, 3)), axis=1)[:, mean.shape[1] // 4]
+        unsure, answer = xp.nonzero(highest < SURE)[0], mean * RAISED
+        if len(unsure):
+            rows = xp.concat([unsure, unsure + len(mean)]) if self.mirror else unsure
+            answer[unsure] = self._mean(self.network.reverse(x_fea[rows], coarse[rows])[-1])
+        return [mean, answer]
+
+    def _mean(self, maps: Array) -> Array:
+        """Heatmaps averaged with those of the mirror images, where there are any."""
+        codec, order = self.network.codec, self.network.skeleton.flip_order
+        return codec.mean_of_mirrored(maps, order) if self.mirror else maps
 
     @property
     def features(self) -> tuple[Array, Array]:

@@ -46,10 +46,7 @@ CGROUP = "/sys/fs/cgroup"
 # microseconds of processor time that a control group may use, and in how many: of its two versions
 QUOTAS = ((f"{CGROUP}/cpu.max",), (f"{CGROUP}/cpu/cpu.cfs_quota_us", f"{CGROUP}/cpu/cpu.cfs_period_us"))
 
-Steps = int | Literal["auto"]  # of the diffusion; "auto": none for crops whose coarse heatmaps are sure
-# A crop is sure where three quarters of its coarse maxima are at least so high; a step would raise its
-# maxima about so much, which makes scores of persons with and without a step compare (docs/results.md)
-SURE, RAISED = 0.34, 1.08
+Steps = int | Literal["auto"]  # of the diffusion; "auto": none for persons whose coarse heatmaps are sure
 
 
 class Network:
@@ -74,13 +71,12 @@ class Network:
         """Persons per pass that suit the device."""
         return batch_size_on(self.device)
 
-    def heatmaps(self, images: Array, steps: Steps | None = None, start: Start | None = None) -> list[Array]:
+    def heatmaps(self, images: Array, steps: int | None = None, start: Start | None = None) -> list[Array]:
         """Heatmaps of crops, of every diffusion step; here what :meth:`encode` and :meth:`reverse` give.
 
         Args:
             images: (b, 3, H, W) RGB uint8, NumPy's or PyTorch's.
-            steps: diffusion steps; None for ``self.steps``, 0 leaves the coarse heatmaps, "auto" those of
-                crops where these are sure.
+            steps: diffusion steps; None for ``self.steps``, 0 leaves the coarse heatmaps.
             start: keypoints in input pixels, drawn in the place of the coarse heatmaps.
 
         Returns:
@@ -98,7 +94,7 @@ class Network:
         raise NotImplementedError
 
     def reverse(
-        self, x_fea: Array, coarse: Array, steps: Steps | None = None, start: Start | None = None
+        self, x_fea: Array, coarse: Array, steps: int | None = None, start: Start | None = None
     ) -> list[Array]:
         """What :meth:`heatmaps` gives, of what :meth:`encode` gives."""
         raise NotImplementedError
@@ -146,20 +142,6 @@ class Network:
             )
         if steps != "auto" and steps < 0:
             raise InputError(f"steps: {steps} must be 0 (the coarse heatmaps) or more")
-
-
-def where_unsure(coarse: Array, refine: Callable[[Array], Array]) -> list[Array]:
-    """The coarse heatmaps (b, j, h, w), and those after "auto" steps.
-
-    ``refine`` makes the heatmaps after all steps of the crops with the given indices.
-    """
-    xp = namespace(coarse)
-    highest = xp.sort(xp.max(coarse, axis=(2, 3)), axis=1)
-    rows = xp.nonzero(highest[:, coarse.shape[1] // 4] < SURE)[0]
-    answer = coarse * RAISED
-    if len(rows):
-        answer[rows] = refine(rows)
-    return [coarse, answer]
 
 
 def batch_size_on(device: str) -> int:
@@ -285,7 +267,7 @@ class OneGraphNetwork(Network):
         self.calibration = find_calibration(path, self.skeleton) or facts.calibration
         self._path, self._facts, self._run = path, facts, run
 
-    def heatmaps(self, images: Array, steps: Steps | None = None, start: Start | None = None) -> list[Array]:
+    def heatmaps(self, images: Array, steps: int | None = None, start: Start | None = None) -> list[Array]:
         """As of :class:`Network`: the answer alone."""
         self.check(steps=steps, start=start is not None)
         return [self._facts.check(self._path, self._run(np.ascontiguousarray(to_numpy(images))))]
@@ -361,14 +343,11 @@ class TwoGraphNetwork(Network):
         return feature[0] if feature else coarse, coarse
 
     def reverse(
-        self, x_fea: Array, coarse: Array, steps: Steps | None = None, start: Start | None = None
+        self, x_fea: Array, coarse: Array, steps: int | None = None, start: Start | None = None
     ) -> list[Array]:
         """As of :class:`Network` (lines 3 to 8)."""
         if self.steps is None:
             return [coarse]
-        if steps == "auto":
-            return where_unsure(coarse, lambda rows: self.reverse(x_fea[rows], coarse[rows])[-1])
-
         def step(hm_t: np.ndarray, y_t: np.ndarray, t: float) -> np.ndarray:
             values = {"x_fea": x_fea, "hm_t": hm_t, "y_t": y_t}
             if self._sees_t:
@@ -411,7 +390,7 @@ class TorchNetwork(Network):
     def heatmaps(
         self,
         images: Array,
-        steps: Steps | None = None,
+        steps: int | None = None,
         start: Start | None = None,
         neighbours: Neighbours | None = None,
     ) -> list[Array]:
@@ -424,8 +403,7 @@ class TorchNetwork(Network):
             if neighbours is not None:
                 picture, shares = _tensor(neighbours.picture, place), _tensor(neighbours.place, place)
                 among = {"neighbours": Neighbours(picture, shares)}
-            count = None if steps == "auto" else steps  # of a model in one piece: its own number
-            maps = self.model.trajectory(_tensor(images, place), count, _start_on(start, place), **among)
+            maps = self.model.trajectory(_tensor(images, place), steps, _start_on(start, place), **among)
             return [heatmaps.float() for heatmaps in maps]
 
     def encode(self, images: Array) -> tuple[Array, Array]:
@@ -435,12 +413,9 @@ class TorchNetwork(Network):
             return features
 
     def reverse(
-        self, x_fea: Array, coarse: Array, steps: Steps | None = None, start: Start | None = None
+        self, x_fea: Array, coarse: Array, steps: int | None = None, start: Start | None = None
     ) -> list[Array]:
         """As of :class:`Network`."""
-        if steps == "auto":
-            maps = coarse.float()
-            return where_unsure(maps, lambda rows: self.reverse(x_fea[rows], coarse[rows])[-1])
         with self._ready() as place:
             maps = self._process.reverse(x_fea, coarse, steps, _start_on(start, place))
             return [heatmaps.float() for heatmaps in maps]
