@@ -83,8 +83,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if words == ["--version"]:
         print(f"diffusionpose {version('diffusionpose')}")
         return 0
-    # PyTorch's threads wait for each other by spinning: with the default, a training by two threads on two cores
-    # that two other programs wanted was 20 times slower than with this, which costs a twentieth on free ones
+    # PyTorch's threads wait for each other by spinning. On two cores that two other programs wanted, a
+    # training by two threads was 20 times slower by default than with this, which costs 5 % on free ones.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     # commands report themselves what the data floor logs; unhandled, it would come a second time
     logging.getLogger("diffusionpose").addHandler(logging.NullHandler())

@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 
 HELD_BYTES = 500_000_000  # pictures that wait for a full batch take at most about this much memory
 TURNS = (90, 180, 270)  # degrees, of the rotation test
-# A person is sure where three quarters of the coarse maxima are at least so high; a step would raise the maxima
+# A person is sure where three quarters of the coarse maxima are at least so high; a step would raise them
 # about so much, which makes scores of persons with and without a step compare (docs/benchmark.md)
 SURE, RAISED = 0.5, 1.08
 UNSURE, BETTER = 0.55, 0.05  # mean score of the limbs to look again below, and by how much to be better

@@ -30,7 +30,7 @@ import numpy as np
 from diffusionpose.bundled import DEFAULT_MODEL, FOLDER, bundled_models
 from diffusionpose.calibration import Calibration, find_calibration
 from diffusionpose.errors import InputError, first_line, needs_extra
-from diffusionpose.geometry import Array, HeatmapCodec, Neighbours, Start, namespace, to_numpy
+from diffusionpose.geometry import Array, HeatmapCodec, Neighbours, Start, to_numpy
 from diffusionpose.skeletons import Skeleton
 
 if TYPE_CHECKING:
@@ -348,6 +348,7 @@ class TwoGraphNetwork(Network):
         """As of :class:`Network` (lines 3 to 8)."""
         if self.steps is None:
             return [coarse]
+
         def step(hm_t: np.ndarray, y_t: np.ndarray, t: float) -> np.ndarray:
             values = {"x_fea": x_fea, "hm_t": hm_t, "y_t": y_t}
             if self._sees_t:
