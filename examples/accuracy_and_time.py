@@ -2,6 +2,7 @@
 
 import sys
 import time
+from functools import partial
 
 from diffusionpose.evaluation.evaluate import evaluate
 from diffusionpose.runtime.networks import load_network
@@ -9,21 +10,16 @@ from diffusionpose.runtime.networks import load_network
 network, spent = load_network((sys.argv[3:] or [None])[0], "cpu"), []
 
 
-def timed(run):
-    """The same; notes the processor time, which does not grow with what else the machine does."""
-
-    def call(*given):
-        began = time.thread_time()
-        maps = run(*given)
-        spent.append(time.thread_time() - began)
-        return maps
-
-    return call
+def timed(run, *given):
+    began = time.thread_time()  # of the processor, which does not grow with what else the machine does
+    maps = run(*given)
+    spent.append(time.thread_time() - began)
+    return maps
 
 
-for part in ("encode", "reverse") if network.encodes_once else ("heatmaps",):
-    setattr(network, part, timed(getattr(network, part)))
+for part in ("encode", "reverse") if network.encodes_once else ["heatmaps"]:
+    setattr(network, part, partial(timed, getattr(network, part)))
 for options in [{"steps": steps, "flip": flip} for steps in (0, "auto", 1, 2) for flip in (False, True)]:
+    spent.clear()
     report = evaluate(network, sys.argv[2], sys.argv[1], decode="dark", **options)
     print(options, f"AP {100 * report.metrics['AP']:.1f}, {1000 * sum(spent) / len(report.results):.0f} ms")
-    spent.clear()

@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 # decodes with NumPy alone; measurements of the docs
 LONGER = {"onnx_pose.py", "refine_errors.py", "audit_faults.py", "crowds_and_hidden.py", "smoothing.py"}
-LONGER |= {"audit_folds.py", "hypotheses.py", "clicks.py"}
+LONGER |= {"audit_folds.py", "hypotheses.py", "clicks.py", "accuracy_and_time.py"}
 
 
 @pytest.fixture

@@ -135,6 +135,7 @@ def test_the_page_keeps_what_is_ticked_and_saves_it(
     page.goto((tmp_path / "out" / "audit.html").as_uri())
     page.locator("label").nth(1).click()
     page.locator("label").nth(3).click()
+    page.locator("button", has_text="(2)").wait_for()  # a busy browser may reload before it has told the page
     page.reload()
     assert "(2)" in page.locator("button").inner_text()
     assert page.evaluate("document.documentElement.scrollWidth") == 390
