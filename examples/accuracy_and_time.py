@@ -11,7 +11,8 @@ network, spent = load_network((sys.argv[3:] or [None])[0], "cpu"), []
 
 
 def timed(run, *given):
-    began = time.thread_time()  # of the processor, which does not grow with what else the machine does
+    """What it gives; notes the processor's time, which does not grow with what else the machine does."""
+    began = time.thread_time()
     maps = run(*given)
     spent.append(time.thread_time() - began)
     return maps

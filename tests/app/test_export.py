@@ -17,12 +17,16 @@ onnxruntime = pytest.importorskip("onnxruntime")
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "onnx_pose.py"
 
 
-def test_the_command_says_what_it_made(run, tiny_weights, tmp_path):
+def test_the_command_says_what_it_made(run, lively, tmp_path):
+    encoder = {"depth": 1, "embed_dim": 48, "num_heads": 3}
+    model = lively("diffusionpose_vit_s", input_size=(48, 64), width=16, encoder=encoder)
+    save_model(model, tmp_path / "model.safetensors")
     path = tmp_path / "new" / "model.onnx"
-    status, out, err = run("export", "--weights", tiny_weights, "--output", path, "--steps", 0, "--flip")
+    words = ("--weights", tmp_path / "model.safetensors", "--output", path)
+    status, out, err = run("export", *words, "--steps", 0, "--flip")
     assert (status, err) == (0, "")
     lines = out.splitlines()
-    assert lines[0].startswith(f"{path}: diffusionpose_tiny, 0 diffusion steps, flip test inside, ")
+    assert lines[0].startswith(f"{path}: diffusionpose_vit_s, 0 diffusion steps, flip test inside, ")
     assert "images (batch, 3, 64, 48) uint8 RGB -> heatmaps (batch, 14, 16, 12) float32" in lines[1]
     assert "compared with PyTorch on " in lines[2]
     assert [file.name for file in path.parent.iterdir()] == ["model.onnx"]
