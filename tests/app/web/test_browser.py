@@ -15,6 +15,10 @@ from diffusionpose.app.web.limits import Limits
 sync_api = pytest.importorskip("playwright.sync_api")
 PATIENCE = 60_000  # milliseconds; on an idle machine nothing takes more than a second or two
 SETTLED = 1000  # ms
+SHOWN_WHOLE = """ratio => {
+    const { width, height } = document.querySelector("#picture img").getBoundingClientRect()
+    return Math.abs(width / height / ratio - 1) < 0.02
+}"""
 SIZES = {"desk": (1280, 900), "phone": (390, 844)}
 
 
@@ -52,8 +56,8 @@ def mark(page: Any, box: list[float], size: tuple[int, int]) -> None:
     """Tap two corners of a box in pixels of the picture."""
     for x, y, answer in ((*box[:2], "Now tap the opposite corner"), (*box[2:], "marked")):
         page.wait_for_timeout(SETTLED)  # the picture is drawn anew after a tap, and words above may move it
+        page.wait_for_function(SHOWN_WHOLE, arg=size[0] / size[1])
         place = page.locator("#picture img").first.bounding_box()
-        assert place["width"] / place["height"] == pytest.approx(size[0] / size[1], rel=0.02), "shown whole"
         page.point(place["x"] + x * place["width"] / size[0], place["y"] + y * place["height"] / size[1])
         page.get_by_text(answer).wait_for()
 
