@@ -18,7 +18,7 @@ def timed(run, *given):
     return maps
 
 
-for part in ("encode", "reverse") if network.encodes_once else ["heatmaps"]:
+for part in ("encode", "reverse") if network.encodes_once else ("heatmaps",):
     setattr(network, part, partial(timed, getattr(network, part)))
 for options in [{"steps": steps, "flip": flip} for steps in (0, "auto", 1, 2) for flip in (False, True)]:
     spent.clear()

@@ -2,7 +2,6 @@
 
 import json
 import os
-import sys
 from dataclasses import replace
 
 import pytest
@@ -12,7 +11,7 @@ from diffusionpose.app.cli import _parse
 from diffusionpose.models.checkpoints import load_model, save_model
 from diffusionpose.models.zoo import create_model
 from diffusionpose.training.recipes import get_recipe
-from diffusionpose.training.reproduce import Run, shares
+from diffusionpose.training.reproduce import shares
 from diffusionpose.training.studies import BUDGETS, STUDIES, Budget, Request
 
 
@@ -59,18 +58,21 @@ def test_heads_from_a_trained_model(run, words, tmp_path, monkeypatch):
     budget = BUDGETS["tiny"]
     BUDGETS["tiny"] = replace(budget, base=replace(budget.base, learning_rate=1e-12, ema_decay=0.0))
     heads = STUDIES["heads"]
-    monkeypatch.setitem(STUDIES, "heads", replace(heads, rows=(heads.rows[3],)))
+    monkeypatch.setitem(STUDIES, "heads", replace(heads, rows=(heads.rows[0], heads.rows[3])))
     trained = create_model("tiny", "coco", input_size=budget.base.input_size, unbiased=True)
     save_model(trained, tmp_path / "trained.safetensors")
     ended = run("reproduce", "heads", *words, "--weights", tmp_path / "trained.safetensors")
     assert (ended.status, ended.err) == (0, "")
     head = trained.state_dict()["head.weight"]
-    weights = load_model(tmp_path / "out" / "runs" / "diffusionpose-seed0" / "model.safetensors").state_dict()
-    key = next(key for key in weights if key.startswith("encoder.") and key.endswith("weight"))
-    torch.testing.assert_close(weights[key], trained.state_dict()[key], atol=1e-6, rtol=1e-3)
-    torch.testing.assert_close(weights["conv.weight"], head, atol=1e-6, rtol=1e-3)
+    for name, entry in (("baseline", "head.weight"), ("diffusionpose", "conv.weight")):
+        weights = load_model(tmp_path / "out" / "runs" / f"{name}-seed0" / "model.safetensors").state_dict()
+        key = next(key for key in weights if key.startswith("encoder.") and key.endswith("weight"))
+        torch.testing.assert_close(weights[key], trained.state_dict()[key], atol=1e-6, rtol=1e-3)
+        torch.testing.assert_close(weights[entry], head, atol=1e-6, rtol=1e-3)
     report = json.loads((tmp_path / "out" / "heads.json").read_text())
     assert "started from trained.safetensors" in report["budget"]["words"]
+    costs = [row["multiply_adds"] for row in report["rows"]]
+    assert costs[0] < costs[1]
     other = run("reproduce", "heads", *words)
     assert other.status == 1
     assert "other weights" in other.err
@@ -84,12 +86,13 @@ def test_no_pretrained_reaches_every_training_and_the_report(words):
     assert BUDGETS["small"].base.pretrained
 
 
-def test_a_failing_study_has_status_1_and_says_why(run, words, tmp_path, monkeypatch):
-    fails = [sys.executable, "-c", "raise SystemExit('diffusionpose: w.safetensors: no weights')"]
-    monkeypatch.setattr(Run, "command", lambda run: fails)
-    ended = run("reproduce", "figure4", *words)
+def test_a_failing_study_has_status_1_and_says_why(run, words, tmp_path):
+    weights = tmp_path / "w.safetensors"
+    weights.write_bytes(b"no weights")
+    ended = run("reproduce", "figure4", *words, "--encoder-weights", weights)
     assert ended.status == 1
-    assert "diffusionpose-seed0: w.safetensors: no weights" in ended.err
+    assert "diffusionpose-seed0: " in ended.err
+    assert "w.safetensors" in ended.err
     assert (tmp_path / "out" / "figure4.md").exists()
 
 

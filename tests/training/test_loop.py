@@ -276,17 +276,16 @@ def test_bf16_where_the_machine_has_it_else_32_bits_and_a_line_that_says_so(
     assert losses["bf16-mixed", False] == losses["32", True] != losses["bf16-mixed", True]
 
 
-def test_training_on_synthetic_people_for_ten_seconds_beats_the_mean_pose(tmp_path):
-    """From random weights, on people never seen: PCK 0.13 for the mean pose, 0.24 for this model."""
+def test_training_on_synthetic_people_for_twenty_seconds_beats_the_mean_pose(tmp_path):
+    """From random weights, on people never seen: PCK 0.13 for the mean pose, 0.27 for this model."""
     sets = [
         ImageSet(*map(Path, write_synthetic(tmp_path / name, count, seed=seed, skeleton=CROWDPOSE)))
-        for name, count, seed in (("train", 150, 0), ("val", 40, 1))
+        for name, count, seed in (("train", 200, 0), ("val", 50, 1))
     ]
     recipe = get_recipe("diffusionpose_tiny_synthetic")
-    options = {**recipe.options, "width": 8}
-    settings = replace(recipe, epochs=4, batch_size=6, augmentation=None, val_every=4, options=options)
+    settings = replace(recipe, epochs=4, batch_size=8, augmentation=None, val_every=4)
     summary = train(settings, sets[:1], sets[1], tmp_path / "run", CPU, progress=False)
     mean_pose = evaluate_mean_pose(sets[0].annotations, sets[1].annotations).metrics
     for name in ("PCK", "PCK_limbs"):
-        assert float(summary.metrics[name]) > 1.25 * mean_pose[name] > 0.1, name
-    assert float(summary.metrics["AP50"]) > mean_pose["AP50"] + 0.05
+        assert float(summary.metrics[name]) > 1.4 * mean_pose[name] > 0.1, name
+    assert float(summary.metrics["AP50"]) > mean_pose["AP50"] + 0.08
