@@ -4,7 +4,6 @@ import asyncio
 import json
 import os
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 
 import pytest
 
@@ -185,12 +184,16 @@ def test_a_full_disk_is_said_once_the_whole_file_has_come(door, page, monkeypatc
     assert page.read == 0
 
 
-def test_an_upload_that_stops_coming_gives_back_its_room(door, page, monkeypatch):
-    monkeypatch.setattr(front_door, "UPLOAD_SECONDS", 0.2)
+@pytest.mark.parametrize("way", ["passed on", "refused", "not a file"])
+def test_what_stops_coming_gives_back_its_room(door, page, monkeypatch, way):
+    for name in ("UPLOAD_SECONDS", "JSON_SECONDS"):
+        monkeypatch.setattr(front_door, name, 0.2)
+    if way == "refused":  # which is read to its end before it is answered
+        monkeypatch.setattr(front_door, "FREE_BYTES", 10**18)
     asked, sent = [], []
 
     async def receive():
-        """Half of the file; the other half never comes."""
+        """Half of the body; the other half never comes."""
         asked.append(door.arriving)
         if len(asked) > 1:
             await asyncio.sleep(60)
@@ -200,13 +203,29 @@ def test_an_upload_that_stops_coming_gives_back_its_room(door, page, monkeypatch
         sent.append(message)
 
     headers = [(b"host", b"localhost"), (b"content-length", b"100")]
-    scope = {"type": "http", "method": "POST", "path": UPLOAD, "query_string": b"", "headers": headers}
+    path = JOIN if way == "not a file" else UPLOAD
+    scope = {"type": "http", "method": "POST", "path": path, "query_string": b"", "headers": headers}
     # in a thread of its own: the browser of other tests leaves a running event loop in this one
-    with ThreadPoolExecutor(1) as pool, suppress(ClientDisconnect):  # what the page is told, to the log
+    with ThreadPoolExecutor(1) as pool:
         pool.submit(asyncio.run, door(scope, receive, send)).result()
-    assert (page.read, asked[0], door.arriving) == (50, 100, 0)
+    expected = (50, 100) if way == "passed on" else (0, 0)
+    assert (page.read, asked[0], door.arriving) == (*expected, 0)
     assert sent[0]["status"] == 408
     assert b"send it again" in sent[1]["body"]
+
+
+def test_who_goes_away_leaves_no_traceback(door, page):
+    async def receive():
+        return {"type": "http.disconnect"}
+
+    async def send(message):
+        raise AssertionError(message)
+
+    headers = [(b"host", b"localhost"), (b"content-length", b"100")]
+    scope = {"type": "http", "method": "POST", "path": UPLOAD, "query_string": b"", "headers": headers}
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(asyncio.run, door(scope, receive, send)).result()
+    assert (page.read, door.arriving) == (0, 0)
 
 
 def test_errors_of_the_page_are_passed_on(tmp_path):

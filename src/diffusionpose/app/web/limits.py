@@ -9,7 +9,8 @@ FORM_BYTES = MILLION  # what an upload may have besides the file it carries
 JSON_BYTES = 200_000  # the largest other body; parsed JSON takes some fifty times its length in memory
 FREE_BYTES = 200 * MILLION  # of the disk are left to others
 BLOCK_BYTES = 64_000  # a kept file counts as this much at least, so that their number is bounded as well
-UPLOAD_SECONDS = 600  # an upload that takes longer is dropped, and with it the room it holds
+# what takes longer to come is dropped, and with it the room and the connection that it holds
+UPLOAD_SECONDS, JSON_SECONDS = 600, 60
 KEPT_SECONDS = 3600  # files and pictures of visitors live so long
 SWEPT_SECONDS = 600  # and are looked through so often
 MOST_CONNECTIONS = 400  # or requests at a time; uvicorn answers 503 beyond
