@@ -18,11 +18,13 @@ from __future__ import annotations
 import copy
 import json
 import logging
+import shutil
 import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -460,7 +462,7 @@ def _save_openvino(model: Any, path: Path, facts: str) -> None:
         written = Path(folder) / path.name
         _import_openvino().save_model(model, written, compress_to_fp16=False)
         for file in (written.with_suffix(".bin"), written):
-            write_file(path.with_name(file.name), file.read_bytes())
+            write_file(path.with_name(file.name), partial(shutil.copyfile, file))
 
 
 # --- the people finder ---

@@ -550,19 +550,19 @@ def gpu_available() -> bool:
     return driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0 and count.value > 0
 
 
-def cpu_threads() -> int:
-    """Threads for a network on the CPU: OMP_NUM_THREADS, else one for each processor this process may use.
-
-    Those are the processors it is bound to, and no more than its control group (a container's) grants.
-    """
+def cpu_threads(otherwise: int | None = None) -> int:
+    """Threads for a network on the CPU: OMP_NUM_THREADS, else ``otherwise``, else one a core."""
     wanted = os.environ.get("OMP_NUM_THREADS", "")
-    if wanted.isdigit() and int(wanted) > 0:
-        return int(wanted)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return int(wanted) if wanted.isdecimal() and int(wanted) > 0 else otherwise or cores()
+
+
+def cores() -> int:
+    """Processors that this process is bound to, and no more than its control group (a container's) grants."""
+    bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     for files in QUOTAS:
         try:
             quota, period = " ".join(Path(file).read_text() for file in files).split()
-            return max(1, min(cores, int(quota) // int(period))) if int(quota) > 0 else cores  # -1: no limit
+            return max(1, min(bound, int(quota) // int(period))) if int(quota) > 0 else bound  # -1: no limit
         except (OSError, ValueError):  # not this version of control groups, or "max": no limit
             continue
-    return cores
+    return bound

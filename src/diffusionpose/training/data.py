@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,6 +15,7 @@ from diffusionpose.data.augmentation import Augmentation
 from diffusionpose.data.dataset import JointDataset, PersonDataset, Sample
 from diffusionpose.data.pose_errors import PoseErrors
 from diffusionpose.errors import InputError
+from diffusionpose.runtime.networks import cores, cpu_threads
 from diffusionpose.skeletons import Skeleton
 from diffusionpose.training.settings import ImageSet, Machine, TrainingSettings
 
@@ -150,15 +150,7 @@ def thread_count(machine: Machine) -> int:
     On two cores one thread and one worker are faster than two threads, which wait for each other at every
     small layer. OMP_NUM_THREADS, where it is set, decides.
     """
-    told = os.environ.get("OMP_NUM_THREADS", "")
-    if told.isdecimal() and int(told) > 0:
-        return int(told)
-    return max(1, cores() // machine.devices - worker_count(machine))
-
-
-def cores() -> int:
-    """Processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return cpu_threads(max(1, cores() // machine.devices - worker_count(machine)))
 
 
 def _single_thread(_worker: int) -> None:

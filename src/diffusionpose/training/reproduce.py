@@ -26,8 +26,9 @@ from diffusionpose.evaluation.evaluate import evaluate, evaluate_mean_pose
 from diffusionpose.json_files import read_json, write_json
 from diffusionpose.models.checkpoints import load_model
 from diffusionpose.models.costs import count_multiply_adds, count_parameters
+from diffusionpose.runtime.networks import cores
 from diffusionpose.skeletons import get_skeleton
-from diffusionpose.training.data import cores, read_persons, worker_count
+from diffusionpose.training.data import read_persons, worker_count
 from diffusionpose.training.folder import RunFolder
 from diffusionpose.training.processes import PARENT, device_of
 from diffusionpose.training.report import METRICS, hard_pictures, markdown, plot
