@@ -61,6 +61,15 @@ def write_json(path: Path, content: Mapping[str, Any] | Iterable[Any]) -> int:
     return count
 
 
+def is_json(value: Any) -> bool:
+    """Whether a value can be written as JSON: it holds no NaN and no infinity."""
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
 def as_id(value: Any) -> Id | None:
     """An id of a picture, a category or an annotation: a whole number or a text; None for anything else."""
     if isinstance(value, str):
@@ -75,11 +84,23 @@ def id_key(value: Id) -> str:
     return str(value).strip()
 
 
+def as_flag(value: Any) -> bool | None:
+    """Yes or no, as a number, true or false, or their text; no for a null, None for anything else."""
+    return {"": False, "none": False, "0": False, "false": False, "1": True, "true": True}.get(
+        id_key(value).lower() if (number := as_number(value)) is None else f"{number:g}"
+    )
+
+
 def as_number(value: Any, largest: float = LARGEST) -> float | None:
     """A number whose size is below ``largest``; None for anything else (NaN, text, true)."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
     return float(value) if abs(value) < min(largest, 1e300) else None
+
+
+def as_list(value: Any) -> list[Any]:
+    """A list as it is; an empty one for anything else."""
+    return value if isinstance(value, list) else []
 
 
 def as_numbers(value: Any, count: int | None = None) -> np.ndarray | None:

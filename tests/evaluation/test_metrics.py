@@ -6,6 +6,7 @@ import contextlib
 import copy
 import io
 import json
+import re
 import time
 from dataclasses import replace
 
@@ -220,15 +221,35 @@ def test_a_bbox_in_the_results_changes_nothing(make_annotations, rows_of):
         ({"image_id": [1]}, "does not list"),
         ({"score": np.inf}, "not finite"),
         ({"score": None}, "no score"),
+        ({"joints": ["nose"] * 17}, "twice"),
     ],
 )
-def test_unusable_results_are_refused(make_annotations, rows_of, change, message):
+def test_unusable_results_are_left_out_and_told(make_annotations, rows_of, change, message):
     annotations = make_annotations()
     rows = rows_of(annotations)
+    good = [row for index, row in enumerate(rows) if index != 1]
     rows[1] = {key: value for key, value in {**rows[1], **change}.items() if value is not None}
-    with pytest.raises(InputError, match=message) as caught:
-        coco_metrics(annotations, rows)
-    assert "entry 1" in str(caught.value)
+    truth, kept = match_results(annotations, rows, source="res.json")
+    assert kept == match_results(annotations, good)[1]
+    (told,) = truth.dropped
+    assert re.search(f"^res.json: entry 1 .*{message}", told)
+    with pytest.raises(InputError, match=f"entry 0 .*{message}"):
+        match_results(annotations, rows[1:2])
+
+
+def test_what_other_tools_add_to_results_does_no_harm(make_annotations, rows_of):
+    annotations = make_annotations()
+    own = {"visibility": 1.0, "probabilities": [0.5] * 3, "bbox": [np.nan] * 4, "by": "them"}
+    _, kept = match_results(annotations, [{**row, **own} for row in rows_of(annotations)])
+    assert kept == [{**row, "by": "them"} for row in match_results(annotations, rows_of(annotations))[1]]
+
+
+def test_pictures_are_known_by_their_names_as_well(make_annotations, rows_of):
+    annotations = make_annotations()
+    named = [
+        {**row, "image_id": annotations.images[row["image_id"]].file_name} for row in rows_of(annotations)
+    ]
+    assert match_results(annotations, named)[1] == match_results(annotations, rows_of(annotations))[1]
 
 
 def test_null_scores_are_named(make_annotations, rows_of):
@@ -313,8 +334,10 @@ def test_results_of_some_of_the_joints(make_annotations, rows_of):
     rows = rows_of(annotations.to_skeleton(arms))
     assert coco_metrics(annotations, rows, arms)["AP"] == pytest.approx(1)
     rows[0]["joints"] = ["left_elbow", "left_wrist", "tail"]
-    with pytest.raises(InputError, match="entry 1"):  # without names it would have the file's
-        coco_metrics(annotations, rows)
+    truth, kept = match_results(annotations, rows)
+    assert len(kept) == 1
+    assert truth.skeleton.joints == ("left_elbow", "left_wrist")
+    assert "entry 1 has 9 numbers" in truth.dropped[0]  # without names it would have the file's
 
 
 def test_example_predictions_score_as_the_official_script_says(data_dir):

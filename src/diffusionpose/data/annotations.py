@@ -17,9 +17,20 @@ from typing import Any, Literal
 import numpy as np
 
 from diffusionpose.errors import InputError
-from diffusionpose.json_files import LARGEST, Id, as_id, as_number, as_numbers, id_key, read_json, shortened
+from diffusionpose.json_files import (
+    LARGEST,
+    Id,
+    as_flag,
+    as_id,
+    as_list,
+    as_number,
+    as_numbers,
+    id_key,
+    read_json,
+    shortened,
+)
 from diffusionpose.poses import BOX_SHARE, box_around
-from diffusionpose.runtime.boxes import PeopleFile, usable_boxes
+from diffusionpose.runtime.boxes import PeopleFile, may_be_one, slashed, usable_boxes
 from diffusionpose.skeletons import AIC, COCO, CROWDPOSE, MOST_JOINTS, SKELETONS, Skeleton, pair_by_name
 
 USUAL_SIGMA = 0.05  # of a joint that no known skeleton has
@@ -134,10 +145,11 @@ class Annotations:
 
     @cached_property
     def _ids(self) -> dict[str, Id]:
-        return {id_key(image_id): image_id for image_id in self.images}
+        names = {record.file_name: image_id for image_id, record in self.images.items()}
+        return names | {id_key(image_id): image_id for image_id in self.images}
 
     def find_image(self, image_id: Any) -> Id | None:
-        """The id, as ``images`` has it, of a picture whose id is written as a number or as text; or None."""
+        """The id, as ``images`` has it, of a picture by its id, a number or text, or by its name; or None."""
         own = as_id(image_id)
         return None if own is None else self._ids.get(id_key(own))
 
@@ -279,8 +291,7 @@ class _Reader:
                 )
         self._read_images(content["images"])
         entries = list(self._objects("annotations", content["annotations"]))
-        categories = content.get("categories")
-        categories = list(self._objects("categories", categories if isinstance(categories, list) else []))
+        categories = list(self._objects("categories", as_list(content.get("categories"))))
         category, listed, used = self._category(categories, entries, skeleton)
         skeleton = self._skeleton(category, skeleton)
         persons, text_ids = [], 0
@@ -380,7 +391,9 @@ class _Reader:
                 what = f"the entry number {index} of 'categories' has no usable id"
                 self.find("error", "unusable id", what, "give it a number of its own")
             else:
-                listed[id_key(number)] = category
+                if category != listed.setdefault(id_key(number), category):
+                    what = f"two categories have the id {number}; the first is taken"
+                    self.find("error", "category id twice", what, "give every category its own id")
         people = {key for key, one in listed.items() if str(one.get("name")).lower() == "person"}
         named = {key: _joint_names(category) for key, category in listed.items() if _joint_names(category)}
         if not named:
@@ -431,8 +444,8 @@ class _Reader:
     def _own_skeleton(self, category: dict[str, Any], names: tuple[str, ...]) -> Skeleton:
         """A skeleton of the file's own joints: its limbs, pairs by left and right, the usual sigmas."""
         known = [pair for one in (AIC, CROWDPOSE, COCO) for pair in zip(one.joints, one.sigmas, strict=True)]
-        usual, given = dict(known), category.get("skeleton")
-        ends = [as_numbers(limb, 2) for limb in (given if isinstance(given, list) else [])]
+        usual = dict(known)
+        ends = [as_numbers(limb, 2) for limb in as_list(category.get("skeleton"))]
         limbs = [(int(e[0]), int(e[1])) for e in ends if e is not None and (abs(e) < LARGEST).all()]
         first = 0 if any(0 in limb for limb in limbs) else 1  # COCO counts joints from 1, some tools from 0
         joined = dict.fromkeys(tuple(sorted((a - first, b - first))) for a, b in limbs)
@@ -446,7 +459,8 @@ class _Reader:
             self.find("warning", "sigma taken", what, "give --skeleton FILE.yaml for other sigmas in OKS")
         sigmas = tuple(usual.get(name, USUAL_SIGMA) for name in names)
         name = str(category.get("name") or self.path.stem)[:60]
-        return Skeleton(name, names, good, pair_by_name(names), sigmas)
+        # as written: of hipL and hipR the capital says the side
+        return Skeleton(name, names, good, pair_by_name(_joint_names(category, lower=False)), sigmas)
 
     def _person(self, name: str, entry: dict[str, Any], about: dict[str, Any], joints: int) -> Person:
         for key in ("id", "image_id"):
@@ -461,8 +475,11 @@ class _Reader:
             cure = "list that image under 'images' or remove the annotation"
             raise _EntryError("unlisted image", f"{name} is of image {image_id!s:.60}", cure)
         keypoints, visible = self._keypoints(name, entry.get("keypoints"), joints)
-        given = as_numbers(entry.get("bbox"), 4)
-        if entry.get("bbox") is None:
+        given, is_crowd = as_numbers(entry.get("bbox"), 4), as_flag(entry.get("iscrowd"))
+        if is_crowd is None:
+            what = f"{name} has {entry['iscrowd']!r:.60} as 'iscrowd'"
+            self.find("warning", "crowd flag", what, "0 or 1; taken as 0", **about)
+        if entry.get("bbox") in (None, []):
             if not visible.any():
                 what = f"{name} has neither a 'bbox' nor a labelled joint"
                 raise _EntryError("missing box", what, "add one")
@@ -486,7 +503,7 @@ class _Reader:
             keypoints,
             visible,
             BOX_SHARE * max(0.0, float(box[2])) * max(0.0, float(box[3])) if area is None else area,
-            is_crowd=bool(entry.get("iscrowd", 0)),
+            is_crowd=bool(is_crowd),
             file_box=given,
             num_keypoints=None if count is None else int(count),
         )
@@ -545,11 +562,12 @@ class _Reader:
         return {"images": list(images.values()), "annotations": people}
 
 
-def _joint_names(category: dict[str, Any]) -> tuple[str, ...]:
-    """The category's joint names, in lower case and without spaces; () where it has none."""
-    names = category.get("keypoints")
-    names = names if isinstance(names, list) else []
-    return tuple(str(name)[:200].strip().lower().replace(" ", "_") for name in names)
+def _joint_names(category: dict[str, Any], lower: bool = True) -> tuple[str, ...]:
+    """The category's joint names without spaces, and in lower case or as written; () where it has none."""
+    given = as_list(category.get("keypoints"))
+    names = [each.get("name") if isinstance(each, dict) else each for each in given]  # some write objects
+    words = [str(name)[:200].strip().replace(" ", "_") for name in names]
+    return tuple(word.lower() if lower else word for word in words)
 
 
 def _clipped(xywh: np.ndarray, width: int, height: int) -> np.ndarray:
@@ -576,17 +594,19 @@ def read_boxes(path: str | Path, annotations: Annotations) -> Annotations:
         InputError: the file cannot be read, none of its boxes is a person's, or all are of other pictures.
     """
     file = PeopleFile(path)
-    records = list(annotations.images.values())
-    times = Counter(Path(record.file_name).name for record in records)
-    named = {Path(r.file_name).name: r for r in records if times[Path(r.file_name).name] == 1}
-    named |= {record.file_name: record for record in records}
-    numbered = {str(record.id): record for record in records}
+    records = {slashed(record.file_name): record for record in annotations.images.values()}
+    times = Counter(name.rpartition("/")[2] for name in records)
+    by_last_part = {last: name for name in records if times[last := name.rpartition("/")[2]] == 1}
+    numbered = {id_key(image_id): record for image_id, record in annotations.images.items()}
     joints = annotations.skeleton.num_joints
     unlabelled = np.zeros((joints, 2), np.float32), np.zeros(joints, np.int64)
     persons, dropped, listed = [], [problem.removeprefix(f"{path}: ") for problem in file.problems], 0
     for person in file.people:
-        record = named.get(person.picture) or named.get(Path(person.picture).name)
-        record = record or numbered.get(str(person.ids.get("image_id", person.picture)))
+        image_id = as_id(person.ids.get("image_id", person.picture))
+        name = person.picture
+        other = name if name in records else by_last_part.get(name.rpartition("/")[2], "")
+        record = records[other] if other and may_be_one(name, other) else None
+        record = record or (None if image_id is None else numbered.get(id_key(image_id)))
         if record is None:
             continue
         listed += 1

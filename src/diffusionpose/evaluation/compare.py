@@ -166,6 +166,8 @@ def match_both(
     twin, other = match_results(annotations, second, skeleton, names[1])
     own, others = truth.skeleton.joints, twin.skeleton.joints
     shared = [joint for joint in own if joint in others]
+    findings = [*truth.findings, *(finding for finding in twin.findings if finding not in truth.findings)]
+    truth = replace(truth, findings=findings)
     if not shared:
         raise InputError(f"{names[0]} and {names[1]} have no joint in common")
     return (
@@ -202,7 +204,7 @@ def compare_results(
     samples = list(draws(len(truth.images), rounds, seed))
     pairs = [[average_precision(truth, rows) for rows in both]]  # of all pictures, then of each sample
     for number, sample in enumerate(samples, start=1):
-        pairs.append([average_precision(*_resampled(truth, rows, sample)) for rows in both])
+        pairs.append([average_precision(*_resampled(truth, rows, sample), by_crowd=False) for rows in both])
         if progress is not None:
             progress(number, len(samples))
     found: dict[str, tuple[tuple[float | None, float | None], list[float]]] = {}  # values, gains by sample
@@ -241,7 +243,7 @@ def _resampled(truth: Annotations, rows: Rows, drawn: np.ndarray) -> tuple[Annot
     numbered = [(number, ids[index]) for number, index in enumerate(drawn)]
     sample = replace(
         truth,
-        images={number: replace(truth.images[one], crowd_index=None) for number, one in numbered},
+        images={number: truth.images[one] for number, one in numbered},
         persons=[replace(p, image_id=number) for number, one in numbered for p in truth.by_image[one]],
     )
     return sample, [{**row, "image_id": number} for number, one in numbered for row in of_image[one]]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from diffusionpose.data.annotations import Annotations, Person, annotations_in, read_boxes
+from diffusionpose.data.annotations import Annotations, Person, annotations_in, read_boxes, read_truth
 from diffusionpose.data.pictures import find_pictures
 from diffusionpose.errors import InputError
 from diffusionpose.evaluation.compare import Interval, bootstrap_pck, rows_in_boxes
@@ -265,19 +265,23 @@ def evaluate(
 def _shared(truth: Annotations, skeleton: Skeleton) -> tuple[Annotations, list[str]]:
     """The truth with those of its joints that a model has, in the file's order; a note if it has not all."""
     joints = [joint for joint in truth.skeleton.joints if joint in skeleton.joints]
-    missing = [joint for joint in truth.skeleton.joints if joint not in joints]
-    if not missing:
-        return truth, []
     if not joints:
         raise InputError(
             f"{truth.path}: its joints ({truth.skeleton.name}) and the model's ({skeleton.name}) have "
             "no name in common; give a model of these joints"
         )
-    note = (
-        f"{truth.path}: measured on the {len(joints)} of its {truth.skeleton.num_joints} joints that the "
-        f"model has, not on {', '.join(missing)}: numbers of other joints cannot be compared with these"
-    )
-    return truth.to_skeleton(truth.skeleton.select(joints)), [note]
+    return truth.to_skeleton(truth.skeleton.select(joints)), _of_part(truth, joints, "the model has")
+
+
+def _of_part(truth: Annotations, joints: Sequence[str], who_has: str) -> list[str]:
+    """A note where not all joints of the truth are measured."""
+    missing = [joint for joint in truth.skeleton.joints if joint not in joints]
+    if not missing:
+        return []
+    return [
+        f"{truth.path}: measured on the {len(joints)} of its {truth.skeleton.num_joints} joints that "
+        f"{who_has}, not on {', '.join(missing)}: numbers of other joints cannot be compared with these"
+    ]
 
 
 def evaluate_mean_pose(
@@ -307,13 +311,15 @@ def evaluate_results(
 
     Arguments and errors as of :func:`~diffusionpose.evaluation.metrics.match_results`.
     """
-    truth, rows = match_results(annotations, results, skeleton, source)
+    whole = read_truth(annotations, skeleton)
+    truth, rows = match_results(whole, results, skeleton, source)
     labelled = truth.labelled()
     matched = rows_in_boxes(labelled, rows)
     joints = None if matched is None else count_pose_joints(labelled, matched)
     counts = {"images": len(truth.images), "poses": len(rows)}
     report = _report(truth, rows, f"those of {source}", counts, joints)
-    return replace(report, failures=truth.dropped, notes=truth.doubts)
+    part = _of_part(whole, truth.skeleton.joints, f"{source} has")
+    return replace(report, failures=truth.dropped, notes=[*part, *truth.doubts], partial=bool(part))
 
 
 def score_results(

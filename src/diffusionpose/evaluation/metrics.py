@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from diffusionpose.data.annotations import Annotations, read_truth
+from diffusionpose.data.annotations import Annotations, Finding, read_truth
 from diffusionpose.errors import InputError
-from diffusionpose.json_files import LARGEST, as_number, as_numbers, read_json
+from diffusionpose.json_files import LARGEST, as_number, as_numbers, is_json, read_json
 from diffusionpose.poses import BOX_SHARE, keypoint_similarity, pose_score
 from diffusionpose.skeletons import AIC, CROWDPOSE, Skeleton
 
@@ -70,61 +70,73 @@ def match_results(
         source: what messages call the results.
 
     Returns:
-        The truth, and the results as rows of finite numbers with the truth's image ids; other keys stay.
+        The truth, and the results as rows of finite numbers with the truth's image ids; what JSON can hold of
+        other keys stays. An entry that cannot be used is left out, and is in the truth's ``findings``: of an
+        image that the annotations do not have, with another number of joints, without a key, or with a
+        number that is not finite.
 
     Raises:
-        InputError: an entry of an image that the annotations do not have, with another number of joints,
-            without a key, or with a number that is not finite; or no joint in common.
+        InputError: there are entries, and none can be used; or no joint in common.
     """
     truth = read_truth(annotations, skeleton)
     own = truth.skeleton.joints if skeleton is None else skeleton.joints
-    named = [_names(entry) or own for entry in results]
-    shared = [joint for joint in truth.skeleton.joints if all(joint in names for names in set(named))]
+    checked, findings = [], []
+    for position, entry in enumerate(results):
+        try:
+            checked.append(_checked(truth, entry, own))
+        except _EntryError as error:
+            check, what, cure = error.args
+            findings.append(Finding(check, "error", str(source), f"entry {position} {what}", cure))
+    truth = replace(truth, findings=[*truth.findings, *findings])
+    if findings and not checked:
+        raise InputError(truth.dropped[-1])
+    every = {names for _, names in checked}
+    shared = [joint for joint in truth.skeleton.joints if all(joint in names for names in every)]
     if not shared:
         raise InputError(f"{source}: its joints and those of {truth.path} have no name in common")
-    rows = []
-    for position, (entry, names) in enumerate(zip(results, named, strict=True)):
-        try:
-            rows.append(_checked(truth, entry, names, shared))
-        except ValueError as error:
-            raise InputError(f"{source}: entry {position} {error}") from error
+    rows = [pick_joints(row, names, shared) for row, names in checked]
     return truth.to_skeleton(truth.skeleton.select(shared)), rows
 
 
-def _names(entry: Any) -> tuple[str, ...]:
-    """The names of the joints that an entry gives; () for none."""
-    names = entry.get("joints") if isinstance(entry, dict) else None
-    named = isinstance(names, list) and all(isinstance(name, str) for name in names)
-    return tuple(entry["joints"]) if named else ()
+class _EntryError(Exception):
+    """An entry that cannot be used: kind of fault, what is wrong with it, the cure."""
 
 
-def _checked(truth: Annotations, entry: Any, names: Sequence[str], shared: Sequence[str]) -> Row:
-    """An entry with the shared joints alone; ValueError says what is wrong with it."""
+def _checked(truth: Annotations, entry: Any, own: tuple[str, ...]) -> tuple[Row, tuple[str, ...]]:
+    """An entry as a row, and the names of its joints, ``own`` where it gives none."""
     if not isinstance(entry, dict):
-        raise ValueError(f"is {entry!r:.60}, not an object with keys")
+        raise _EntryError("not an entry", f"is {entry!r:.60}", "every entry is an object in braces")
     if missing := {"image_id", "keypoints", "score"} - set(entry):
-        raise ValueError(f"has no {', '.join(sorted(missing))}")
+        raise _EntryError("missing key", f"has no {', '.join(sorted(missing))}", "give every entry these")
     image_id = truth.find_image(entry["image_id"])
     if image_id is None:
-        raise ValueError(
-            f"is of image {entry['image_id']!r:.60}, which {truth.path} does not list; "
-            "give the annotations that the results were made for"
-        )
+        what = f"is of image {entry['image_id']!r:.60}, which {truth.path} does not list"
+        raise _EntryError("unlisted image", what, "give the annotations that the results were made for")
+    joints = entry.get("joints")
+    named = isinstance(joints, list) and all(isinstance(name, str) for name in joints)
+    names = (tuple(joints) if named else ()) or own
+    if len(set(names)) < len(names):
+        raise _EntryError("joints", "names a joint twice in 'joints'", "name each once")
     given = entry["keypoints"]
     count = len(given) if isinstance(given, (list, np.ndarray)) else 0
     if count != 3 * len(names):
-        raise ValueError(
-            f"has {count} numbers in 'keypoints', the {len(names)} joints of the skeleton need "
-            f"{3 * len(names)}: x, y, score each; --skeleton names the joints of results of other joints"
-        )
+        what = f"has {count} numbers in 'keypoints', the {len(names)} joints need {3 * len(names)}"
+        cure = "x, y, score each; --skeleton names the joints of results of other joints"
+        raise _EntryError("keypoint count", what, cure)
     keypoints = as_numbers(list(given))
     if keypoints is None or not (abs(keypoints) < LARGEST).all():
-        raise ValueError("holds a keypoint that is not finite, no number or huge")
+        raise _EntryError("keypoints", "holds a keypoint that is not finite, no number or huge", "mend it")
     score = as_number(entry["score"])
     if score is None:
-        raise ValueError(f"has {entry['score']!r:.60} as 'score', which is not finite or no number")
-    row = {key: value for key, value in entry.items() if key != "joints"}
-    return pick_joints({**row, "image_id": image_id, "score": score, "keypoints": keypoints}, names, shared)
+        what = f"has {entry['score']!r:.60} as 'score', which is not finite or no number"
+        raise _EntryError("score", what, "mend it")
+    others = {
+        key: value for key, value in entry.items() if key not in ("joints", "keypoints") and is_json(value)
+    }
+    for key in OF_JOINTS:
+        if key in others and (not isinstance(others[key], list) or len(others[key]) != len(names)):
+            del others[key]  # another tool's, which means something else
+    return {**others, "image_id": image_id, "score": score, "keypoints": keypoints}, names
 
 
 def pick_joints(row: Mapping[str, Any], names: Sequence[str], wanted: Sequence[str]) -> Row:
@@ -186,8 +198,8 @@ def oks_nms(
 # OKS AP and AR by faster-coco-eval, for COCO, CrowdPose, AI Challenger and skeletons of your own
 
 
-def average_precision(truth: Annotations, rows: Rows) -> Metrics:
-    """AP and AR of what :func:`match_results` returns.
+def average_precision(truth: Annotations, rows: Rows, by_crowd: bool = True) -> Metrics:
+    """AP and AR of what :func:`match_results` returns; with ``by_crowd`` also those of crowd ranges.
 
     Equals pycocotools: OKS thresholds 0.50, 0.55 .. 0.95, at most 20 poses per image, area ranges of
     COCO (medium 32^2 to 96^2, large above). Crowd regions and persons whose ``num_keypoints`` is 0 neither
@@ -206,7 +218,7 @@ def average_precision(truth: Annotations, rows: Rows) -> Metrics:
     evaluation, numbers = _pose_evaluation(truth, rows)
     metrics: Metrics = dict(zip(COCO_METRICS, _run(evaluation, list(numbers.values())), strict=True))
     crowd = {number: truth.images[image_id].crowd_index for image_id, number in numbers.items()}
-    if any(index is not None for index in crowd.values()):
+    if by_crowd and any(index is not None for index in crowd.values()):
         for name, (low, high) in CROWD_METRICS.items():
             chosen = [number for number, index in crowd.items() if index is not None and low <= index < high]
             metrics[name] = _run(evaluation, chosen)[0]

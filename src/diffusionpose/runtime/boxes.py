@@ -26,7 +26,16 @@ from typing import Any
 import numpy as np
 
 from diffusionpose.errors import InputError
-from diffusionpose.json_files import LARGEST, as_id, as_number, as_numbers, read_json
+from diffusionpose.json_files import (
+    LARGEST,
+    as_flag,
+    as_id,
+    as_list,
+    as_number,
+    as_numbers,
+    id_key,
+    read_json,
+)
 from diffusionpose.poses import BOX_COLUMNS, Pose, box_around, read_csv
 from diffusionpose.runtime.images import PICTURE_SUFFIXES
 from diffusionpose.skeletons import Skeleton
@@ -222,7 +231,7 @@ class PeopleFile:
                 self._by_stem.setdefault(name, name)
                 if (number := _number_at_end(name)) is not None:
                     self._by_number.setdefault(number, name)
-            if name.startswith("/") or re.match(r"[A-Za-z]:/", name):
+            if _is_absolute(name):
                 self._foreign.setdefault(name.rpartition("/")[2], []).append(name)
         if person is not None:
             self.people.append(person)
@@ -239,10 +248,11 @@ class PeopleFile:
             try:
                 if not isinstance(entry, dict):
                     raise _Unusable(f"is {entry!r:.60}, not an object with keys")
-                category = str(entry.get("category_id", PERSON))
+                given = as_id(entry.get("category_id"))
+                category = PERSON if given is None else id_key(given)
                 if persons is not None and category not in persons and "keypoints" not in entry:
                     others.add(category)
-                elif not entry.get("iscrowd"):
+                elif not as_flag(entry.get("iscrowd")):
                     self._read_entry(index, entry)
             except _Unusable as error:
                 of = f" of {entry['file_name']!r:.60}" if what == "box" else ""
@@ -284,11 +294,11 @@ class PeopleFile:
             if name is None:
                 raise _Unusable(f"is of image {entry.get('image_id')!r:.60}, which 'images' does not list")
         if name is not None:
-            return _slashes(str(name)), image_id
+            return slashed(str(name)), image_id
         if image_id is None:
             what = f"has {entry['image_id']!r:.60} as" if "image_id" in entry else "has no"
             raise _Unusable(f"{what} 'image_id'; give it the number or the name of its picture")
-        return (_slashes(image_id), None) if isinstance(image_id, str) else (f"image {image_id}", image_id)
+        return (slashed(image_id), None) if isinstance(image_id, str) else (f"image {image_id}", image_id)
 
     def _read_annotations(self, content: dict[str, Any]) -> None:
         if not isinstance(content["annotations"], list):
@@ -296,16 +306,15 @@ class PeopleFile:
         listed = {image_id: name for image_id, (name, _, _) in _listed(self.path, content).items()}
         self._names = {**listed, **(self._names or {})}
         for image_id in listed:
-            self._add(_slashes(self._names[image_id]), image_id)
-        categories = content.get("categories")
-        named = [c for c in categories if isinstance(c, dict)] if isinstance(categories, list) else []
-        persons = {str(category.get("id")) for category in named if category.get("name") == "person"}
+            self._add(slashed(self._names[image_id]), image_id)
+        named = [c for c in as_list(content.get("categories")) if isinstance(c, dict)]
+        persons = {id_key(as_id(c.get("id")) or 0) for c in named if c.get("name") == "person"}
         self._read_entries(content["annotations"], "annotation", persons or None)
 
     def _read_mapping(self, content: dict[str, Any]) -> None:
         entries: list[Any] = []
         for name, boxes in content.items():
-            self._add(_slashes(name))
+            self._add(slashed(name))
             if not isinstance(boxes, list):
                 self.problems.append(f"{self.path}: {name!r} needs a list of boxes [[x0, y0, x1, y1], ...]")
                 continue
@@ -418,6 +427,17 @@ def to_openpose(poses: Sequence[Pose]) -> dict[str, Any]:
     return {"version": 1.3, "people": people}
 
 
+def slashed(name: str) -> str:
+    """A picture's name with slashes, and none before it that says nothing."""
+    return name.replace("\\", "/").removeprefix("./")
+
+
+def may_be_one(name: str, other: str) -> bool:
+    """Whether two names with one last part may mean one picture: not where their folders contradict."""
+    one, two = f"/{name}", f"/{other}"
+    return one.endswith(two) or two.endswith(one) or _is_absolute(name) or _is_absolute(other)
+
+
 class _Unusable(Exception):
     """Why an entry cannot be used; the message goes on after the entry's name."""
 
@@ -449,8 +469,8 @@ def _numbers(values: Any, name: str) -> np.ndarray:
     return numbers
 
 
-def _slashes(name: str) -> str:
-    return name.replace("\\", "/").removeprefix("./")
+def _is_absolute(name: str) -> bool:
+    return re.match(r"/|[A-Za-z]:/", name) is not None
 
 
 def _number_at_end(stem: str) -> int | None:
