@@ -131,7 +131,8 @@ class Calibration:
             return cls(skeleton.joints, **arrays, about=dict(content["about"]))
         except (LookupError, TypeError, ValueError) as error:
             raise InputError(
-                f"{name}: no calibration of this model ({error}); make one by `diffusionpose calibrate`"
+                f"{name}: no calibration of this model ({error}); remove it, and make one by "
+                "`diffusionpose calibrate`"
             ) from error
 
     def to_dict(self) -> dict[str, Any]:

@@ -43,6 +43,17 @@ def test_a_calibrated_model_says_how_far_it_can_be_trusted(run, weights, synthet
     assert again.status == 0, again.err
 
 
+def test_a_file_without_hidden_joints_alone_is_refused_before_any_work(run, synthetic_set, tmp_path):
+    content = json.loads(synthetic_set[1].read_text())
+    for person in content["annotations"]:
+        person["keypoints"][2::3] = [2 * (flag > 0) for flag in person["keypoints"][2::3]]
+    (tmp_path / "people.json").write_text(json.dumps(content))
+    words = ["--images", synthetic_set[0], "--output", tmp_path / "c.json", "--device", "cpu"]
+    ended = run("calibrate", *words, "--annotations", tmp_path / "people.json")
+    assert (ended.status, ended.err.count("\n")) == (1, 1)
+    assert "people.json: labels no joint as hidden" in ended.err
+
+
 def test_folders_and_files_go_in_pairs(run, synthetic_set, tmp_path):
     images, annotations = synthetic_set
     words = ["--annotations", annotations, "--output", tmp_path / "c.json", "--device", "cpu"]

@@ -54,7 +54,7 @@ def test_all_labels_are_listed_and_the_first_are_on_the_page(audit: Run, tmp_pat
     doubts = [label["doubt"] for label in labels]
     assert doubts == sorted(doubts, reverse=True)
     assert page.count("data:image/jpeg;base64,") == 10
-    ticks = re.findall(r'<input type="checkbox" value="(\d+)">', page)
+    ticks = re.findall(r'<input type="checkbox" value="(\d+)">', page)  # ids as text: JavaScript rounds
     assert list(map(int, ticks)) == [label["annotation"] for label in labels[:5]]
     assert not re.findall(r"(?:src|href)=\"(?!data:)", page)  # asks nobody for anything
     assert not (tmp_path / "out" / "progress.jsonl").exists()
@@ -84,6 +84,37 @@ def test_what_cannot_be_read_is_told_and_the_same_command_does_the_rest(
     doubts = [label["doubt"] for label in listed(tmp_path)]
     assert audit()[0] == 0  # anew, in one go
     assert [label["doubt"] for label in listed(tmp_path)] == doubts
+
+
+def test_numbers_that_json_cannot_hold_become_nulls(
+    audit: Run, run: Run, people: tuple[Path, Path], tmp_path: Path
+) -> None:
+    content = json.loads(people[1].read_text())
+    content["annotations"][0]["area"] = float("nan")
+    people[1].write_text(json.dumps(content))
+    audit()
+    accepted = tmp_path / "accepted.json"
+    accepted.write_text("[]")
+    words = ["data", "audit", "--annotations", people[1], "--output", tmp_path / "out"]
+    for more, name in ((["--accept", accepted], "corrected.json"), (["--folds", 2], "train2.json")):
+        status, _, err = run(*words, *more)
+        assert (status, err) == (0, "")
+        assert json.loads((tmp_path / "out" / name).read_text())["annotations"][0]["area"] is None
+
+
+def test_a_picture_that_is_gone_costs_its_own_entries(
+    audit: Run, people: tuple[Path, Path], tmp_path: Path
+) -> None:
+    cut = people[0] / "000001.jpg"
+    content = cut.read_bytes()
+    cut.write_bytes(content[:100])
+    assert audit()[0] == 1  # so that what is known of the others is kept
+    next(path for path in sorted(people[0].iterdir()) if path != cut).unlink()
+    cut.write_bytes(content)
+    status, _, err = audit()
+    assert status == 1
+    assert "no such file" in err
+    assert 0 < (tmp_path / "out" / "audit.html").read_text().count("<article>") < len(listed(tmp_path))
 
 
 def test_accepted_corrections_are_made_and_all_else_stays(
@@ -116,7 +147,11 @@ def test_accepted_corrections_are_made_and_all_else_stays(
     for spoil, complaint in (
         (lambda: accepted.write_text("[4711]"), "'4711' is no label of"),
         (lambda: accepted.write_text("{}"), "not a list of an audit"),
-        (lambda: (accepted.write_text("[]"), people[1].write_text(json.dumps(content))), "has changed"),
+        (lambda: (tmp_path / "out" / "audit.json").write_text('{"labels": []}'), "not a list of an audit"),
+        (
+            lambda: (accepted.write_text("[]"), audit(), people[1].write_text(json.dumps(content))),
+            "has changed",
+        ),
     ):
         spoil()
         status, _, err = run(*words)
@@ -143,7 +178,10 @@ def test_the_page_keeps_what_is_ticked_and_saves_it(
         page.locator("button").click()
     saved.value.save_as(tmp_path / "accepted.json")
     page.close()
-    assert (json.loads((tmp_path / "accepted.json").read_text()), complaints) == ([first[1], first[3]], [])
+    assert (json.loads((tmp_path / "accepted.json").read_text()), complaints) == (
+        [str(first[1]), str(first[3])],
+        [],
+    )
     words = ["--annotations", tmp_path / "people.json", "--output", tmp_path / "out"]
     assert run("data", "audit", *words, "--accept", tmp_path / "accepted.json")[0] == 0
 

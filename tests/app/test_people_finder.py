@@ -24,6 +24,21 @@ def test_evaluate_people_prints_and_writes(
         assert set(entry) == {"image_id", "category_id", "bbox", "score"}
 
 
+def test_a_picture_that_cannot_be_read_costs_no_other(
+    synthetic_set: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = json.loads(synthetic_set[1].read_text())
+    content["images"][0]["file_name"] = "gone.jpg"
+    content["annotations"][-1]["keypoints"] = [1]
+    (tmp_path / "people.json").write_text(json.dumps(content))
+    words = ["--images", str(synthetic_set[0]), "--annotations", str(tmp_path / "people.json")]
+    assert main(["evaluate-people", *words]) == 1
+    out, err = capsys.readouterr()
+    assert "AP50" in out
+    assert "gone.jpg: no such file" in err
+    assert "1 keypoint numbers" in err
+
+
 def test_train_people_needs_a_folder_for_each_file(
     synthetic_set: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -57,6 +57,43 @@ def test_coco(tmp_path: Path) -> None:
     assert person.visible.tolist() == [2] * 17
 
 
+def test_forms_of_other_tools(tmp_path: Path) -> None:
+    """Joints as objects, sides by a capital at the end, flags as text, empty boxes."""
+    content = coco_content()
+    names = ["nose", "hipL", "hipR"]
+    content["categories"][0]["keypoints"] = [{"name": name} for name in names]
+    for person, crowd in zip(content["annotations"], ("0", "1"), strict=True):
+        person |= {"keypoints": person["keypoints"][:9], "iscrowd": crowd, "bbox": []}
+    annotations = read_annotations(write(tmp_path, content))
+    assert (annotations.skeleton.joints, annotations.skeleton.pairs) == (("nose", "hipl", "hipr"), ((1, 2),))
+    assert [(person.is_crowd, person.has_box) for person in annotations.persons] == [
+        (False, True),
+        (True, True),
+    ]
+    assert [f.check for f in annotations.findings] == ["sigma taken", "missing box", "missing box"]
+
+
+def test_what_is_ambiguous_is_told(tmp_path: Path) -> None:
+    content = coco_content()
+    content["categories"].append({"id": 1, "name": "car"})
+    content["annotations"][0]["iscrowd"] = "maybe"
+    annotations = read_annotations(write(tmp_path, content))
+    assert {f.check for f in annotations.findings} == {"category id twice", "crowd flag"}
+    assert not annotations.persons[0].is_crowd
+
+
+def test_one_file_is_not_taken_for_two_pictures(tmp_path: Path) -> None:
+    content = coco_content()
+    for image, name in zip(content["images"], ("video1/1.jpg", "video2/1.jpg"), strict=True):
+        image["file_name"] = name
+    (tmp_path / "1.jpg").touch()
+    annotations = read_annotations(write(tmp_path, content))
+    assert find_pictures(annotations, tmp_path).missing == {1: "video1/1.jpg", 2: "video2/1.jpg"}
+    content["images"][1]["file_name"] = "video2/2.jpg"
+    annotations = read_annotations(write(tmp_path, content))
+    assert find_pictures(annotations, tmp_path).paths[1] == tmp_path / "1.jpg"
+
+
 def test_joints_keep_the_order_of_the_file_whatever_their_spelling(tmp_path: Path) -> None:
     content = coco_content()
     names = content["categories"][0]["keypoints"]

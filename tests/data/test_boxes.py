@@ -1,6 +1,7 @@
 """Person boxes from a file in the format of the 56.4-AP detections."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,24 @@ def test_pictures_are_known_by_name_too_and_a_missing_score_is_1(
     assert "entry 2 has 'high' as 'score'" in found.dropped[0]
     found = read_boxes(write(tmp_path, {"D:\\x\\2.jpg": [[1, 2, 3, 4]]}), annotations)
     assert [p.image_id for p in found.persons] == [2]
+
+
+def test_names_whose_folders_contradict_are_two_pictures(annotations: Annotations, tmp_path: Path) -> None:
+    records = annotations.images
+    named = replace(records[1], file_name="C:\\a\\1.jpg"), replace(records[2], file_name="video1/2.jpg")
+    annotations = replace(annotations, images={record.id: record for record in named})
+    box = [1, 2, 3, 4]
+    found = read_boxes(write(tmp_path, {"1.jpg": [box], "b/video1/2.jpg": [box]}), annotations)
+    assert [p.image_id for p in found.persons] == [1, 2]
+    with pytest.raises(InputError, match="none of its 1 boxes is of a picture"):
+        read_boxes(write(tmp_path, {"video2/2.jpg": [box]}), annotations)
+
+
+def test_numbers_and_flags_of_other_types(annotations: Annotations, tmp_path: Path) -> None:
+    entries = [detection(image_id=2.0, category_id=1.0, iscrowd="0"), detection(category_id=None)]
+    entries.append(detection(iscrowd="1"))
+    found = read_boxes(write(tmp_path, entries), annotations)
+    assert [p.image_id for p in found.persons] == [2, 1]
 
 
 def test_no_boxes_give_no_persons(annotations: Annotations, tmp_path: Path) -> None:

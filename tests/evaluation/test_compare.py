@@ -44,6 +44,15 @@ def test_values_are_those_of_the_evaluation(annotations, spoilt):
     assert set(found) == {"AP", "AP50", "AP75", "AR", "PCK", "PCK_limbs"}
 
 
+def test_draws_of_a_crowdpose_file_go_by_its_own_area(annotations, spoilt):
+    """It is 0.53 of the box's whatever the file says, of all pictures and of those drawn."""
+    images = {image_id: replace(one, crowd_index=0.1) for image_id, one in annotations.images.items()}
+    persons = [replace(person, area=person.area / 40) for person in annotations.persons]
+    crowded = replace(annotations, images=images, persons=persons)
+    for metric, one in compare_results(crowded, spoilt([0.05, 0.1]), spoilt([0.02]), rounds=30).items():
+        assert one.interval[0] <= one.value <= one.interval[1], metric
+
+
 def test_equal_results_have_no_difference(annotations, spoilt):
     rows = spoilt([0.02, 0.1, 0.3])
     for difference in compare_results(annotations, rows, rows, rounds=10).values():

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from diffusionpose.calibration import ANSWERS, FEATURES, sigmoid
+from diffusionpose.calibration import ANSWERS, FEATURES, Calibration, sigmoid
 from diffusionpose.evaluation.confidence import (
     Sample,
     fit_calibration,
@@ -110,6 +110,17 @@ def test_what_is_fitted_on_some_persons_is_true_of_others():
     assert (others.distance <= np.exp(reach))[labelled & near].mean() == pytest.approx(0.9, abs=0.05)
     flags = (np.stack([absent, hidden, visible], -1) - fitted.priors).argmax(-1)
     assert np.mean([(flags[others.visible == flag] == flag).mean() for flag in (0, 1, 2)]) > 0.85
+
+
+def test_a_kind_of_joint_that_the_sample_has_not_is_never_told():
+    sample = draw_sample(100, 0)
+    seen = replace(sample, visible=np.where(sample.visible == 0, VISIBLE, sample.visible))
+    fitted = fit_calibration(seen, COCO.joints, {})
+    again = Calibration.from_dict(fitted.to_dict(), COCO, "again")  # refuses what is not finite
+    standard = (sample.features - again.mean) / again.deviation
+    answers = again.weights[:, None, :, 0] + np.einsum("njf,ajf->anj", standard, again.weights[:, :, 1:])
+    kinds = (np.moveaxis(answers[2:5], 0, -1) - again.priors).argmax(-1)
+    assert not (kinds == 0).any()
 
 
 def test_sets_without_hidden_joints_say_nothing_about_visibility():

@@ -15,6 +15,7 @@ import pytest
 
 from diffusionpose.data.annotations import Annotations, ImageRecord, read_annotations
 from diffusionpose.errors import InputError
+from diffusionpose.evaluation.evaluate import evaluate_results
 from diffusionpose.evaluation.metrics import (
     COCO_METRICS,
     average_precision,
@@ -235,6 +236,15 @@ def test_unusable_results_are_left_out_and_told(make_annotations, rows_of, chang
     assert re.search(f"^res.json: entry 1 .*{message}", told)
     with pytest.raises(InputError, match=f"entry 0 .*{message}"):
         match_results(annotations, rows[1:2])
+
+
+def test_a_report_on_some_of_the_joints_says_so_and_names_them(make_annotations, rows_of):
+    annotations = make_annotations()
+    arms = COCO.select(["left_elbow", "left_wrist"])
+    report = evaluate_results(rows_of(annotations.to_skeleton(arms)), annotations, arms, "arms.json")
+    assert "measured on the 2 of its 17 joints that arms.json has" in report.notes[0]
+    again = evaluate_results(report.rows(), annotations)
+    assert again.metrics == report.metrics
 
 
 def test_what_other_tools_add_to_results_does_no_harm(make_annotations, rows_of):

@@ -11,9 +11,9 @@ from tyro.conf import arg
 
 from diffusionpose.app.options import Device, Weights, counted, progress_of, refuse, say
 from diffusionpose.calibration import calibration_file
-from diffusionpose.data.annotations import annotations_in
-from diffusionpose.errors import write_file
-from diffusionpose.evaluation.confidence import fit_calibration, observe
+from diffusionpose.data.annotations import read_annotations
+from diffusionpose.errors import InputError, write_file
+from diffusionpose.evaluation.confidence import fit_calibration, has_flags, observe
 from diffusionpose.runtime.networks import load_network
 
 
@@ -48,22 +48,30 @@ class CalibrateCommand:
             (unequal, "calibrate: give as many folders to --images as files to --annotations"),
             (self.persons < 1, f"--persons {self.persons}: must be 1 or more"),
         )
-        network = load_network(self.weights, self.device)
-        samples, failures, sets = [], [], {}
-        for file, folder in zip(self.annotations, self.images, strict=True):
-            progress = progress_of(f"persons of {file.name}")
-            sample, failed = observe(
-                network, annotations_in(file, None), folder, self.persons, self.seed, progress
+        network, truths = (
+            load_network(self.weights, self.device),
+            [read_annotations(f) for f in self.annotations],
+        )
+        if not any(has_flags(truth.labelled()) for truth in truths):
+            raise InputError(
+                f"{self.annotations[0]}: labels no joint as hidden, so that nothing is known of visibility; "
+                "give a file that does, too, such as one of COCO's"
             )
+        samples, failures, sets = [], [message for truth in truths for message in truth.dropped], {}
+        for truth, folder in zip(truths, self.images, strict=True):
+            progress = progress_of(f"persons of {truth.path.name}")
+            sample, failed = observe(network, truth, folder, self.persons, self.seed, progress)
             samples.append(sample)
             failures += failed
-            sets[file.name] = len(sample.flagged)
+            sets[truth.path.name] = len(sample.flagged)
         about = {"model": network.name, "persons": sets, "seed": self.seed}
         calibration = fit_calibration(sum(samples[1:], samples[0]), network.skeleton.joints, about)
         write_file(self.output, json.dumps(calibration.to_dict()).encode() + b"\n")
         print(f"{self.output}: fitted on {counted(sum(sets.values()), 'person')}")
-        if self.weights is not None and self.output != calibration_file(Path(self.weights)):
-            print(f"  to be used with {self.weights} it belongs to {calibration_file(Path(self.weights))}")
+        if self.weights is not None:
+            place = calibration_file(Path(self.weights))
+            if self.output.resolve() != place.resolve():
+                print(f"  to be used with {self.weights} it belongs to {place}")
         for message in failures:
             say(message)
         return 1 if failures else 0

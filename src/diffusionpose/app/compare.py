@@ -55,7 +55,7 @@ class CompareCommand:
     """Folder for comparison.json, and comparison.png: AP by strictness, PCK by distance and by joint."""
 
     def run(self) -> int:
-        """Compare, print, write; 0."""
+        """Compare, print, write; 0 if every entry could be used."""
         if self.rounds < 1:
             raise InputError(f"--rounds {self.rounds}: must be 1 or more")
         if self.output is not None:
@@ -88,7 +88,7 @@ class CompareCommand:
         print(table(found))
         if self.output is not None:
             self._write(self.output, found, [accuracy_curves(truth, rows) for rows in (first, second)])
-        return 0
+        return 1 if truth.dropped else 0
 
     def _write(self, folder: Path, found: dict[str, Difference], curves: Sequence[Curves]) -> None:
         given = ("first", "second", "annotations")

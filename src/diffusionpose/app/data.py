@@ -129,7 +129,10 @@ class AuditCommand:
     def run(self) -> int:
         """Audit, accept or split; 0 if all could be used."""
         several = [self.images, self.accept, self.folds].count(None) != 2
-        refuse((several, "data audit: give --images to audit, --accept to correct, or --folds to split"))
+        refuse(
+            (several, "data audit: give --images to audit, --accept to correct, or --folds to split"),
+            (self.most < 0, f"data audit: --most {self.most} must be 0 or more"),
+        )
         from diffusionpose.app.data_audit import audit, correct, split
 
         skeleton = None if self.skeleton is None else get_skeleton(self.skeleton)
@@ -179,9 +182,9 @@ class PackCommand:
         )
         print(f"{self.output / PACKED_ANNOTATIONS}: {counted(report.persons, 'person')}, "
               f"{report.size / 2**20:,.1f} MiB")  # fmt: skip
-        for message in report.left_out:
-            say(f"{message} (left out)")
-        return 1 if report.left_out else 0
+        for message in [*report.notes, *(f"{message} (left out)" for message in report.left_out)]:
+            say(message)
+        return 1 if report.left_out or annotations.dropped else 0
 
 
 @dataclass(frozen=True)

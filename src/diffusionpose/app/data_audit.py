@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-import json
+import math
 import shlex
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -81,7 +81,7 @@ def audit(
         labels = [_row(annotations, suspicion) for suspicion in suspicions]
         digest = file_digest(file)
         write_json(output / LIST, {"annotations": digest, "labels": labels})
-        cards = list(_cards(annotations, folder, suspicions[:most]))
+        cards = list(_cards(annotations, folder, suspicions[:most], problems))
         facts = {
             "name": file.name,
             "digest": digest,
@@ -118,7 +118,7 @@ def split(file: Path, output: Path, folds: int, skeleton: Skeleton | None) -> in
             if isinstance(entry, dict) and of.get(annotations.find_image(entry.get("image_id"))) != fold
         ]
         names.append(str(output / f"train{fold + 1}.json"))
-        write_json(Path(names[-1]), {**content, "annotations": kept})
+        write_json(Path(names[-1]), _finite({**content, "annotations": kept}))
     print(f"train a model on each of {', '.join(names)}, and give them to --weights in this order")
     return 0
 
@@ -132,17 +132,21 @@ def correct(file: Path, output: Path, accepted: Path, skeleton: Skeleton | None)
     """Write the annotations of a file with the corrections in a list that its page saved; 0."""
     listed, wanted, content = read_json(output / LIST), read_json(accepted), read_json(file)
     ids = {id_key(number) for number in wanted} if isinstance(wanted, list) else None
-    if not isinstance(listed, dict) or ids is None:
+    try:
+        digest = listed["annotations"]
+        corrections = {id_key(label["annotation"]): label["correction"] for label in listed["labels"]}
+    except (TypeError, LookupError):
+        digest, ids = None, None
+    if ids is None:
         raise InputError(f"{output / LIST} or {accepted}: not a list of an audit; make it again")
     if not isinstance(content, dict):
         raise InputError(f"{file}: AI Challenger's own format; corrections are made in COCO's only")
-    if listed["annotations"] != file_digest(file):
+    if digest != file_digest(file):
         raise InputError(
             f"{file}: is not the file that {output / LIST} is of, or has changed; audit it again"
         )
     if (output / CORRECTED).resolve() == file.resolve():
         raise InputError(f"{file}: would be overwritten by the result; name another --output")
-    corrections = {id_key(label["annotation"]): label["correction"] for label in listed["labels"]}
     if len(corrections) < len(listed["labels"]):
         raise InputError(f"{file}: has annotations of one id; give every one its own, and audit it again")
     if unknown := ids - corrections.keys():
@@ -159,9 +163,18 @@ def correct(file: Path, output: Path, accepted: Path, skeleton: Skeleton | None)
                 entry["keypoints"][place : place + 3] = numbers
             entry["num_keypoints"] = sum(flag > 0 for flag in entry["keypoints"][2::3])
         kept.append(entry)
-    write_json(output / CORRECTED, {**content, "annotations": kept})
+    write_json(output / CORRECTED, _finite({**content, "annotations": kept}))
     print(f"{counted(len(ids), 'label')} corrected: {output / CORRECTED}")
     return 0
+
+
+def _finite(content: Any) -> Any:
+    """JSON values with a null for every number that is not finite, which JSON cannot hold."""
+    if isinstance(content, dict):
+        return {key: _finite(value) for key, value in content.items()}
+    if isinstance(content, list):
+        return [_finite(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content
 
 
 def _gather(
@@ -211,12 +224,22 @@ def _row(annotations: Annotations, suspicion: Suspicion) -> dict[str, Any]:
     }
 
 
-def _cards(annotations: Annotations, folder: Path, suspicions: Sequence[Suspicion]) -> Iterator[str]:
-    """The entries of the page: what seems wrong, the label as it is and as corrected in the picture."""
+def _cards(
+    annotations: Annotations, folder: Path, suspicions: Sequence[Suspicion], problems: list[str]
+) -> Iterator[str]:
+    """The entries of the page: what seems wrong, the label as it is and as corrected in the picture.
+
+    A picture that is gone since it was looked at has no entry, and is one of the problems.
+    """
     pictures = find_pictures(annotations, folder, persons_only=True)
     for place, suspicion in enumerate(suspicions, start=1):
         row, person = _row(annotations, suspicion), annotations.persons[suspicion.row]
-        image = pictures.read(annotations.images[person.image_id])
+        try:
+            image = pictures.read(annotations.images[person.image_id])
+        except InputError as error:
+            problems.append(str(error))
+            say(problems[-1])
+            continue
         crop = Crop.from_boxes(person.box[None], VIEW)
         label = np.column_stack([person.keypoints, person.visible]).astype(np.float32)
         corrected = label.copy() if suspicion.correction is not None else np.zeros_like(label)
@@ -245,6 +268,6 @@ def _cards(annotations: Annotations, folder: Path, suspicions: Sequence[Suspicio
                 f"<figcaption>{caption}</figcaption></figure>"
                 for view, caption in zip(views, ("label", "corrected"), strict=True)
             )
-            + f'<label><input type="checkbox" value="{escape(json.dumps(row["annotation"]))}"> '
+            + f'<label><input type="checkbox" value="{escape(str(row["annotation"]))}"> '
             f"{proposal}</label></article>"
         )

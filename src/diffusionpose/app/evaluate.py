@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated
 
 import tyro
-from tqdm import tqdm
 
 from diffusionpose.app.options import (
     BOXES_OR_DETECTOR,
@@ -24,14 +22,13 @@ from diffusionpose.app.options import (
     say,
 )
 from diffusionpose.data.annotations import Annotations, annotations_in
-from diffusionpose.errors import InputError, write_file
+from diffusionpose.errors import write_file
 from diffusionpose.evaluation.confidence import plot_reliability
 from diffusionpose.evaluation.evaluate import Report, evaluate, evaluate_mean_pose, evaluate_results
 from diffusionpose.evaluation.metrics import read_results
-from diffusionpose.evaluation.people import detections
+from diffusionpose.evaluation.people import detections, find_all
 from diffusionpose.json_files import write_json
 from diffusionpose.runtime.estimator import MOST_THREADS, make_detector
-from diffusionpose.runtime.images import read_recorded_image
 from diffusionpose.runtime.networks import load_network
 from diffusionpose.skeletons import Skeleton, get_skeleton
 
@@ -140,13 +137,7 @@ class EvaluateCommand:
     def _find(self, name: str, images: Path, truth: Annotations) -> tuple[Path, list[str]]:
         """Look for the persons in the pictures; the file of their boxes, and pictures that cannot be read."""
         detector = make_detector(name, self.options.device, min_score=LEAST_SCORE, tell=say)
-        found, failures, records = {}, [], truth.images.values()
-        for record in tqdm(records, unit=" pictures", desc="detector", disable=None, file=sys.stderr):
-            try:
-                image = read_recorded_image(images / record.file_name, record.width, record.height)
-                found[record.id] = detector(image)
-            except InputError as error:
-                failures.append(str(error))
+        found, failures = find_all(detector, truth, images, progress_of("pictures"))
         path = self.output / "detections.json"
         write_json(path, detections(found))
         return path, failures

@@ -8,9 +8,9 @@ from typing import Annotated
 
 from tyro.conf import FlagCreatePairsOff, arg
 
-from diffusionpose.app.options import AnyFolder, File, Folder, make_folder
+from diffusionpose.app.options import AnyFolder, File, Folder, make_folder, progress_of, say
 from diffusionpose.data.annotations import read_annotations
-from diffusionpose.evaluation.people import detections, evaluate_people
+from diffusionpose.evaluation.people import detections, evaluate_people, find_all
 from diffusionpose.json_files import write_json
 from diffusionpose.runtime.people import MIN_SCORE, BundledPeopleFinder
 from diffusionpose.training.settings import image_sets
@@ -91,15 +91,19 @@ class EvaluatePeopleCommand:
     """Folder to write metrics.json and detections.json (COCO's detection list) to."""
 
     def run(self) -> int:
-        """Measure, print, write; 0."""
+        """Measure, print, write; 0 if every picture and person could be used."""
         if self.output is not None:
             make_folder(self.output)
         finder = BundledPeopleFinder(self.weights, min_score=RANKED_FROM)
         annotations = read_annotations(self.annotations)
-        metrics, found = evaluate_people(finder, annotations, self.images, MIN_SCORE)
+        found, failures = find_all(finder, annotations, self.images, progress_of("pictures"))
+        metrics = evaluate_people(found, annotations, MIN_SCORE)
         for name, value in metrics.items():
             print(f"{name:30}{100 * value:6.1f}")
         if self.output is not None:
             write_json(self.output / "metrics.json", metrics)
             write_json(self.output / "detections.json", detections(found))
-        return 0
+        problems = [*annotations.dropped, *failures]
+        for problem in problems:
+            say(problem)
+        return 1 if problems else 0

@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -164,6 +165,17 @@ class People:
         self.areas = np.array([person.area for person in persons], np.float64)
         self.box_areas = np.where(self.usable, np.abs(self.boxes[:, 2] * self.boxes[:, 3]), 1.0)
 
+    @cached_property
+    def normalised(self) -> str:
+        """What of them is in shares of the picture, not in pixels: boxes, keypoints, both or nothing."""
+        ends = (self.boxes[:, :2] + self.boxes[:, 2:]).max(axis=1, initial=0)
+        furthest = np.where(self.seen[..., None], self.points, 0).max(axis=(1, 2), initial=0)
+        tiny = {
+            name: (far <= FIRST_PIXEL) & (far > 0) for name, far in (("boxes", ends), ("keypoints", furthest))
+        }
+        labelled = self.seen.any(axis=1)
+        return " and ".join(name for name, mask in tiny.items() if mask.any() and mask[labelled].all())
+
     def finding(
         self, check: str, what: str, row: int | None = None, joints: tuple[str, ...] = (), image: str = ""
     ) -> Finding:
@@ -212,14 +224,11 @@ def _mirrors(people: People) -> Iterator[Finding]:
 
 
 def _positions(people: People) -> Iterator[Finding]:
-    boxes, points, seen, usable = people.boxes, people.points, people.seen, people.usable
-    ends = (boxes[:, :2] + boxes[:, 2:]).max(axis=1, initial=0)
-    furthest = np.where(seen[..., None], points, 0).max(axis=(1, 2), initial=0)
-    tiny = (ends <= FIRST_PIXEL) & (furthest <= FIRST_PIXEL) & ((ends > 0) | (furthest > 0))
-    if tiny.any() and tiny[seen.any(axis=1)].all():
-        what = f"boxes and keypoints of {tiny.sum()} persons lie in the first pixel: they look normalised"
+    if people.normalised:
+        what = f"{people.normalised} lie in the first pixel: they look normalised"
         yield people.finding("normalised numbers", what)
         return
+    boxes, points, seen, usable = people.boxes, people.points, people.seen, people.usable
     known = people.sizes[:, 0] > 0
     reach = np.maximum(-boxes[:, :2], boxes[:, :2] + boxes[:, 2:] - people.sizes).max(axis=1)
     outside = usable & known & (reach > BORDER)
@@ -291,6 +300,8 @@ def _labels(people: People) -> Iterator[Finding]:
 
 def _twice(people: People) -> Iterator[Finding]:
     """Two annotations of one pose in one picture."""
+    if people.normalised:  # and so all of them on one spot
+        return
     labelled = _true((people.visible > 0).sum(axis=1) >= SAME_JOINTS)
     for group in _groups(people.persons[row].image_id for row in labelled):
         rows = [labelled[place] for place in group]

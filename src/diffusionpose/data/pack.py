@@ -12,7 +12,7 @@ import json
 import math
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -56,6 +56,7 @@ class PackReport:
     persons: int
     size: int  # bytes
     left_out: list[str] = field(default_factory=list)  # messages of pictures that could not be read
+    notes: list[str] = field(default_factory=list)  # what to tell about names of pictures
 
 
 class _Cut(NamedTuple):
@@ -103,7 +104,7 @@ def pack_persons(
         output.mkdir(parents=True, exist_ok=True)
         with locked(output):
             if (output / PACKED_ANNOTATIONS).exists():
-                return _there(output, facts)
+                return replace(_there(output, facts), notes=pictures.notes)
             for shard in output.glob("shard-*.bin"):
                 shard.unlink()  # of a run that was killed
             pack = _Packing(annotations, options, pictures.read)
@@ -116,7 +117,7 @@ def pack_persons(
             write_file(output / PACKED_ANNOTATIONS, text)
     except OSError as error:
         raise InputError(f"{output}: cannot be written to ({error.strerror}); name another") from error
-    return PackReport(len(pack.places), sum(shards.values()), pack.left_out)
+    return PackReport(len(pack.places), sum(shards.values()), pack.left_out, pictures.notes)
 
 
 def _there(output: Path, facts: dict[str, Any]) -> PackReport:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path, PureWindowsPath
@@ -103,12 +104,17 @@ def find_pictures(annotations: Annotations, folder: str | Path, persons_only: bo
     if (folder / PACK).is_file() or (annotations.path.parent / PACK).is_file():
         return _open_pack(annotations, folder)
     wanted = {person.image_id for person in annotations.persons} if persons_only else set(annotations.images)
-    for image_id, record in annotations.images.items():
-        if image_id not in wanted:
+    names = {
+        image_id: annotations.images[image_id].file_name for image_id in annotations.images.keys() & wanted
+    }
+    last_parts = Counter(PureWindowsPath(name).name for name in {*names.values()})
+    for image_id in annotations.images:
+        if image_id not in names:
             continue
-        name = record.file_name
-        slashed = name.replace("\\", "/")
-        places = [folder / each for each in (name, slashed, PureWindowsPath(slashed).name)]
+        name = names[image_id]
+        places = [folder / name, folder / name.replace("\\", "/")]
+        if last_parts[last := PureWindowsPath(name).name] == 1:  # else a file would be two pictures
+            places.append(folder / last)
         place = next((place for place in places if os.path.exists(place)), None)
         found[image_id] = place or places[0]
         if place is None:

@@ -33,6 +33,7 @@ RIDGE, OWN_RIDGE = 1.0, 30.0  # of the weights that all joints share, and of eac
 QUANTILE, SOFTNESS = 0.9, 0.15  # of the region; width of the rounded corner of its loss, in log pixels
 NEAREST = 0.05  # heatmap pixels that are added to a distance, whose logarithm is taken
 ROUNDS = 500  # of the fit, at most
+SELDOM = 1e-3  # least share of absent, hidden or visible joints that is reckoned with
 
 # Measured
 
@@ -156,7 +157,7 @@ def observe(
         raise InputError(f"{annotations.path}: no person with a labelled joint of {network.name}")
     order = np.random.default_rng(seed).permutation(len(labelled.persons))[:persons]
     chosen = [labelled.persons[index] for index in sorted(order)]
-    flagged = any((person.visible == HIDDEN).any() for person in chosen)
+    flagged = has_flags(labelled)
     pictures = find_pictures(labelled, images, persons_only=True)
     places, estimator = [own.index(joint) for joint in shared], PoseEstimator(network)
     samples, failures, done = [], [], 0
@@ -192,6 +193,11 @@ def observe(
     return sum(samples[1:], samples[0]), failures
 
 
+def has_flags(annotations: Annotations) -> bool:
+    """Whether joints are labelled as hidden, so that the others are known to be seen or absent."""
+    return bool((annotations.visible == HIDDEN).any())
+
+
 def fit_calibration(sample: Sample, joints: Sequence[str], about: Mapping[str, Any]) -> Calibration:
     """The calibration of a network with these joints; ``about`` says what the sample is of."""
     features = sample.features
@@ -208,6 +214,7 @@ def fit_calibration(sample: Sample, joints: Sequence[str], about: Mapping[str, A
     }
     weights = [_fit(standard, *targets[answer], quantile=answer == "reach") for answer in ANSWERS]
     shares = np.array([targets[kind][0][flagged].mean() for kind in ("absent", "hidden", "visible")])
+    shares = shares.clip(SELDOM, 1 - SELDOM)  # also of a kind that the sample has not, or nothing but
     priors = np.log(shares / (1 - shares))
     return Calibration(tuple(joints), mean, deviation, np.stack(weights), priors, dict(about))
 

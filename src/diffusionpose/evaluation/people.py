@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from diffusionpose.data.annotations import Annotations
+from diffusionpose.data.pictures import find_pictures
+from diffusionpose.errors import InputError
 from diffusionpose.evaluation.metrics import coco_evaluation
 from diffusionpose.runtime.boxes import Boxes
-from diffusionpose.runtime.images import read_recorded_image
 from diffusionpose.runtime.people import box_overlaps
 
 Truth = Mapping[Any, np.ndarray]  # picture id -> boxes (n, 4) xyxy
@@ -63,38 +64,54 @@ def people_metrics(found: Mapping[Any, Boxes], truth: Truth, ignored: Truth) -> 
     return {name: float(values.mean()) for name, values in means.items()}
 
 
+def find_all(
+    finder: Callable[[np.ndarray], Boxes],
+    annotations: Annotations,
+    images: Path,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[dict[Any, Boxes], list[str]]:
+    """What is found in annotated pictures, by their ids, and a message for each that cannot be read.
+
+    ``finder`` makes boxes and scores of a picture (H, W, 3) uint8 RGB, ``images`` is the folder of the
+    pictures, ``progress`` is called with the pictures done and in all.
+    """
+    found: dict[Any, Boxes] = {}
+    pictures, failures = find_pictures(annotations, images), []
+    for number, (image_id, record) in enumerate(annotations.images.items(), start=1):
+        try:
+            found[image_id] = finder(pictures.read(record))
+        except InputError as error:
+            failures.append(str(error))
+        if progress is not None:
+            progress(number, len(annotations.images))
+    return found, failures
+
+
 def evaluate_people(
-    finder: Callable[[np.ndarray], Boxes], annotations: Annotations, images: Path, min_score: float
-) -> tuple[dict[str, float], dict[Any, Boxes]]:
-    """A finder of people on annotated pictures.
+    found: Mapping[Any, Boxes], annotations: Annotations, min_score: float
+) -> dict[str, float]:
+    """How well people are found.
 
     Args:
-        finder: picture (H, W, 3) uint8 RGB -> boxes and scores, also of low scores: AP ranks them all.
+        found: picture id -> boxes and scores, also of low scores: AP ranks them all.
         annotations: all persons of the pictures.
-        images: folder that the file names are relative to.
         min_score: from which on a box is given to a user.
 
     Returns:
         the metrics of :func:`people_metrics`; of the boxes from ``min_score`` on alone the AP50
-        ("AP50_given"), precision and recall at IoU 0.5; and everything that was found, by picture id.
-
-    Raises:
-        InputError: a picture cannot be read.
+        ("AP50_given"), precision and recall at IoU 0.5.
     """
     truth, ignored = people_of(annotations)
-    found, given, hits, false = {}, {}, 0, 0
-    for image_id, record in annotations.images.items():
-        image = read_recorded_image(images / record.file_name, record.width, record.height)
-        boxes, scores = found[image_id] = finder(image)
+    given, hits, false, persons = {}, 0, 0, 0
+    for image_id, (boxes, scores) in found.items():
         sure = scores >= min_score
         given[image_id] = boxes[sure], scores[sure]
         hit, counts = matched(boxes[sure], truth[image_id], ignored[image_id])
         hits, false = hits + int(hit.sum()), false + int((counts & ~hit).sum())
-    persons = sum(len(boxes) for boxes in truth.values())
+        persons += len(truth[image_id])
     metrics = people_metrics(found, truth, ignored)
     metrics["AP50_given"] = people_metrics(given, truth, ignored)["AP50"]
-    metrics |= {"precision": hits / max(hits + false, 1), "recall": hits / max(persons, 1)}
-    return metrics, found
+    return metrics | {"precision": hits / max(hits + false, 1), "recall": hits / max(persons, 1)}
 
 
 def matched(boxes: np.ndarray, truth: np.ndarray, ignored: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
