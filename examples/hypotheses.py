@@ -1,6 +1,8 @@
 """Measure several hypotheses: the best of them against the first, how they differ, and their regions.
 
 python examples/hypotheses.py ANNOTATIONS.json IMAGES [HYPOTHESES [PERSONS]]   # 8; all, or drawn with seed 0
+
+Needs `pip install '.[train]'`, which brings AP.
 """
 
 import sys

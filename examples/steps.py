@@ -1,4 +1,4 @@
-"""How far each diffusion step moves the joints: python steps.py photo.jpg"""
+"""How far each diffusion step moves the joints: python steps.py photo.jpg (pip install '.[train]')"""
 
 import sys
 

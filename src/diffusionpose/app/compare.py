@@ -25,7 +25,6 @@ from diffusionpose.json_files import printable, write_json
 from diffusionpose.skeletons import get_skeleton
 
 LEGEND = 60  # letters of a path that it has room for
-Results = Annotated[Path, tyro.conf.arg(metavar="RESULTS.json")]
 
 
 @dataclass(frozen=True)
@@ -39,9 +38,9 @@ class CompareCommand:
     as far as the pictures go; how far another training would move it, only other seeds can tell.
     """
 
-    first: tyro.conf.Positional[Results]
+    first: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="FIRST.json")]]
     """The yardstick."""
-    second: tyro.conf.Positional[Results]
+    second: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="SECOND.json")]]
     """What is compared with it."""
     annotations: File
     """The truth: COCO-style JSON, or AI Challenger's own."""

@@ -166,7 +166,7 @@ class PackCommand:
     scale: float = 0.35
     """Largest change of a person's size in augmentation."""
     jpeg: Annotated[int | None, arg(metavar="QUALITY", help_behavior_hint="(default: raw pixels)")] = None
-    """Keep JPEGs of this quality: about a tenth of the bytes, slower to read."""
+    """Keep JPEGs of this quality: a ninth to a quarter of the bytes, slower to read."""
     workers: Workers = None
     """Threads that read pictures."""
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from diffusionpose.data.annotations import Annotations, Finding, read_truth
-from diffusionpose.errors import InputError
+from diffusionpose.errors import InputError, needs_extra
 from diffusionpose.json_files import LARGEST, as_number, as_numbers, is_json, read_json
 from diffusionpose.poses import BOX_SHARE, keypoint_similarity, pose_score
 from diffusionpose.skeletons import AIC, CROWDPOSE, Skeleton
@@ -240,7 +240,8 @@ def coco_evaluation(images: int, truth: list[Row], found: list[Row], **options: 
 
     Annotations and results need no ``id`` and ``category_id``; their images are numbered from 1.
     """
-    from faster_coco_eval import COCO, COCOeval_faster
+    with needs_extra("train", "AP needs faster-coco-eval"):
+        from faster_coco_eval import COCO, COCOeval_faster
 
     index = COCO(
         {

@@ -29,7 +29,7 @@ import numpy as np
 
 from diffusionpose.bundled import DEFAULT_MODEL, FOLDER, bundled_models
 from diffusionpose.calibration import Calibration, find_calibration
-from diffusionpose.errors import InputError, first_line, needs_extra
+from diffusionpose.errors import InputError, first_line, install, needs_extra
 from diffusionpose.geometry import Array, HeatmapCodec, Neighbours, Start, to_numpy
 from diffusionpose.skeletons import Skeleton
 
@@ -509,7 +509,8 @@ def _torch_network(weights: str, device: str) -> Network:
     """What only PyTorch runs; the one way from here to the models."""
     if not torch_installed() and not Path(weights).exists() and weights not in bundled_models():
         known = ", ".join(bundled_models()) or "none"
-        raise InputError(f"{weights}: no such file, folder or bundled model (bundled: {known})")
+        what = f"{weights}: no such file, folder or bundled model (bundled: {known})"
+        raise InputError(f"{what}; an id of the hub needs PyTorch: {install('train')}")
     with needs_extra("train", f"{weights}: these weights need PyTorch"):
         from diffusionpose.models.checkpoints import load_model
     return TorchNetwork(load_model(weights), device, weights)
