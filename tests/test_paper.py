@@ -9,8 +9,6 @@ from torch import nn
 from diffusionpose.geometry import HeatmapCodec, Start
 from diffusionpose.models.costs import count_multiply_adds, count_parameters
 from diffusionpose.models.diffusion_pose import (
-    FeatureCondition,
-    KeypointCondition,
     NoiseSchedule,
     StructureCondition,
     StructureGuidedDecoder,
@@ -248,7 +246,7 @@ def test_table_2_hrnet_rows(name, parameters, multiply_adds):
 
 def test_table_5_conditions_grow_by_what_they_name():
     x_fea, y, visible = torch.randn(2, 32, 32, 24), torch.rand(2, 14, 2) * 24, torch.ones(2, 14)
-    features, keypoints = FeatureCondition(32), KeypointCondition(32, 4.0)
+    features, keypoints = (StructureCondition(32, (), 4.0, 3.0, kind) for kind in ("features", "keypoints"))
     assert torch.equal(features(x_fea, y, visible), x_fea)
     x_kps = x_fea * keypoint_mask(y, (24, 32), 4.0, visible)
     assert torch.equal(keypoints(x_fea, y, visible), torch.cat([x_fea, x_kps], 1))

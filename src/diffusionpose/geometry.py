@@ -113,11 +113,6 @@ class Crop:
             index = slice(index, index + 1 or None)
         return replace(self, center=self.center[index], scale=self.scale[index], angle=self.angle[index])
 
-    def to_numpy(self) -> Crop:
-        """The same crops as NumPy's arrays."""
-        center, scale, angle = map(to_numpy, (self.center, self.scale, self.angle))
-        return replace(self, center=center, scale=scale, angle=angle)
-
     def changed(self, zoom: Array, turn: Array) -> Crop:
         """Augmented crops: the region grown by ``zoom`` (b,), the content turned by ``turn`` (b,) degrees."""
         return replace(self, scale=self.scale * zoom[:, None], angle=self.angle + turn)

@@ -18,8 +18,6 @@ phi of Eq. 5 and the reading of keypoints from heatmaps are those of every heatm
 goes beyond it, such as starts from other keypoints, is in ``models/variants.py``.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 
@@ -138,16 +136,12 @@ class CrossAttention(nn.Module):
         self.value = nn.Linear(channels, channels)
         self.out = nn.Linear(channels, channels)
 
-    def forward(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        """(b, c, h, w) each -> (b, c, h, w)."""
-        raise NotImplementedError
-
 
 class ChannelGroupAttention(CrossAttention):
     """A_c: every channel attends to the channels of its group, over all positions of the map."""
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        """As :meth:`CrossAttention.forward`, with weights between the channels of a group."""
+        """(b, c, h, w) each -> (b, c, h, w), by weights between the channels of a group."""
         size = query.shape[2:]
         q, k, v = (
             linear(feature.flatten(2).mT).unflatten(2, (self.groups, -1)).transpose(1, 2)
@@ -162,7 +156,7 @@ class WindowAttention(CrossAttention):
     """A_s: every position attends to the positions of its window (multi-head)."""
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        """As :meth:`CrossAttention.forward`, with weights between the positions of a window."""
+        """(b, c, h, w) each -> (b, c, h, w), by weights between the positions of a window."""
         (height, width), side = query.shape[2:], WINDOW
         # no whole number of windows: filled with zeros, which positions off the skeleton hold anyway
         fill = (0, 0, 0, -width % side, 0, -height % side)
@@ -201,64 +195,42 @@ class SpatialChannelCrossAttention(nn.Module):
 # Conditions x_c of the decoder: Eq. 6 and 7, and the simpler ones of Table 5
 
 
-class Condition(nn.Module):
-    """What the conditions share: ``channels`` of x_c, and the arguments of ``forward``."""
+class StructureCondition(nn.Module):
+    """x_c = C(x_kps + A(x_kps, x_ske, x_ske), x_fea) (Eq. 6 and 7), or a simpler row of Table 5.
 
-    channels: int
-
-    def forward(self, x_fea: Tensor, y: Tensor, visible: Tensor) -> Tensor:
-        """x_fea (b, c, h, w), y (b, j, 2) heatmap pixels, visible (b, j) -> (b, channels, h, w)."""
-        raise NotImplementedError
-
-
-class FeatureCondition(Condition):
-    """x_c = x_fea: the features only (Table 5, first row)."""
-
-    def __init__(self, feature_channels: int) -> None:
-        super().__init__()
-        self.channels = feature_channels
-
-    def forward(self, x_fea: Tensor, y: Tensor, visible: Tensor) -> Tensor:
-        """As :meth:`Condition.forward`."""
-        return x_fea
-
-
-class KeypointCondition(Condition):
-    """x_c = C(x_fea, x_kps): features and those around the keypoints (Table 5, second row)."""
-
-    def __init__(self, feature_channels: int, delta_kps: float) -> None:
-        super().__init__()
-        self.channels = 2 * feature_channels
-        self.delta_kps = delta_kps
-
-    def forward(self, x_fea: Tensor, y: Tensor, visible: Tensor) -> Tensor:
-        """As :meth:`Condition.forward`."""
-        x_kps = x_fea * keypoint_mask(y, (x_fea.shape[3], x_fea.shape[2]), self.delta_kps, visible)
-        return torch.cat([x_fea, x_kps], dim=1)
-
-
-class StructureCondition(Condition):
-    """x_c = C(x_kps + A(x_kps, x_ske, x_ske), x_fea) (Eq. 6 and 7; Table 5, third row).
-
-    ``delta_kps`` and ``delta_ske`` are the widths of the masks (Eq. 5), heatmap pixels.
+    Args:
+        feature_channels: c of x_fea.
+        limbs: of the skeleton.
+        delta_kps, delta_ske: widths of the masks (Eq. 5), heatmap pixels.
+        kind: "full", Eq. 7 (third row); "keypoints", C(x_fea, x_kps); "features", x_fea alone.
     """
 
     def __init__(
-        self, feature_channels: int, limbs: Sequence[tuple[int, int]], delta_kps: float, delta_ske: float
+        self,
+        feature_channels: int,
+        limbs: Sequence[tuple[int, int]],
+        delta_kps: float,
+        delta_ske: float,
+        kind: str = "full",
     ) -> None:
         super().__init__()
-        self.channels = 2 * feature_channels
-        self.limbs = tuple(limbs)
-        self.delta_kps = delta_kps
-        self.delta_ske = delta_ske
-        self.attention = SpatialChannelCrossAttention(feature_channels)
+        self.kind, self.limbs = kind, tuple(limbs)
+        self.delta_kps, self.delta_ske = delta_kps, delta_ske
+        self.channels = feature_channels if kind == "features" else 2 * feature_channels
+        if kind == "full":
+            self.attention = SpatialChannelCrossAttention(feature_channels)
 
     def forward(self, x_fea: Tensor, y: Tensor, visible: Tensor) -> Tensor:
-        """As :meth:`Condition.forward`."""
+        """x_fea (b, c, h, w), y (b, j, 2) heatmap pixels, visible (b, j) -> (b, channels, h, w)."""
+        if self.kind == "features":
+            return x_fea
         size = (x_fea.shape[3], x_fea.shape[2])
         m_kps = keypoint_mask(y, size, self.delta_kps, visible)  # Eq. 5
+        x_kps = x_fea * m_kps  # Eq. 6
+        if self.kind == "keypoints":
+            return torch.cat([x_fea, x_kps], dim=1)
         m_ske = skeleton_mask(y, self.limbs, size, self.delta_ske, visible)
-        x_kps, x_ske = x_fea * m_kps, x_fea * m_ske  # Eq. 6
+        x_ske = x_fea * m_ske
         return torch.cat([x_kps + self.attention(x_kps, x_ske, x_ske), x_fea], dim=1)  # Eq. 7
 
 

@@ -13,8 +13,6 @@ Every graph is compared with PyTorch by its own runtime before its file appears.
 files for users of other languages.
 """
 
-from __future__ import annotations
-
 import copy
 import json
 import logging
@@ -213,9 +211,9 @@ def _parts(model: PoseModel, path: Path, steps: int | None, flip: bool) -> list[
         graph = SingleGraph(model, steps, flip)
         file, output = (path, "heatmaps") if path.suffix else (path / ENCODER, "hm_T")
         return [Part(file, graph, images, ["images"], [output], graph.ties)]
-    encoder, step = EncoderGraph(model), StepGraph(model)
+    encoder, step = Method(model, model.encode), Method(model, model.step)
     # the inputs of a step are PyTorch's own, so that no tie matters
-    between = [step.inputs(*encoder(batch)) for batch in crops]
+    between = [_step_inputs(model, batch) for batch in crops]
     return [
         Part(path / ENCODER, encoder, images, ["images"], ["x_fea", "hm_T"]),
         Part(path / STEP, step, between, ["x_fea", "hm_t", "y_t", "t"][: len(between[0])], ["heatmaps"]),
@@ -257,33 +255,19 @@ class SingleGraph(nn.Module):
         return self.model.trajectory(both, self.steps)
 
 
-class EncoderGraph(nn.Module):
-    """Lines 1 and 2 of Algorithm 2."""
+class Method(nn.Module):
+    """A method of a model as a graph of its own: lines 1 and 2, or 5 to 8, of Algorithm 2."""
 
-    def __init__(self, model: DiffusionPoseVariant) -> None:
+    def __init__(self, model: DiffusionPoseVariant, method: Callable[..., Any]) -> None:
         super().__init__()
-        self.model = model
-
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """(b, 3, H, W) RGB uint8 -> x_fea (b, c, h, w), hm_T (b, j, h, w)."""
-        return self.model.encode(images)
+        self.model, self.forward = model, method
 
 
-class StepGraph(nn.Module):
-    """Lines 5 to 8 of Algorithm 2."""
-
-    def __init__(self, model: DiffusionPoseVariant) -> None:
-        super().__init__()
-        self.model = model
-
-    def inputs(self, x_fea: Tensor, hm_t: Tensor) -> Tensors:
-        """What :meth:`forward` takes, for the first step; t only where the decoder sees it."""
-        y_t, _ = self.model.codec.decode(hm_t, "argmax")
-        return (x_fea, hm_t, y_t, *([torch.ones(len(hm_t))] if self.model.time_input else []))
-
-    def forward(self, x_fea: Tensor, hm_t: Tensor, y_t: Tensor, t: Tensor | None = None) -> Tensor:
-        """x_fea (b, c, h, w), hm_t (b, j, h, w), y_t (b, j, 2), t / T (b,) -> (b, j, h, w)."""
-        return self.model.step(x_fea, hm_t, y_t, t)
+def _step_inputs(model: DiffusionPoseVariant, images: Tensor) -> Tensors:
+    """What the step takes first, x_fea, hm_t, y_t, and t / T only where the decoder sees it."""
+    x_fea, hm_t = model.encode(images)
+    y_t, _ = model.codec.decode(hm_t, "argmax")
+    return (x_fea, hm_t, y_t, *([torch.ones(len(hm_t))] if model.time_input else []))
 
 
 def _need_onnx() -> None:

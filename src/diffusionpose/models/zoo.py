@@ -4,8 +4,6 @@ A model is made by a function of its encoder, skeleton, codec and options. ``cre
 name, skeleton and options in ``model.config``, so that a checkpoint can make it again.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,13 +13,7 @@ from torch import nn
 from diffusionpose.errors import InputError
 from diffusionpose.geometry import HeatmapCodec
 from diffusionpose.models import encoders, heads
-from diffusionpose.models.diffusion_pose import (
-    Condition,
-    FeatureCondition,
-    KeypointCondition,
-    StructureCondition,
-    StructureGuidedDecoder,
-)
+from diffusionpose.models.diffusion_pose import StructureCondition, StructureGuidedDecoder
 from diffusionpose.models.encoders import Encoder
 from diffusionpose.models.hrformer import HRFormerEncoder
 from diffusionpose.models.i2r import I2RNet
@@ -117,16 +109,6 @@ Builder = Callable[..., PoseModel]
 EncoderMaker = Callable[..., Encoder]  # of input_size, pretrained and the backbone's own options
 
 
-def make_condition(kind: str, feature_channels: int, skeleton: Skeleton, sigma: float) -> Condition:
-    """The condition of a row of Table 5, with masks ``MASK_WIDTH`` x sigma wide."""
-    delta = MASK_WIDTH * sigma
-    if kind == "features":
-        return FeatureCondition(feature_channels)
-    if kind == "keypoints":
-        return KeypointCondition(feature_channels, delta)
-    return StructureCondition(feature_channels, skeleton.limbs, delta, delta)
-
-
 def _diffusion_pose(
     encoder: Encoder,
     skeleton: Skeleton,
@@ -137,7 +119,8 @@ def _diffusion_pose(
     time_input: bool = False,
     **training: float,
 ) -> DiffusionPoseVariant:
-    condition = make_condition(conditions, encoder.channels, skeleton, codec.sigma)
+    delta = MASK_WIDTH * codec.sigma
+    condition = StructureCondition(encoder.channels, skeleton.limbs, delta, delta, conditions)
     decoder = (TimedDecoder if time_input else StructureGuidedDecoder)(
         skeleton.num_joints, condition.channels, width
     )
