@@ -12,7 +12,7 @@ import numpy as np
 
 from diffusionpose.data.annotations import Annotations, Finding, read_truth
 from diffusionpose.errors import InputError, needs_extra
-from diffusionpose.json_files import LARGEST, as_number, as_numbers, is_json, read_json
+from diffusionpose.json_files import LARGEST, as_list, as_number, as_numbers, is_json, read_json
 from diffusionpose.poses import BOX_SHARE, keypoint_similarity, pose_score
 from diffusionpose.skeletons import AIC, CROWDPOSE, Skeleton
 
@@ -112,9 +112,8 @@ def _checked(truth: Annotations, entry: Any, own: tuple[str, ...]) -> tuple[Row,
     if image_id is None:
         what = f"is of image {entry['image_id']!r:.60}, which {truth.path} does not list"
         raise _EntryError("unlisted image", what, "give the annotations that the results were made for")
-    joints = entry.get("joints")
-    named = isinstance(joints, list) and all(isinstance(name, str) for name in joints)
-    names = (tuple(joints) if named else ()) or own
+    joints = as_list(entry.get("joints"))
+    names = tuple(joints) if joints and all(isinstance(name, str) for name in joints) else own
     if len(set(names)) < len(names):
         raise _EntryError("joints", "names a joint twice in 'joints'", "name each once")
     given = entry["keypoints"]
