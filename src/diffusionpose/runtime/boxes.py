@@ -276,8 +276,8 @@ class PeopleFile:
         score = 1.0 if entry.get("score") is None else as_number(entry["score"])
         if score is None:
             raise _Unusable(f"has {entry['score']!r:.60} as 'score'; it must be a finite number")
-        joints = as_list(entry.get("joints"))
-        joints = tuple(map(sys.intern, joints)) if all(isinstance(joint, str) for joint in joints) else ()
+        names = as_list(entry.get("joints"))
+        joints = tuple(map(sys.intern, names)) if all(isinstance(name, str) for name in names) else ()
         if joints and keypoints is not None and len(joints) != len(keypoints):
             raise _Unusable(f"has {len(keypoints)} joints (x, y, score each), but names {len(joints)}")
         ids = {key: entry[key] for key in ("image_id", "category_id", "id") if entry.get(key) is not None}
@@ -331,7 +331,7 @@ class PeopleFile:
         for index, person in enumerate(people):
             try:
                 keypoints = _keypoints(person.get("pose_keypoints_2d") if isinstance(person, dict) else None)
-                joints = OPENPOSE.get(len(keypoints), "").split()
+                joints = tuple(OPENPOSE.get(len(keypoints), "").split())
                 if not joints:
                     raise _Unusable(f"has {len(keypoints)} joints; OpenPose's bodies have 25, or 18")
             except _Unusable as error:
@@ -340,7 +340,7 @@ class PeopleFile:
             given = keypoints[:, 2] > 0
             if given.any():
                 box, ids = box_around(keypoints[given, :2]), {"image_id": name}
-                self._add(name, None, ListedPerson(index, name, box, 1.0, keypoints, tuple(joints), ids))
+                self._add(name, None, ListedPerson(index, name, box, 1.0, keypoints, joints, ids))
 
     def _csv_entries(self) -> list[Any]:
         """The persons of keypoints.csv as keypoints.json has them."""
