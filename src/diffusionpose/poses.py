@@ -71,7 +71,7 @@ class Pose:
     Attributes:
         skeleton: names the joints.
         keypoints: (J, 2) float32, x and y in image pixels.
-        scores: (J,) float32 in [0, 1], how sure the model is of each joint (the heatmap's maximum).
+        scores: (J,) float32, how sure the model is of each joint: the heatmap's maximum, about 1 at most.
         box: (4,) float32, x0, y0, x1, y1 in image pixels: the person box the pose was found in.
         score: confidence of the whole pose.
         confidence: calibrated statements, of a model that has been calibrated; else None.

@@ -156,6 +156,16 @@ def test_a_closed_pipe_ends_quietly(characters: int) -> None:
     os.close(writer)
 
 
+def test_closed_streams_are_no_obstacle(tmp_path: Path) -> None:
+    code = "import sys; from diffusionpose.app import cli, options, predict\n"
+    code += "def run(self): print('out'); options.say('err'); open(sys.argv[1], 'w').close(); return 0\n"
+    code += "predict.DemoCommand.run = run\n"
+    code += "raise SystemExit(cli.main(['demo']))"
+    words = [sys.executable, "-c", code, str(tmp_path / "done")]
+    assert subprocess.run(["sh", "-c", 'exec "$@" >&- 2>&-', "sh", *words]).returncode == 0
+    assert (tmp_path / "done").read_bytes() == b""
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
 @pytest.mark.parametrize("characters", [10, 100_000])
 def test_a_full_disk_is_one_message(characters: int) -> None:

@@ -7,7 +7,7 @@ from diffusionpose.app.options import make_folder
 from diffusionpose.app.predict import named_pictures
 from diffusionpose.errors import write_file
 from diffusionpose.json_files import write_json
-from diffusionpose.runtime.images import list_pictures
+from diffusionpose.runtime.images import list_pictures, read_image
 
 
 def touch(folder: Path, *names: str) -> list[Path]:
@@ -32,6 +32,42 @@ def test_what_a_folder_holds_beside_its_pictures_is_named(tmp_path: Path) -> Non
     files, _, remarks = list_pictures([tmp_path], recursive=True)
     assert [file.name for file in files] == ["a.jpg", "c.jfif", "d.jpg", "f.png"]
     assert remarks == []
+
+
+def test_links_in_a_folder(tmp_path: Path) -> None:
+    touch(tmp_path, "far/a.jpg", "here/b.jpg")
+    for name, to in (("linked", tmp_path / "far"), ("gone.jpg", "nowhere"), ("loop.jpg", "loop.jpg")):
+        (tmp_path / "here" / name).symlink_to(to)
+    for recursive in (False, True):
+        files, _, (remark,) = list_pictures([tmp_path / "here"], recursive)
+        assert [file.name for file in files] == ["b.jpg", "gone.jpg", "loop.jpg"], "to be told when read"
+        assert "here/linked) hold pictures as well; they are links: name them" in remark
+
+
+def test_the_output_is_no_part_of_a_folder_of_pictures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    touch(tmp_path, "in/a.jpg", "in/out/a.png", "in/outer/b.png")
+    monkeypatch.chdir(tmp_path)
+    for given, output, names in (
+        (Path("in"), tmp_path / "in/out", ["in/a.jpg", "in/outer/b.png"]),
+        (tmp_path / "in", Path("in/out/below/that"), ["in/a.jpg", "in/out/a.png", "in/outer/b.png"]),
+        (Path("in/out"), Path("in"), ["in/out/a.png"]),
+    ):
+        files, _, _ = list_pictures([given], recursive=True, output=output)
+        assert [file.absolute() for file in files] == [tmp_path / name for name in names]
+    (remark,) = list_pictures([Path("in")], output=Path("in/out"))[2]
+    assert "(in/outer)" in remark
+
+
+@pytest.mark.parametrize("name", ["a" * 300 + ".jpg", "loop.jpg", "a\0.jpg"])
+def test_a_path_that_cannot_be_looked_at_is_told_when_it_is_read(tmp_path: Path, name: str) -> None:
+    if name == "loop.jpg":
+        (tmp_path / name).symlink_to(name)
+    files, problems, _ = list_pictures([tmp_path / name])
+    assert (files, problems) == ([tmp_path / name], [])
+    with pytest.raises(InputError, match=r"\.jpg: .*(cannot be read|null byte)"):
+        read_image(files[0])
 
 
 def test_patterns(tmp_path: Path) -> None:

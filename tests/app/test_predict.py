@@ -96,7 +96,7 @@ def test_hypotheses_are_in_the_json_beside_the_same_pose(predicted: Predicted, p
     assert total == pytest.approx(1, abs=1e-3)
     status, err, _ = predicted(photo, "--hypotheses", 0)
     assert status == 1
-    assert "hypotheses: 0 must be from 1, the answer alone, to 64" in err
+    assert "hypotheses: 0 must be a whole number from 1, the answer alone, to 64" in err
 
 
 def test_pictures_in_a_folder_are_all_done_in_batches(

@@ -36,10 +36,17 @@ def empty_folder(folder: Path) -> Path:
     return folder / "nothing"
 
 
+def link_to_itself(folder: Path) -> Path:
+    (folder / "loop.jpg").symlink_to("loop.jpg")
+    return folder / "loop.jpg"
+
+
 BAD_PICTURES: dict[str, tuple[Callable[[Path], Path], str]] = {
     "truncated": (truncated, "cut short"),
     "empty": (written("empty.jpg", b""), "empty"),
     "no picture": (written("letter.jpg", b"Dear Sir or Madam, " * 99), "not a picture"),
+    "name too long": (lambda folder: folder / ("a" * 300 + ".jpg"), "name too long"),
+    "link to itself": (link_to_itself, "cannot be read"),
     "missing": (lambda folder: folder / "missing.jpg", "no such file"),
     "empty folder": (empty_folder, "no pictures in this folder"),
 }
@@ -59,9 +66,8 @@ def test_a_bad_picture_is_named_and_the_good_ones_are_done(
     assert complaint in line
     assert "1 problem" in err
     assert [row["file_name"] for row in rows] == ["photo.png", "after.png"]
-    assert (tmp_path / "out" / "photo.png").exists()
-    assert (tmp_path / "out" / "after.png").exists()
-    assert not (tmp_path / "out" / f"{bad.stem}.png").exists()
+    drawn = sorted(path.name for path in (tmp_path / "out").glob("*.png"))
+    assert drawn == ["after.png", "photo.png"]
 
 
 def test_nothing_but_bad_pictures_gives_an_empty_list(predicted: Predicted, tmp_path: Path) -> None:
@@ -84,6 +90,10 @@ def test_bad_boxes_are_named_and_the_good_ones_are_done(
     assert err.count(str(boxes)) == 2
     assert err.count(str(photo)) == 2
     assert [row["box"] for row in rows] == good
+    entries = [("other.png", good[0]), ("photo.png", good[1]), ("photo.png", bad[0])]
+    boxes.write_text(json.dumps([{"file_name": name, "box": box} for name, box in entries]))
+    status, err, _ = predicted(photo, "--boxes", boxes)
+    assert f"{photo}: box 2 [200, 0, 300, 80] is outside the 120x90 picture" in err, "of the file"
 
 
 @pytest.mark.parametrize(
@@ -171,6 +181,29 @@ def test_the_given_pictures_and_boxes_are_never_overwritten(
     status, err, _ = predicted(photo, "--boxes", output / "keypoints.json")
     assert status == 1
     assert "keypoints.json: would be overwritten" in err
+
+
+def test_what_lies_beside_a_picture_is_overwritten_only_where_an_earlier_run_wrote_it(
+    run: Run, photo: Path, light_weights: Path
+) -> None:
+    own, picture = photo, photo.with_suffix(".jpg")
+    Image.open(photo).save(picture)
+    before = own.read_bytes()
+    words = [
+        "predict",
+        picture,
+        "--output",
+        picture.parent,
+        "--weights",
+        light_weights,
+        "--detector",
+        "whole",
+    ]
+    status, _, err = run(*words)
+    assert (status, own.read_bytes()) == (1, before)
+    assert f"{own}: lies beside the pictures already" in err
+    own.unlink()
+    assert [run(*words)[0] for _ in range(2)] == [0, 0]
 
 
 def test_a_disk_that_fills_up_keeps_what_is_done(

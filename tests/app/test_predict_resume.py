@@ -150,6 +150,33 @@ def test_pictures_and_settings_may_change(
     assert drawn == []
 
 
+def test_drawings_of_other_settings_are_made_anew(
+    run: Run, words: list[object], folder: Path, tmp_path: Path, drawn: list[str]
+) -> None:
+    out = tmp_path / "out"
+    (folder / "bad.png").write_bytes(b"no picture: keeps the journal")
+    assert run(*words, out)[0] == 1
+    first = contents(out)
+    assert run(*words, out, "--draw-boxes")[0] == 1
+    assert contents(out)["03.png"] != first["03.png"]
+    assert run(*words, out)[0] == 1
+    assert contents(out)["03.png"] == first["03.png"]
+    assert len(drawn) == 3 * COUNT
+
+
+def test_a_run_over_a_part_keeps_what_a_larger_one_has_done(
+    run: Run, words: list[object], folder: Path, tmp_path: Path, drawn: list[str]
+) -> None:
+    out, part = tmp_path / "out", [words[0], folder / "03.png", *words[2:]]
+    (folder / "bad.png").write_bytes(b"no picture: keeps the journal")
+    assert run(*words, out)[0] == 1
+    assert run(*part, out)[0] == 0
+    (folder / "bad.png").unlink()
+    assert run(*words, out)[0] == 0
+    assert len(drawn) == COUNT
+    assert not (out / "progress.jsonl").exists()
+
+
 def test_a_typing_error_leaves_nothing_in_the_way(
     run: Run, words: list[object], folder: Path, tmp_path: Path
 ) -> None:

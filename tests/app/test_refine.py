@@ -84,6 +84,29 @@ def test_its_own_output_can_be_refined_again(refined, tmp_path):
     ]
 
 
+def test_all_people_of_openposes_files_are_refined(run, folder, tiny_weights, tmp_path):
+    """Two in one picture, one in another: 25 joints, of which the model has most."""
+    results = tmp_path / "openpose"
+    results.mkdir()
+    generator = np.random.default_rng(0)
+    for name, count in (("000000000012", 2), ("photo", 1)):
+        people = [
+            {
+                "pose_keypoints_2d": np.column_stack([20 + 50 * generator.random((25, 2)), [1] * 25])
+                .ravel()
+                .tolist()
+            }
+            for _ in range(count)
+        ]
+        (results / f"{name}_keypoints.json").write_text(json.dumps({"people": people}))
+    status, _, _ = run(
+        "refine", results, "--images", folder, "--output", tmp_path / "out", "--device", "cpu",
+        "--weights", tiny_weights,
+    )  # fmt: skip
+    rows = json.loads((tmp_path / "out" / "keypoints.json").read_text())
+    assert (status, [row["image_id"] for row in rows]) == (0, ["000000000012", "000000000012", "photo"])
+
+
 def test_annotations_tell_the_names(refined, tmp_path):
     names = tmp_path / "names.json"
     names.write_text(json.dumps({"images": [{"id": 12, "file_name": "photo.png"}]}))
@@ -91,6 +114,13 @@ def test_annotations_tell_the_names(refined, tmp_path):
     assert status == 1
     assert "entry 1 is of image 13, which 'images' does not list" in err
     assert [row["file_name"] for row in rows] == ["photo.png"]
+
+
+def test_an_entry_may_name_its_picture_alone(refined):
+    by_name = entry(file_name="photo.png", box=BOX)
+    del by_name["image_id"]
+    status, _, rows = refined([by_name, {**by_name, "image_id": None}, entry(12, box=BOX)])
+    assert (status, [row["image_id"] for row in rows]) == (0, ["photo.png", "photo.png", 12])
 
 
 def test_what_cannot_be_used_is_told_and_the_rest_is_done(refined, folder):
@@ -102,6 +132,8 @@ def test_what_cannot_be_used_is_told_and_the_rest_is_done(refined, folder):
         entry(5, box=BOX),
         entry(99, seed=1),
         entry(12, box=BOX, id=1),
+        {"image_id": 12, "bbox": BOX},
+        entry(12, keypoints=[1, 2, 3] * 17),
     ]
     status, err, rows = refined(entries)
     assert status == 1
@@ -112,7 +144,9 @@ def test_what_cannot_be_used_is_told_and_the_rest_is_done(refined, folder):
         "(2 poses)",
         "entry 2: box 0 [500, 500, 600, 600] is outside the 120x90 picture",
         "000000000005.jpg: not a picture",
-        "4 problems, listed above; the rest is done",
+        "entry 6 has no 'keypoints'",
+        "entry 7 has 17 joints",
+        "6 problems, listed above; the rest is done",
     ):
         assert message in err
 

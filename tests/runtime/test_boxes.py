@@ -45,6 +45,32 @@ def test_a_text_id_means_the_name(tmp_path: Path) -> None:
     assert found.image_id(Path("054d9ce9.jpg")) is None
 
 
+@pytest.mark.parametrize(
+    ("text", "fits", "fits_not"),
+    [
+        ("alice_1", ("alice_1.jpg", "trip/alice_01.jpg"), ("carol_1.jpg", "1.jpg", "malice_1.jpg")),
+        ("trip/alice_1", ("trip/alice_1.jpg",), ("alice_1.jpg", "trip/carol_1.jpg")),
+        ("000012", ("12.jpg", "clip_012.jpg"), ("13.jpg",)),
+    ],
+)
+def test_a_text_id_means_another_name_by_its_number_only_where_that_is_all_that_differs(
+    tmp_path: Path, text: str, fits: tuple[str, ...], fits_not: tuple[str, ...]
+) -> None:
+    for content in ({text: [[0, 0, 4, 4]]}, [{"image_id": text, "bbox": [0, 0, 4, 4]}]):
+        found = people_file(tmp_path, content)
+        assert [found.key(Path("/x") / name) for name in (*fits, *fits_not)] == [
+            *[text] * len(fits),
+            *[None] * len(fits_not),
+        ]
+
+
+def test_a_name_means_more_than_a_number(tmp_path: Path) -> None:
+    boxes = {"D:\\data\\x_12.jpg": [[0, 0, 1, 1]], "12": [[0, 0, 2, 2]], "a_12": [[0, 0, 3, 3]]}
+    found = people_file(tmp_path, boxes)
+    names = ("x_12.jpg", "y_12.jpg", "a_12.jpg")
+    assert [found.of(Path("/here") / name)[0][0, 2] for name in names] == [1, 2, 3]
+
+
 def test_an_annotation_file_gives_its_persons(tmp_path: Path) -> None:
     found = people_file(
         tmp_path,
@@ -52,7 +78,7 @@ def test_an_annotation_file_gives_its_persons(tmp_path: Path) -> None:
             "images": [{"id": 7, "file_name": "a.jpg"}, {"id": 8, "file_name": "b.jpg"}],
             "categories": [{"id": 3, "name": "person"}, {"id": 1, "name": "bicycle"}],
             "annotations": [
-                {"image_id": 7, "category_id": 3, "bbox": [1, 1, 2, 2]},
+                {"image_id": "7", "category_id": 3, "bbox": [1, 1, 2, 2]},
                 {"image_id": 7, "category_id": 1, "bbox": [0, 0, 9, 9]},
                 {"image_id": 7, "category_id": 3, "bbox": [0, 0, 9, 9], "iscrowd": 1},
             ],
@@ -152,6 +178,8 @@ def test_a_mapping_with_other_things_than_boxes(tmp_path: Path, boxes: object) -
     found = people_file(tmp_path, {"a.jpg": boxes, "b.jpg": [[1, 2, 3, 4, 0.5]]})
     assert len(found.problems) == 1
     assert "'a.jpg'" in found.problems[0]
+    assert "box 1 " not in found.problems[0]
+    assert found.people[0].index == 0
     assert found.of(Path("b.jpg"))[1] == [0.5]
 
 
@@ -174,6 +202,7 @@ def test_usable_boxes_are_kept_as_they_are_and_the_others_explained() -> None:
     assert "[60, 2, 70, 9] is outside the 50x40 picture" in problems[0]
     boxes, kept, problems = usable_boxes(np.zeros((0, 4)), 50, 40)
     assert (boxes.shape, kept, problems) == ((0, 4), [], [])
+    assert "has no area" in usable_boxes(np.array([[0, 0, 1e-40, 1e-40]]), 50, 40)[2][0]
 
 
 def test_the_published_detections_are_read(data_dir: Path) -> None:
@@ -216,8 +245,29 @@ def test_the_number_of_joints_must_be_the_skeletons(tmp_path: Path) -> None:
         InputError, match=r"entry 0 has 3 joints .* model has 14; give weights of this skeleton"
     ):
         people_file(tmp_path, [GOOD]).keypoints_for(CROWDPOSE)
-    with pytest.raises(InputError, match="entry 0 has no 'keypoints': a file of boxes"):
+    with pytest.raises(InputError, match="entry 0 has no 'keypoints', but a box alone"):
         people_file(tmp_path, [BOX]).keypoints_for(CROWDPOSE)
+
+
+def test_entries_that_name_their_joints_go_by_the_names(tmp_path: Path) -> None:
+    hip, knee = [10, 20, 0.5], [30, 60, 0.25]
+    entries = [
+        {"image_id": 7, "keypoints": knee + hip, "joints": ["left_knee", "left_hip"]},
+        {"image_id": 7, "keypoints": hip + [1, 1, 1], "joints": ["left_hip", "tail"]},
+        {"image_id": 7, "keypoints": hip, "joints": ["tail"]},
+        {"image_id": 7, "keypoints": hip, "joints": ["left_hip", "left_knee"]},
+        GOOD,
+        BOX,
+    ]
+    found = people_file(tmp_path, entries)
+    first, second = found.keypoints_for(COCO)
+    for person, places in ((first, {"left_hip": hip, "left_knee": knee}), (second, {"left_hip": hip})):
+        expected = np.zeros((17, 3))
+        for joint, place in places.items():
+            expected[COCO.index(joint)] = place
+        assert np.array_equal(person.keypoints, expected)  # type: ignore[arg-type]
+    told = ("entry 3 has 1 joints", "entry 2 has no joint of", "entry 4 has 3 joints", "entry 5 has no 'key")
+    assert [part in problem for part, problem in zip(told, found.problems, strict=True)] == [True] * 4
 
 
 def test_alphapose_gives_sizes_and_names_as_image_ids(tmp_path: Path) -> None:
@@ -307,6 +357,6 @@ def test_pictures_of_annotations(tmp_path: Path) -> None:
     path = tmp_path / "names.json"
     path.write_text(json.dumps({"images": images}))
     assert listed_pictures(path) == {3: ("x.jpg", 0, 0), "four": ("y/z.jpg", 4, 3)}
-    named = PeopleFile(people_file(tmp_path, [{**BOX, "image_id": 3}, BOX]).path, {3: "x.jpg"})
+    named = PeopleFile(people_file(tmp_path, [{**BOX, "image_id": 3}, BOX]).path, {"3": "x.jpg"})
     assert [person.picture for person in named.people] == ["x.jpg"]
     assert "entry 1 is of image 1, which 'images' does not list" in named.problems[0]

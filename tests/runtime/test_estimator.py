@@ -39,7 +39,11 @@ def test_every_kind_of_picture_gives_the_same_poses(
     assert len(poses) == 1
     assert poses[0].keypoints.shape == (14, 2)
     assert poses[0].box.tolist() == [0, 0, 120, 90]
-    for same in (file, str(file), Image.fromarray(picture), np.asfortranarray(picture)):
+    content = file.read_bytes()
+    for same in (
+        *(file, str(file), Image.fromarray(picture), np.asfortranarray(picture)),
+        *(content, bytearray(content), memoryview(content)),
+    ):
         assert equal(estimator(same), poses, 0)
 
 
@@ -141,6 +145,14 @@ def test_an_array_that_is_no_rgb_picture_is_refused(estimator: PoseEstimator, sh
         estimator(np.zeros(shape, np.uint8))
 
 
+def test_what_is_no_picture_is_refused(estimator: PoseEstimator, picture: np.ndarray) -> None:
+    closed = Image.fromarray(picture)
+    closed.close()
+    for what in (None, 5, Image.new("RGB", (0, 5)), closed):
+        with pytest.raises(InputError, match=r"is no picture|closed"):
+            estimator(what, BOXES)
+
+
 def test_a_float_array_is_refused(estimator: PoseEstimator, picture: np.ndarray) -> None:
     with pytest.raises(InputError, match="float64"):
         estimator(picture / 255.0)
@@ -182,6 +194,10 @@ def test_the_score_is_the_mean_of_sure_joints(picture: np.ndarray) -> None:
         ({"decode": "median"}, "argmax, quarter, dark"),
         ({"batch_size": 0}, "batch size"),
         ({"steps": -1}, "steps"),
+        ({"steps": "x"}, "steps"),
+        ({"steps": 2.5}, "steps"),
+        ({"hypotheses": 2.5}, "hypotheses"),
+        ({"batch_size": 2.5}, "batch size"),
     ],
 )
 def test_bad_options_are_refused(tiny_weights: Path, options: dict[str, object], complaint: str) -> None:

@@ -128,7 +128,9 @@ def test_poses_that_are_alike_are_one():
 
 @pytest.mark.parametrize("count", [0, -1, 1000])
 def test_how_many_there_can_be(network, count):
-    with pytest.raises(InputError, match=f"hypotheses: {count} must be from 1, the answer alone, to 64"):
+    with pytest.raises(
+        InputError, match=f"hypotheses: {count} must be a whole number from 1, the answer alone, to 64"
+    ):
         PoseEstimator(network, hypotheses=count)
 
 

@@ -152,3 +152,6 @@ def test_the_whole_image_is_one_person() -> None:
 def test_a_function_is_a_detector() -> None:
     detector = FunctionDetector(lambda image: (np.zeros((image.shape[0], 4)), np.zeros(image.shape[0])))
     assert [len(detector(np.zeros((n, 5, 3), np.uint8))[0]) for n in (2, 0, 3)] == [2, 0, 3]
+    for found in (([[0, 0, 5, 5]] * 2, [0.5]), (np.zeros((2, 5)), np.zeros(2)), 5):
+        with pytest.raises(InputError, match="the detector gives no boxes"):
+            FunctionDetector(lambda image, found=found: found)(np.zeros((9, 9, 3), np.uint8))

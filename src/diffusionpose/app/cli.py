@@ -77,6 +77,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     The parser raises SystemExit: 0 after ``--help``, 2 where the arguments do not parse.
     """
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # `diffusionpose ... >&-`
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w"))
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words or os.environ.get("DIFFUSIONPOSE_DEBUG", "0") not in ("", "0")
     words = [word for word in words if word != "--debug"]

@@ -110,8 +110,8 @@ def stamp(given: str | Path | None) -> list[Any]:
     path = Path(os.path.abspath(given))
     # the numbers of an OpenVINO model lie beside it, and so may a model's calibration
     beside = [path.with_suffix(".bin"), calibration_file(path)]
-    files = [*(sorted(path.iterdir()) if path.is_dir() else [path]), *beside]
-    facts = [(file.name, file.stat()) for file in files if file.is_file()]
+    files = [*(sorted(path.iterdir()) if os.path.isdir(path) else [path]), *beside]
+    facts = [(file.name, file.stat()) for file in files if os.path.isfile(file)]
     return [str(given), [[name, fact.st_size, fact.st_mtime_ns] for name, fact in facts]]
 
 

@@ -225,7 +225,7 @@ class PredictCommand:
     picture that cannot be used is reported, the others are done, and the exit status is 1.
 
     A run that is stopped, in whatever way, goes on when the same command is given again:
-    OUTPUT/progress.jsonl holds what is done until all is.
+    OUTPUT/progress.jsonl holds what is done until all is, also of pictures that this run leaves out.
 
     Person boxes are a JSON file: a COCO detection list [{"image_id" or "file_name", "bbox": [x, y, width,
     height], "score"}, ...], a COCO annotation file, or {"photo.jpg": [[x0, y0, x1, y1], ...], ...}.
@@ -272,7 +272,7 @@ class PredictCommand:
             (self.engine == "local" and for_ray, "predict: --workers and --ray-address go with --engine ray"),
         )
         boxes = None if self.boxes is None else PeopleFile(self.boxes)
-        files, problems, remarks = list_pictures(self.images, self.recursive)
+        files, problems, remarks = list_pictures(self.images, self.recursive, self.output)
         pictures = named_pictures(files, boxes.image_id if boxes else lambda path: None, f".{self.format}")
         self._check_output(pictures)
         for remark in remarks:
@@ -286,16 +286,27 @@ class PredictCommand:
     def _check_output(self, pictures: list[Picture]) -> None:
         """InputError where results could not be written, or would take the place of what they come from."""
         make_folder(self.output)
-        folder = self.output.resolve()
-        if folder in [path.resolve() for path in self.images if path.is_dir()]:
+        folder = Path(os.path.realpath(self.output))
+        if folder in [Path(os.path.realpath(path)) for path in self.images if os.path.isdir(path)]:
             raise InputError(
                 f"--output {self.output}: is a folder of the pictures, where the drawings would count as "
                 "more of them the next time; name another"
             )
-        written = {folder / picture.drawn for picture in pictures} | {folder / name for name in RESULTS}
-        for source in [*(picture.path for picture in pictures), *([self.boxes] if self.boxes else [])]:
-            if source.resolve() in written:
+        drawings = {folder / picture.drawn for picture in pictures}
+        written = drawings | {folder / name for name in RESULTS}
+        sources = [picture.path for picture in pictures]
+        for source in [*sources, *([self.boxes] if self.boxes else [])]:
+            if Path(os.path.realpath(source)) in written:
                 raise InputError(f"{source}: would be overwritten by the result; name another --output")
+        if str(folder) in map(os.path.realpath, {source.parent for source in sources}):
+            results = [file.read_bytes() for name in RESULTS if (file := folder / name).is_file()]
+            for file in sorted(drawings):
+                ours = f'"drawn": {json.dumps(file.name)}'.encode()
+                if os.path.exists(file) and not any(ours in content for content in results):
+                    raise InputError(
+                        f"{file}: lies beside the pictures already, and no result there says that an earlier "
+                        "run drew it; name another --output, or remove it"
+                    )
 
 
 @dataclass(frozen=True)
@@ -340,7 +351,12 @@ class _Run:
         settings = [command.options.identity(command.boxes, ready.estimator), command.looks]
         self.keys = {picture: _key(picture, settings) for picture in pictures}  # before any is read
         self.journal = Journal(command.output / PROGRESS, {"command": "predict"})
-        self.noted = {entry["key"]: position for position, entry in self.journal.positions()}
+        # key and position of the newest entry for each drawing: with other settings it is another
+        self.noted = {
+            entry["drawn"]: (entry["key"], position)
+            for position, entry in self.journal.positions()
+            if "drawn" in entry  # as in those of this version
+        }
         self.positions: dict[Picture, int] = {}  # of the entries of pictures that are done
         self.empty: list[Path] = []  # pictures in which nobody was found
         self.problems = self.failures = self.poses = 0
@@ -364,15 +380,16 @@ class _Run:
         finally:  # also after Ctrl-C or a full disk: what is done is in the JSON as well
             with closing(self.journal):
                 self._write()
-                if len(self.positions) == total or not self.noted:
+                drawn = {picture.drawn for picture in self.pictures}
+                if not self.noted or (len(self.positions) == total and self.noted.keys() <= drawn):
                     self.journal.remove()
         self._sum_up(len(self.positions) - before, time.perf_counter() - began)
         return 1 if self.problems else 0
 
     def _is_done(self, picture: Picture) -> bool:
         """Whether a picture is done and drawn; then it counts as such."""
-        position = self.noted.get(self.keys[picture])
-        if position is None or not (self.output / picture.drawn).exists():
+        key, position = self.noted.get(picture.drawn, ("", 0))
+        if key != self.keys[picture] or not (self.output / picture.drawn).exists():
             return False
         (entry,) = self.journal.read([position])
         self._count(picture, position, entry)
@@ -397,15 +414,24 @@ class _Run:
     def _note(self, answer: Answer) -> None:
         """Bring what became of a picture to the disk."""
         picture: Picture = answer.source
-        of = f" in {self.boxes.path}" if self.boxes else ""
-        problems = [f"{picture.path}: {problem}{of}" for problem in answer.problems]
+        problems = [self._told(picture, problem) for problem in answer.problems]
         if answer.failure is None:
-            entry = {"key": self.keys[picture], "rows": picture.rows(answer.poses), "problems": problems}
-            self.noted[entry["key"]] = position = self.journal.append(entry)
+            key, rows = self.keys[picture], picture.rows(answer.poses)
+            entry = {"key": key, "drawn": picture.drawn, "rows": rows, "problems": problems}
+            position = self.journal.append(entry)
+            self.noted[picture.drawn] = key, position
             self._count(picture, position, entry)
         else:
             self.failures += 1
             self._report([*problems, answer.failure])
+
+    def _told(self, picture: Picture, problem: str) -> str:
+        """A problem with a box of a picture, by its number in the file of boxes where there is one."""
+        if self.boxes is None:
+            return f"{picture.path}: {problem}"
+        people = self.boxes.people_of(picture.path)
+        problem = re.sub(r"\d+", lambda number: str(people[int(number[0])].index), problem, count=1)
+        return f"{picture.path}: {problem} in {self.boxes.path}"
 
     def _rows(self) -> Iterator[dict[str, Any]]:
         """The entries of keypoints.json, in the order of the pictures, read from the disk one by one."""

@@ -18,7 +18,7 @@ from diffusionpose.app.options import Folder, NetworkOptions, Output, counted, m
 from diffusionpose.errors import InputError
 from diffusionpose.json_files import write_json
 from diffusionpose.poses import Pose
-from diffusionpose.runtime.boxes import PeopleFile, listed_pictures, usable_boxes
+from diffusionpose.runtime.boxes import ListedPerson, PeopleFile, listed_pictures, usable_boxes
 from diffusionpose.runtime.estimator import PoseEstimator, Request, fixed_joints, named_joints
 from diffusionpose.runtime.images import PICTURE_SUFFIXES, read_recorded_image
 from diffusionpose.runtime.networks import load_network
@@ -93,12 +93,13 @@ class RefineCommand:
 
 
 def _part(skeleton: Skeleton, file: PeopleFile) -> str | None:
-    """The part of a union of skeletons that has as many joints as the file's unnamed ones."""
-    keypoints = file.people[0].keypoints
-    if file.joints is not None or keypoints is None or len(keypoints) == skeleton.num_joints:
+    """The part of a union of skeletons that has as many joints as most poses without names of joints."""
+    unnamed = [person.keypoints for person in file.people if not person.joints]
+    numbers = Counter(len(keypoints) for keypoints in unnamed if keypoints is not None).most_common(1)
+    if not numbers or "+" not in skeleton.name or numbers[0][0] == skeleton.num_joints:
         return None
-    parts = skeleton.name.split("+") if "+" in skeleton.name else []
-    return next((part for part in parts if len(keypoints) == get_skeleton(part).num_joints), None)
+    parts = skeleton.name.split("+")
+    return next((part for part in parts if numbers[0][0] == get_skeleton(part).num_joints), None)
 
 
 class _Job:
@@ -114,7 +115,7 @@ class _Job:
     ) -> None:
         self.estimator, self.folder, self.sizes, self.fix = estimator, folder, sizes, fix
         self.people = file.keypoints_for(estimator.skeleton)
-        self.rows: dict[int, dict[str, Any]] = {}  # by index of the entry
+        self.rows: dict[ListedPerson, dict[str, Any]] = {}
         self.problems = 0
         for problem in file.problems:
             self._report(problem)
@@ -128,7 +129,7 @@ class _Job:
                     self._note(request, poses)
                     bar.update(len(poses))
         finally:  # also after Ctrl-C: what is refined is in the JSON
-            write_json(output, [self.rows[index] for index in sorted(self.rows)])
+            write_json(output, [self.rows[person] for person in self.people if person in self.rows])
         print(f"{counted(len(self.rows), 'pose')} refined, {time.perf_counter() - began:.1f} s: {output}")
         if self.problems:
             say(f"{counted(self.problems, 'problem')}, listed above; the rest is done")
@@ -184,8 +185,8 @@ class _Job:
         path, people = request.source
         name = (path.relative_to(self.folder) if path.is_relative_to(self.folder) else path).as_posix()
         for person, pose in zip(people, poses, strict=True):
-            row = {**pose.to_coco_result(person.ids["image_id"]), **person.ids}
-            self.rows[person.index] = {**row, "box": pose.rounded_box, "file_name": name}
+            row = {**pose.to_coco_result(name), **person.ids}  # an entry without image_id gets the name
+            self.rows[person] = {**row, "box": pose.rounded_box, "file_name": name}
 
     def _report(self, problem: str) -> None:
         self.problems += 1

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -42,6 +43,7 @@ from diffusionpose.skeletons import Skeleton
 
 Boxes = tuple[np.ndarray, np.ndarray]  # (n, 4) float32 xyxy in image pixels, and their (n,) float32 scores
 
+LEAST = 1e-6  # pixels; no crop can be scaled up from less
 PERSON = "1"  # COCO's category of persons
 FORMS = (
     "give COCO detections, results or annotations, AlphaPose or OpenPose results, keypoints.json or "
@@ -65,11 +67,12 @@ class ListedPerson:
     None where the file gives no keypoints.
     """
 
-    index: int  # of the entry in the file
+    index: int  # of the entry in its file, or of the box in its picture's list
     picture: str  # by what the file knows the picture: a name, or "image 785"
     box: np.ndarray  # (4,) float32 xyxy, image pixels
     score: float  # of the person; 1 where the file gives none
     keypoints: np.ndarray | None = None
+    joints: tuple[str, ...] = ()  # names of the keypoints, where the file tells them
     ids: dict[str, Any] = field(default_factory=dict)  # the entry's own image_id, category_id and id
 
 
@@ -91,47 +94,49 @@ class PeopleFile:
         self.path = Path(path)
         self.people: list[ListedPerson] = []  # in the file's order
         self.pictures: dict[str, list[ListedPerson]] = {}  # by the file's names for them; some have nobody
-        self.joints: tuple[str, ...] | None = None  # of the keypoints, where the file tells them
         self.problems: list[str] = []  # a message for each entry that is left out
-        self._names = names
+        self._names = None if names is None else {id_key(key): name for key, name in names.items()}
         self._image_ids: dict[str, int] = {}  # picture -> the file's number for it
-        self._by_number: dict[int, str] = {}  # a number in a name, or an image_id -> picture
-        self._by_stem: dict[str, str] = {}  # names without a suffix, text ids -> picture
+        # the number that a text id ends in, after what stands before it; "" and an image_id -> picture
+        self._by_number: dict[tuple[str, int | None], str] = {}
+        self._stems: set[str] = set()  # text ids, and other names without a picture's suffix
         self._foreign: dict[str, list[str]] = {}  # last part of another machine's absolute paths -> pictures
         self._read()
-        if self.problems and not self.people:
-            more = f" (and {len(self.problems) - 1} more)" if len(self.problems) > 1 else ""
-            raise InputError(f"{self.problems[0]}{more}")
+        self._check_left(self.people)
         boxes, _ = _boxes(self.people)
         if len(boxes) and np.abs(boxes).max() <= 1 and (boxes % 1 != 0).any():
             raise InputError(
                 f"{self.path}: all its boxes lie between 0 and 1, as shares of the picture; give pixels"
             )
 
+    def _check_left(self, people: Sequence[ListedPerson]) -> None:
+        """InputError where what is left out leaves nobody."""
+        if self.problems and not people:
+            more = f" (and {len(self.problems) - 1} more)" if len(self.problems) > 1 else ""
+            raise InputError(f"{self.problems[0]}{more}")
+
     # --- which picture ---
 
     def key(self, picture: Path) -> str | None:
         r"""The file's name for a picture, or None.
 
-        A file that names ``trip/photo.jpg`` means ``/home/me/trip/photo.jpg``; image 785 is
-        ``000000000785.jpg`` as well as ``COCO_val2014_000000000785.jpg``; and of ``D:\data\photo.jpg``
-        the last part counts, as far as that tells pictures apart.
+        A file that names ``trip/photo.jpg`` means ``/home/me/trip/photo.jpg``; of ``D:\data\photo.jpg`` the
+        last part counts, as far as that tells pictures apart. Then numbers count: image 785, or "785", is
+        ``000000000785.jpg`` as well as ``COCO_val2014_000000000785.jpg``; "clip_785" is ``clip_0785.jpg``.
         """
         parts = Path(os.path.abspath(picture)).parts  # not resolved: a link keeps its own name
         for path in [Path(*parts).as_posix(), *("/".join(parts[start:]) for start in range(1, len(parts)))]:
             if path in self.pictures:
                 return path
-        if picture.stem in self._by_stem:
-            return self._by_stem[picture.stem]
-        number = _number_at_end(picture.stem)
-        if number is not None and number in self._by_number:
-            return self._by_number[number]
+            if (stem := path.removesuffix(picture.suffix)) in self._stems:
+                return stem
         found = self._foreign.get(picture.name, [])
         for depth in range(1, len(parts)):
             found = [name for name in found if name.endswith("/" + "/".join(parts[-depth:]))]
             if len(found) == 1:
                 return found[0]
-        return None
+        before, number = _split_number(picture.stem)
+        return self._by_number.get((before, number), self._by_number.get(("", number)))
 
     def people_of(self, picture: Path) -> list[ListedPerson]:
         """The persons of a picture; none where the file knows none."""
@@ -153,7 +158,7 @@ class PeopleFile:
     @cached_property
     def _frames(self) -> dict[int, str]:
         """The file's name for each frame of a video; of two, the first."""
-        named = ((self._image_ids.get(key, _number_at_end(Path(key).stem)), key) for key in self.pictures)
+        named = ((self._image_ids.get(key, _split_number(Path(key).stem)[1]), key) for key in self.pictures)
         return {number: key for number, key in reversed(list(named)) if number is not None}
 
     def image_id(self, picture: Path) -> int | None:
@@ -172,28 +177,18 @@ class PeopleFile:
         return owners, unknown
 
     def keypoints_for(self, skeleton: Skeleton) -> list[ListedPerson]:
-        """The persons with the joints of a skeleton: by name where the file tells names; else InputError."""
-        return [self._with_joints(person, skeleton) for person in self.people]
+        """The persons with the joints of a skeleton: by name where the file tells names.
 
-    def _with_joints(self, person: ListedPerson, skeleton: Skeleton) -> ListedPerson:
-        if person.keypoints is None:
-            raise InputError(
-                f"{self.path}: entry {person.index} has no 'keypoints': a file of boxes, not of poses"
-            )
-        if self.joints is not None:
-            shared = [joint for joint in skeleton.joints if joint in self.joints]
-            if not shared:
-                raise InputError(f"{self.path}: none of its joints is one of the model's ({skeleton.name})")
-            keypoints = np.zeros((skeleton.num_joints, 3), np.float32)
-            for joint in shared:
-                keypoints[skeleton.index(joint)] = person.keypoints[self.joints.index(joint)]
-            return replace(person, keypoints=keypoints)
-        if len(person.keypoints) != skeleton.num_joints:
-            raise InputError(
-                f"{self.path}: entry {person.index} has {len(person.keypoints)} joints (x, y, score each), "
-                f"but the model has {skeleton.num_joints}; give weights of this skeleton"
-            )
-        return person
+        An entry that cannot have them is left out and told in ``problems``; InputError where none is left.
+        """
+        people = []
+        for person in self.people:
+            try:
+                people.append(_with_joints(person, skeleton))
+            except _Unusable as error:
+                self.problems.append(f"{self.path}: entry {person.index} {error}")
+        self._check_left(people)
+        return people
 
     # --- the forms ---
 
@@ -226,11 +221,11 @@ class PeopleFile:
             if isinstance(image_id, int):
                 self._image_ids[name] = image_id
                 if name == f"image {image_id}":
-                    self._by_number.setdefault(image_id, name)
+                    self._by_number.setdefault(("", image_id), name)
             elif Path(name).suffix.lower() not in PICTURE_SUFFIXES:  # a text id, or a name of OpenPose's
-                self._by_stem.setdefault(name, name)
-                if (number := _number_at_end(name)) is not None:
-                    self._by_number.setdefault(number, name)
+                self._stems.add(name)
+                if (split := _split_number(name))[1] is not None:
+                    self._by_number.setdefault(split, name)
             if _is_absolute(name):
                 self._foreign.setdefault(name.rpartition("/")[2], []).append(name)
         if person is not None:
@@ -255,8 +250,7 @@ class PeopleFile:
                 elif not as_flag(entry.get("iscrowd")):
                     self._read_entry(index, entry)
             except _Unusable as error:
-                of = f" of {entry['file_name']!r:.60}" if what == "box" else ""
-                self.problems.append(f"{self.path}: {what} {index}{of} {error}")
+                self.problems.append(f"{self.path}: {what} {index} {error}")
         if others and persons is not None and not (self.people or self.problems):
             raise InputError(
                 f"{self.path}: none of its {len(entries)} boxes is of a person: a person has category_id "
@@ -282,15 +276,19 @@ class PeopleFile:
         score = 1.0 if entry.get("score") is None else as_number(entry["score"])
         if score is None:
             raise _Unusable(f"has {entry['score']!r:.60} as 'score'; it must be a finite number")
-        ids = {key: value for key, value in entry.items() if key in ("image_id", "category_id", "id")}
-        person = ListedPerson(index, picture, box.astype(np.float32), score, keypoints, ids)
+        names = as_list(entry.get("joints"))
+        joints = tuple(map(sys.intern, names)) if all(isinstance(name, str) for name in names) else ()
+        if joints and keypoints is not None and len(joints) != len(keypoints):
+            raise _Unusable(f"has {len(keypoints)} joints (x, y, score each), but names {len(joints)}")
+        ids = {key: entry[key] for key in ("image_id", "category_id", "id") if entry.get(key) is not None}
+        person = ListedPerson(index, picture, box.astype(np.float32), score, keypoints, joints, ids)
         self._add(picture, image_id, person)
 
     def _picture_of(self, entry: dict[str, Any]) -> tuple[str, int | str | None]:
         """The file's name for the picture of an entry, and its id."""
         image_id, name = as_id(entry.get("image_id")), entry.get("file_name")
         if self._names is not None:
-            name = self._names.get(image_id) if image_id is not None else None
+            name = self._names.get(id_key(image_id)) if image_id is not None else None
             if name is None:
                 raise _Unusable(f"is of image {entry.get('image_id')!r:.60}, which 'images' does not list")
         if name is not None:
@@ -304,17 +302,17 @@ class PeopleFile:
         if not isinstance(content["annotations"], list):
             raise InputError(f"{self.path}: its 'annotations' are not a list; {FORMS}")
         listed = {image_id: name for image_id, (name, _, _) in _listed(self.path, content).items()}
-        self._names = {**listed, **(self._names or {})}
+        self._names = {**{id_key(key): name for key, name in listed.items()}, **(self._names or {})}
         for image_id in listed:
-            self._add(slashed(self._names[image_id]), image_id)
+            self._add(slashed(self._names[id_key(image_id)]), image_id)
         named = [c for c in as_list(content.get("categories")) if isinstance(c, dict)]
         persons = {id_key(as_id(c.get("id")) or 0) for c in named if c.get("name") == "person"}
         self._read_entries(content["annotations"], "annotation", persons or None)
 
     def _read_mapping(self, content: dict[str, Any]) -> None:
-        entries: list[Any] = []
         for name, boxes in content.items():
             self._add(slashed(name))
+            entries: list[Any] = []
             if not isinstance(boxes, list):
                 self.problems.append(f"{self.path}: {name!r} needs a list of boxes [[x0, y0, x1, y1], ...]")
                 continue
@@ -322,7 +320,7 @@ class PeopleFile:
                 score = box[4] if isinstance(box, list) and len(box) == 5 else None
                 corners = box if score is None else box[:4]
                 entries.append({"file_name": name, "box": corners, "score": score})
-        self._read_entries(entries, "box", None)
+            self._read_entries(entries, f"{name!r:.60}: box", None)
 
     def _read_openpose(self, file: Path, content: Any) -> None:
         people = content.get("people") if isinstance(content, dict) else None
@@ -333,32 +331,29 @@ class PeopleFile:
         for index, person in enumerate(people):
             try:
                 keypoints = _keypoints(person.get("pose_keypoints_2d") if isinstance(person, dict) else None)
-                joints = OPENPOSE.get(len(keypoints), "").split()
-                if not joints or (self.joints and len(joints) != len(self.joints)):
-                    raise _Unusable(
-                        f"has {len(keypoints)} joints; OpenPose's bodies have 25, or all of them 18"
-                    )
+                joints = tuple(OPENPOSE.get(len(keypoints), "").split())
+                if not joints:
+                    raise _Unusable(f"has {len(keypoints)} joints; OpenPose's bodies have 25, or 18")
             except _Unusable as error:
                 self.problems.append(f"{file}: person {index} {error}")
                 continue
-            self.joints = tuple(joints)
             given = keypoints[:, 2] > 0
             if given.any():
                 box, ids = box_around(keypoints[given, :2]), {"image_id": name}
-                self._add(name, None, ListedPerson(index, name, box, 1.0, keypoints, ids))
+                self._add(name, None, ListedPerson(index, name, box, 1.0, keypoints, joints, ids))
 
     def _csv_entries(self) -> list[Any]:
         """The persons of keypoints.csv as keypoints.json has them."""
         persons: dict[tuple[str, int], list[dict[str, Any]]] = {}
         for row in read_csv(self.path):
             persons.setdefault((row["file_name"], row["person"]), []).append(row)
-        self.joints = tuple(dict.fromkeys(row["joint"] for rows in persons.values() for row in rows))
+        joints = list(dict.fromkeys(row["joint"] for rows in persons.values() for row in rows))
         entries = []
         for (name, _), rows in persons.items():
-            triplets = dict.fromkeys(self.joints, (0.0, 0.0, 0.0))
+            triplets = dict.fromkeys(joints, (0.0, 0.0, 0.0))
             triplets.update({row["joint"]: (row["x"], row["y"], row["score"]) for row in rows})
             entry = {"file_name": name, "image_id": rows[0]["image_id"], "score": rows[0]["person_score"]}
-            entry["box"] = [rows[0][corner] for corner in BOX_COLUMNS]
+            entry.update(joints=joints, box=[rows[0][corner] for corner in BOX_COLUMNS])
             entries.append({**entry, "keypoints": [number for each in triplets.values() for number in each]})
         return entries
 
@@ -398,7 +393,7 @@ def usable_boxes(boxes: np.ndarray, width: int, height: int) -> tuple[np.ndarray
         inside = box.clip(0, [width, height, width, height])
         if not np.isfinite(box).all():
             problem = "is not four finite numbers; mend or remove it"
-        elif not (box[2:] > box[:2]).all():
+        elif not (box[2:] > box[:2] + LEAST).all():
             problem = "has no area; mend or remove it (xyxy, x1 > x0, y1 > y0)"
         elif not (inside[2:] > inside[:2]).all():
             problem = f"is outside the {width}x{height} picture; mend or remove it"
@@ -473,7 +468,26 @@ def _is_absolute(name: str) -> bool:
     return re.match(r"/|[A-Za-z]:/", name) is not None
 
 
-def _number_at_end(stem: str) -> int | None:
-    """The number that a name ends in."""
+def _split_number(stem: str) -> tuple[str, int | None]:
+    """A name without the number that it ends in, and the number."""
     digits = re.search(r"\d{1,18}$", stem)
-    return int(digits.group()) if digits else None
+    return (stem[: digits.start()], int(digits.group())) if digits else (stem, None)
+
+
+def _with_joints(person: ListedPerson, skeleton: Skeleton) -> ListedPerson:
+    if person.keypoints is None:
+        raise _Unusable("has no 'keypoints', but a box alone; give it a pose")
+    if person.joints:
+        shared = [joint for joint in skeleton.joints if joint in person.joints]
+        if not shared:
+            raise _Unusable(f"has no joint of the model's ({skeleton.name})")
+        keypoints = np.zeros((skeleton.num_joints, 3), np.float32)
+        for joint in shared:
+            keypoints[skeleton.index(joint)] = person.keypoints[person.joints.index(joint)]
+        return replace(person, keypoints=keypoints)
+    if len(person.keypoints) != skeleton.num_joints:
+        raise _Unusable(
+            f"has {len(person.keypoints)} joints (x, y, score each), but the model has "
+            f"{skeleton.num_joints}; give weights of this skeleton"
+        )
+    return person

@@ -13,6 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import groupby
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload
 
@@ -223,8 +224,8 @@ class PoseEstimator:
     ) -> None:
         if decode not in DECODE_METHODS:
             raise InputError(f"decode: {decode!r} is not one of {', '.join(DECODE_METHODS)}")
-        if batch_size is not None and batch_size < 1:
-            raise InputError(f"batch size: {batch_size} must be 1 or more")
+        if batch_size is not None and not (isinstance(batch_size, Integral) and batch_size >= 1):
+            raise InputError(f"batch size: {batch_size} must be a whole number, 1 or more")
         self.network = network if isinstance(network, Network) else TorchNetwork(network, device)
         check_count(hypotheses)
         if hypotheses > 1 and (rotation_test or steps == 0):
@@ -312,7 +313,7 @@ class PoseEstimator:
                 finite numbers, a start that does not fit the boxes or the network, or a fixed joint that is
                 unknown or outside of the picture.
         """
-        if isinstance(images, ImageLike) or hasattr(images, "detach"):
+        if isinstance(images, ImageLike) or hasattr(images, "detach") or not isinstance(images, Iterable):
             boxes, start = (None if given is None else [given] for given in (boxes, start))
             return self([images], boxes, start, fixed)[0]
         images = list(images)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import cycle, islice
+from numbers import Integral
 
 import numpy as np
 
@@ -37,8 +38,8 @@ SHARPNESS, ANSWER = 15.0, 1.5
 
 def check_count(count: int) -> None:
     """InputError where so many hypotheses cannot be had."""
-    if not 1 <= count <= MOST:
-        raise InputError(f"hypotheses: {count} must be from 1, the answer alone, to {MOST}")
+    if not (isinstance(count, Integral) and 1 <= count <= MOST):
+        raise InputError(f"hypotheses: {count} must be a whole number from 1, the answer alone, to {MOST}")
 
 
 def starts(

@@ -34,7 +34,7 @@ MAX_PIXELS = 178_000_000  # Pillow refuses more than 178.9 million by itself
 MAX_SIDE = 65_500  # pixels; JPEG's limit, and OpenCV neither scales nor writes much longer ones
 EXIF_ORIENTATION = 0x0112
 
-ImageLike = str | Path | bytes | Image.Image | np.ndarray
+ImageLike = str | Path | bytes | bytearray | memoryview | Image.Image | np.ndarray
 
 
 def as_image(image: Any, name: str = "picture") -> np.ndarray:
@@ -53,7 +53,7 @@ def as_image(image: Any, name: str = "picture") -> np.ndarray:
     if isinstance(image, (bytes, bytearray, memoryview)):
         return to_rgb(_decode(io.BytesIO(image), name), name)
     if isinstance(image, Image.Image):
-        return to_rgb(image, name if name != "picture" else "PIL image")
+        image = to_rgb(image, name if name != "picture" else "PIL image")
     if hasattr(image, "detach"):
         image = image.detach().cpu().numpy()
         if image.ndim == 3 and image.shape[0] == 3 and image.shape[2] != 3:
@@ -86,7 +86,7 @@ def to_rgb(image: Image.Image, name: str | Path = "picture") -> np.ndarray:
     """An opened picture of any mode as (H, W, 3) uint8 RGB; InputError begins with ``name``."""
     try:
         image.load()
-    except (OSError, SyntaxError) as error:
+    except (OSError, SyntaxError, ValueError, AttributeError) as error:  # the last two where it is closed
         raise InputError(f"{name}: damaged or cut short ({error})") from error
     return _rgb(_oriented(image), name)
 
@@ -151,8 +151,6 @@ def _decode(source: Path | BinaryIO, name: str | Path, max_pixels: int = MAX_PIX
         raise
     except FileNotFoundError as error:
         raise InputError(f"{name}: no such file; check the path") from error
-    except PermissionError as error:
-        raise InputError(f"{name}: cannot be read ({error.strerror})") from error
     except UnidentifiedImageError as error:
         raise InputError(f"{name}: not a picture that can be read ({', '.join(FORMATS)})") from error
     except Image.DecompressionBombError as error:
@@ -160,6 +158,8 @@ def _decode(source: Path | BinaryIO, name: str | Path, max_pixels: int = MAX_PIX
             f"{name}: more than {max_pixels / 1_000_000:g} million pixels; scale the picture down"
         ) from error
     except Exception as error:  # decoders of damaged bytes raise anything, struct.error to MemoryError
+        if isinstance(error, OSError) and error.strerror:  # of the system, not of a decoder
+            raise InputError(f"{name}: cannot be read ({error.strerror})") from error
         reason = str(error) or type(error).__name__
         raise InputError(f"{name}: damaged or cut short ({reason}); copy or download it again") from error
 
@@ -213,11 +213,14 @@ def _rgb(image: Image.Image, path: str | Path) -> np.ndarray:
         raise InputError(f"{path}: cannot become RGB ({error}); save it as an 8-bit RGB picture") from error
 
 
-def list_pictures(given: Sequence[Path], recursive: bool = False) -> tuple[list[Path], list[str], list[str]]:
+def list_pictures(
+    given: Sequence[Path], recursive: bool = False, output: Path | None = None
+) -> tuple[list[Path], list[str], list[str]]:
     """The picture files among files, folders and patterns, each once.
 
-    Of a folder its pictures are taken, sorted by name, and with ``recursive`` those of its sub-folders. A
-    name with ``*`` or ``?`` that is no file is a pattern ("trip/*/*.jpg").
+    Of a folder its pictures are taken, sorted by name, and with ``recursive`` those of its sub-folders, but
+    neither of linked ones nor of ``output``, where results are written. A name with ``*`` or ``?`` that is
+    no file is a pattern ("trip/*/*.jpg").
 
     Returns:
         the files; a message for everything asked for that cannot be had; and remarks.
@@ -226,9 +229,9 @@ def list_pictures(given: Sequence[Path], recursive: bool = False) -> tuple[list[
     problems: list[str] = []
     remarks: list[str] = []
     for path in given:
-        if path.is_dir():
-            inside = _of_folder(path, recursive, problems, remarks)
-        elif any(sign in str(path) for sign in "*?[") and not path.exists():
+        if os.path.isdir(path):
+            inside = _of_folder(path, recursive, output, problems, remarks)
+        elif any(sign in str(path) for sign in "*?[") and not os.path.exists(path):
             inside = [Path(name) for name in sorted(glob.glob(str(path), recursive=True))]
             if not inside:
                 problems.append(f"{path}: no file fits this pattern; check it")
@@ -238,22 +241,28 @@ def list_pictures(given: Sequence[Path], recursive: bool = False) -> tuple[list[
     return list(files.values()), problems, remarks
 
 
-def _of_folder(folder: Path, recursive: bool, problems: list[str], remarks: list[str]) -> list[Path]:
+def _of_folder(
+    folder: Path, recursive: bool, output: Path | None, problems: list[str], remarks: list[str]
+) -> list[Path]:
     """A folder's pictures, and what is to be said of the others in it."""
-    every = [
-        path
-        for path in sorted(folder.rglob("*") if recursive else folder.iterdir())
-        if not any(part.startswith(".") for part in path.relative_to(folder).parts)
-    ]
-    pictures = [path for path in every if path.suffix.lower() in PICTURE_SUFFIXES and path.is_file()]
-    others = [path for path in every if path.suffix.lower() in OTHER_SUFFIXES and path.is_file()]
+    # the way from the folder to the output: none where they are one, and ".." where it is not below
+    way = Path(os.path.relpath(os.path.realpath(output or folder), os.path.realpath(folder))).parts
+    every = []
+    for path in sorted(folder.rglob("*") if recursive else folder.iterdir()):
+        parts = path.relative_to(folder).parts
+        if not (any(part.startswith(".") for part in parts) or (way and parts[: len(way)] == way)):
+            every.append(path)
+    pictures = [path for path in every if path.suffix.lower() in PICTURE_SUFFIXES and not path.is_dir()]
+    others = [path for path in every if path.suffix.lower() in OTHER_SUFFIXES and not path.is_dir()]
     problems += [
         f"{path}: left out, this kind of picture cannot be read; save it as JPEG or PNG" for path in others
     ]
-    below = [] if recursive else [str(path) for path in every if path.is_dir() and _has_picture(path)]
-    if below:
-        names = ", ".join(below[:3]) + (", ..." if len(below) > 3 else "")
-        remarks.append(f"{folder}: its sub-folders ({names}) hold pictures as well; --recursive takes them")
+    for linked, cure in ((False, "--recursive takes them"), (True, "they are links: name them, too")):
+        below = [path for path in every if path.is_symlink() == linked and path.is_dir()]
+        names = [str(path) for path in below if (linked or not recursive) and _has_picture(path)]
+        if names:
+            shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+            remarks.append(f"{folder}: its sub-folders ({shown}) hold pictures as well; {cure}")
     if not pictures and not others:
         kinds = " ".join(sorted(PICTURE_SUFFIXES))
         problems.append(f"{folder}: no pictures in this folder (looked for {kinds}); name another")

@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.util import find_spec
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -140,8 +141,8 @@ class Network:
             raise InputError(
                 "steps: 'auto' judges the model's own coarse heatmaps; give a number with a start"
             )
-        if steps != "auto" and steps < 0:
-            raise InputError(f"steps: {steps} must be 0 (the coarse heatmaps) or more")
+        if steps != "auto" and not (isinstance(steps, Integral) and steps >= 0):
+            raise InputError(f"steps: {steps} must be a whole number: 0 (the coarse heatmaps) or more")
 
 
 def batch_size_on(device: str) -> int:

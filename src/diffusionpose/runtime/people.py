@@ -48,8 +48,14 @@ class FunctionDetector(PersonDetector):
         self._function = function
 
     def __call__(self, image: np.ndarray) -> Boxes:
-        """What the function returns."""
-        return self._function(image)
+        """What the function returns; InputError where it is no boxes, or not as many scores."""
+        found = self._function(image)
+        try:
+            boxes, scores = map(np.asarray, found)
+            boxes = boxes.reshape(-1, 4)
+            return boxes, scores.reshape(len(boxes))
+        except (TypeError, ValueError) as error:
+            raise InputError(f"the detector gives no boxes (n, 4) and scores (n,) ({error})") from error
 
 
 class WholeImage(PersonDetector):
