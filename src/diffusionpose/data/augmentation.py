@@ -14,8 +14,8 @@ from diffusionpose.skeletons import Skeleton
 # HRNet asks for more than 8 labelled joints of COCO's 17 before it cuts a person in half.
 HALF_BODY_SHARE = 8 / 17
 HALF_BODY_JOINTS = 3  # at least so many labelled joints in the half that stays
-RANGES = {"scale": (0, 0.9), "rotation": (0, 180), "half_body_padding": (1, 10)}  # the others are shares
 UPPER_SHARE = 0.691  # its code draws `randn() < 0.5` for the upper half
+RANGES = {"scale": (0, 0.9), "rotation": (0, 180), "half_body_padding": (1, 10)}  # the others are shares
 
 
 @dataclass(frozen=True)

@@ -83,7 +83,7 @@ def train(
         skeleton = get_skeleton(settings.skeleton)
         data = TrainingData(train_sets, skeleton, settings, machine)
         validation = Validation(val_set, skeleton, settings, machine)
-        entries = {
+        entries: dict[str, Any] = {
             "settings": settings.to_dict(),
             "persons_per_step": data.batch_size,
             "train": [_entries(each) | {"share": each.share} for each in train_sets],
