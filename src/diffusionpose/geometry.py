@@ -273,6 +273,9 @@ def draw_heatmaps(keypoints: Array, size: tuple[int, int], sigma: float, quantis
     return along_x * along_y
 
 
+NOT_FINITE = "a heatmap holds a number that is not finite"
+
+
 def decode(heatmaps: Array, method: str = "dark", sigma: float = 2.0) -> tuple[Array, Array]:
     """Keypoints (b, j, 2) in heatmap pixels and scores (b, j), the maxima, of heatmaps (b, j, h, w).
 
@@ -287,8 +290,8 @@ def decode(heatmaps: Array, method: str = "dark", sigma: float = 2.0) -> tuple[A
     heatmaps = xp.astype(heatmaps, xp.float32, copy=False)
     if _holds_numbers(heatmaps) and not xp.all(xp.isfinite(heatmaps)):
         raise InputError(
-            "a heatmap holds a number that is not finite (NaN or infinity): the weights or the picture "
-            "are broken, or bf16 overflowed; check the checkpoint and try precision fp32"
+            f"{NOT_FINITE} (NaN or infinity): the weights or the picture are broken, or bf16 overflowed; "
+            "check the checkpoint and try precision fp32"
         )
     b, j, h, w = heatmaps.shape
     flat = xp.reshape(heatmaps, (b, j, h * w))

@@ -295,6 +295,22 @@ def standing(skeleton: Skeleton = COCO) -> Person:
     return Person(1, 1, box, keypoints, visible, 5000.0)
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("scale", "a"),
+        ("scale", 2.0),
+        ("rotation", -3),
+        ("flip", True),
+        ("half_body", float("nan")),
+        ("half_body_padding", 0),
+    ],
+)
+def test_an_augmentation_out_of_range_is_named(name, value):
+    with pytest.raises(InputError, match=f"augmentation {name} is .*must be a number"):
+        Augmentation(**{name: value})
+
+
 def draws(augmentation: Augmentation, person: Person, count: int = 4000) -> list[CropChange]:
     return [augmentation.draw(person, COCO, np.random.default_rng((0, i))) for i in range(count)]
 

@@ -68,6 +68,26 @@ def test_an_epoch_shows_each_set_as_often_as_its_share_says(shares, images, crow
         assert len({frozenset(each) for each in shown}) > 1, "others in the next epoch"
 
 
+def test_a_share_that_shows_nobody_is_named(images, crowd, tiny):
+    with pytest.raises(InputError, match=rf"{crowd.annotations}: --shares 0\.01 .* nobody; give 0\."):
+        data_of([images, replace(crowd, share=0.01)], tiny)
+
+
+def test_an_unknown_augmentation_is_named(images, tiny):
+    with pytest.raises(InputError, match="augmentation: no foo; there are scale"):
+        data_of([images], tiny, augmentation={"foo": 1})
+
+
+def test_a_person_repeated_in_a_batch_is_no_neighbour_of_himself(crowd, tiny):
+    data = data_of([replace(crowd, share=2)], tiny)
+    data.keep_pictures_whole()
+    batch = {
+        name: torch.tensor(values) for name, values in {"index": [1, 0, 1, 1], "picture": [0] * 4}.items()
+    }
+    count = len(data.persons)
+    assert data.picture_numbers(batch).tolist() == [0, 0, count, 2 * count]
+
+
 def test_sets_of_different_skeletons_are_trained_together(images, crowd, tiny):
     data = data_of([images, crowd], tiny)
     first = len(data.persons.parts[0])

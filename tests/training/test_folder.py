@@ -17,8 +17,10 @@ def interrupted(finished, tmp_path):
 
 
 def entries(folder, settings, total=4, **changes):
-    (one,) = json.loads(folder.settings_file.read_text())["train"]
-    return {"settings": settings.to_dict(), "persons_per_step": total, "train": [{**one, **changes}]}
+    written = json.loads(folder.settings_file.read_text())
+    (one,), skeleton = written["train"], {**written["skeleton"], **changes.pop("skeleton", {})}
+    known = {"settings": settings.to_dict(), "persons_per_step": total, "skeleton": skeleton}
+    return {**known, "train": [{**one, **changes}]}
 
 
 def test_a_resumed_run_goes_on_after_its_last_epoch(interrupted, tiny, tmp_path):
@@ -40,6 +42,7 @@ def test_epochs_may_change_and_a_batch_may_be_split_over_processes(interrupted, 
         ({}, {"total": 8}, "persons per step were 4, are 8"),
         ({}, {"sha256": "b"}, "other training annotations"),
         ({}, {"share": 0.5}, "--shares"),
+        ({}, {"skeleton": {"limbs": []}}, "other joints, limbs, pairs or sigmas of skeleton coco"),
     ],
 )
 def test_other_settings_or_data_are_refused_by_name(settings, more, named, interrupted, tiny):
@@ -49,9 +52,10 @@ def test_other_settings_or_data_are_refused_by_name(settings, more, named, inter
 
 def test_a_setting_newer_than_the_run_counts_as_its_default(interrupted, tiny):
     written = json.loads(interrupted.settings_file.read_text())
-    del written["settings"]["sync_batchnorm"]
+    wanted = entries(interrupted, tiny)
+    del written["settings"]["sync_batchnorm"], written["skeleton"]
     interrupted.settings_file.write_text(json.dumps(written))
-    assert interrupted.resume(entries(interrupted, tiny))
+    assert interrupted.resume(wanted)
 
 
 @pytest.mark.parametrize(
@@ -94,6 +98,7 @@ class Payload:
     [
         {},
         {"epoch": 3},
+        {"format": 2, "epoch": 3, "model": {}, "average": {}, "optimiser": {}},
         {"epoch": 1, "pytorch-lightning_version": "2.6", "state_dict": {}},
         torch.ones(3),
         {"epoch": 0, "extra": Payload()},

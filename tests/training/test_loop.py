@@ -82,7 +82,7 @@ def test_tensorboard_gets_the_same_numbers_and_a_picture_of_poses(finished, tiny
 
 def test_the_validation_is_what_evaluate_measures_and_the_best_model_has_the_highest(finished, images, tiny):
     rows = RunFolder(finished).rows()
-    best = max(rows, key=lambda row: float(row["AP"]))
+    best = max(reversed(rows), key=lambda row: float(row["AP"]))
     for file, row in (("model.safetensors", rows[-1]), ("best.safetensors", best)):
         model = load_model(finished / file)
         report = evaluate(model, images.annotations, images.images, decode=tiny.decode, flip=tiny.flip)
@@ -158,6 +158,21 @@ def test_a_heatmap_model_is_trained_and_validated_alike(run, tiny, tmp_path):
     assert float(summary.metrics["PCK"]) > 0
 
 
+def test_a_repeated_person_is_trained_without_himself_beside(run, tiny, tmp_path, monkeypatch):
+    """Twelve pictures in one batch of 64: each person comes again, as if in another picture."""
+    batches, forward = [], loop._Loss.forward
+
+    def seen(loss, images, keypoints, visible, noise):
+        batches.append(list(zip(keypoints.flatten(1).tolist(), noise["picture"].tolist(), strict=True)))
+        return forward(loss, images, keypoints, visible, noise)
+
+    monkeypatch.setattr(loop._Loss, "forward", seen)
+    model = {"model": "i2rnet_tiny", "options": {"width": 16, "feedforward": 32}, "augmentation": None}
+    run(replace(tiny, **model, epochs=1, batch_size=64), tmp_path)
+    (batch,) = [[(tuple(points), picture) for points, picture in each] for each in batches]
+    assert len(set(batch)) == 64 > len({points for points, _ in batch})
+
+
 def test_a_second_training_in_the_same_folder_is_refused(run, tiny, tmp_path):
     code = "import sys; from pathlib import Path; from diffusionpose.errors import locked\n"
     code += "with locked(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
@@ -180,6 +195,55 @@ def test_a_finished_run_is_left_as_it_is_and_more_epochs_go_on(run, finished, ti
     run(replace(settings, epochs=2), tmp_path / "a")
     run(replace(settings, epochs=2), tmp_path / "b")
     assert_same_run(tmp_path / "a", tmp_path / "b")
+
+
+def test_a_finished_run_needs_no_table_and_says_what_it_ignores(run, finished, tiny, tmp_path, capsys):
+    output = tmp_path / "run"
+    shutil.copytree(finished, output)
+    (output / "metrics.csv").write_text("")
+    assert run(tiny, output).metrics == {}
+    (output / "metrics.csv").unlink()
+    assert run(replace(tiny, epochs=1), output).metrics == {}
+    assert "--epochs 1: ignored" in capsys.readouterr().out
+
+
+def test_a_resumed_run_remembers_what_it_started_from(finished, images, tiny, tmp_path, capsys):
+    settings, other = replace(tiny, epochs=1), tmp_path / "other"
+    train(settings, [images], images, tmp_path / "a", CPU, finished, progress=False)
+    capsys.readouterr()
+    again = replace(settings, epochs=2)
+    train(again, [images], images, tmp_path / "a", CPU, other, progress=False)
+    assert f"--weights {other}: ignored" in capsys.readouterr().out
+    train(again, [images], images, tmp_path / "a", CPU, finished, progress=False)
+    assert "ignored" not in capsys.readouterr().out
+    written = json.loads((tmp_path / "a" / "settings.json").read_text())
+    assert written["start"] == {"weights": str(finished), "encoder_weights": None}
+
+
+def test_an_old_checkpoint_without_failures_is_resumed(run, finished, tiny, tmp_path):
+    folder = RunFolder(Path(shutil.copytree(finished, tmp_path / "run")))
+    checkpoint = read_checkpoint(folder.checkpoint)
+    del checkpoint["broken"], checkpoint["val_failures"]
+    torch.save(checkpoint, folder.checkpoint)
+    assert run(tiny, folder.path).failures == []
+
+
+def test_all_processes_validate_the_statistics_that_are_saved(run, tiny, tmp_path, monkeypatch):
+    """Those of the first process; the buffers are handed out right before the validation."""
+    order, validate = [], loop.Validation.__call__
+
+    def broadcast(processes, tensors):
+        order.append([tensor.data_ptr() for tensor in tensors])
+
+    def call(validation, model, *rest):
+        order.append([buffer.data_ptr() for buffer in model.buffers()])
+        return validate(validation, model, *rest)
+
+    monkeypatch.setattr(loop.Processes, "broadcast", broadcast)
+    monkeypatch.setattr(loop.Validation, "__call__", call)
+    run(replace(tiny, epochs=1), tmp_path)
+    assert len(order) == 2
+    assert order[0] == order[1] != []
 
 
 def test_two_processes_have_the_losses_of_one(finished, images, tmp_path):
@@ -247,16 +311,26 @@ def test_a_picture_that_cannot_be_read_is_left_out_and_reported(run, images, tin
     shutil.copytree(images.images, pictures)
     broken = sorted(pictures.iterdir())[0]
     broken.write_bytes(broken.read_bytes()[:200])
-    summary = run(replace(tiny, epochs=1), tmp_path / "run", replace(images, images=pictures))
+    spoiled, settings = replace(images, images=pictures), replace(tiny, epochs=1, batch_size=64)
+    summary = run(settings, tmp_path / "run", spoiled)
     assert summary.epochs == 1
-    assert summary.failures
+    assert [failure.split("(")[-1] for failure in summary.failures] == [
+        "left out of the training)", "left out of the validation)",
+    ]  # fmt: skip
     assert all(broken.name in failure for failure in summary.failures)
+    assert run(settings, tmp_path / "run", spoiled).failures == summary.failures, "finished"
+    shutil.copy(images.images / broken.name, broken)
+    (left_out, *_) = run(replace(settings, epochs=2), tmp_path / "run", spoiled).failures
+    assert left_out.endswith("could not be read for a while (left out of the training)")
 
 
-def test_a_diverging_training_stops_with_a_cure(run, tiny, tmp_path):
-    wild = replace(tiny, learning_rate=1e30, clip_norm=0.0, warmup_steps=0)
+@pytest.mark.parametrize("changes", [{}, {"options": {"width": 8, "own_start": 0.5}}, {"batch_size": 64}])
+def test_a_diverging_training_stops_with_a_cure(changes, run, tiny, tmp_path):
+    """Also where heatmaps are decoded before the loss is looked at, and with one step an epoch."""
+    wild = replace(tiny, learning_rate=1e30, clip_norm=0.0, warmup_steps=0, **changes)
     with pytest.raises(InputError, match=r"diverged.*--learning-rate"):
         run(wild, tmp_path)
+    assert not list(tmp_path.glob("*.safetensors"))
 
 
 def test_an_accelerator_that_is_not_there_is_named(run, tiny, tmp_path):

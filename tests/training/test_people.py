@@ -78,6 +78,23 @@ def test_other_settings_need_another_folder(
         train_people_finder(replace(none, seed=1), [ImageSet(*synthetic_set)], start, tmp_path, silent)
 
 
+@pytest.mark.parametrize(
+    ("name", "value"), [("held_out", 0), ("batch_size", 0), ("frozen", 18), ("seed", -1)]
+)
+def test_a_value_out_of_range_names_its_option(name: str, value: int) -> None:
+    with pytest.raises(InputError, match="--" + name.replace("_", "-")):
+        replace(TINY, **{name: value})
+
+
+@pytest.mark.parametrize("changes", [{"held_out": 160}, {"batch_size": 9}])
+def test_too_few_pictures_for_a_step_are_told_before_anything(
+    changes: dict[str, int], synthetic_set: tuple[Path, Path], start: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match=r"of 12 pictures held out .*--held-out or --batch-size"):
+        train_people_finder(replace(TINY, **changes), [ImageSet(*synthetic_set)], start, tmp_path, silent)
+    assert not (tmp_path / "settings.json").exists()
+
+
 def test_boxes_follow_their_persons_through_the_augmentation() -> None:
     image = np.zeros((100, 150, 3), np.uint8)
     image[20:80, 30:60] = 255

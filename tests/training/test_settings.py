@@ -7,7 +7,7 @@ import pytest
 
 from diffusionpose.errors import InputError
 from diffusionpose.training.recipes import recipes
-from diffusionpose.training.settings import Machine, TrainingSettings
+from diffusionpose.training.settings import NOT_OPTIONS, Machine, TrainingSettings
 
 
 @pytest.mark.parametrize("name", recipes())
@@ -33,12 +33,21 @@ def test_an_unknown_entry_is_named():
         ("optimiser", "sgd"),
         ("precision", "16-mixed"),
         ("input_size", (16, 64)),
+        ("input_size", ("a", "b")),
+        ("drops", ("a",)),
         ("seed", -1),
+        ("seed", 2**64),
     ],
 )
 def test_a_value_out_of_range_names_its_option(tiny, name, value):
     with pytest.raises(InputError, match="--" + name.replace("_", "-")):
         replace(tiny, **{name: value})
+
+
+@pytest.mark.parametrize(("option", "flag"), NOT_OPTIONS.items())
+def test_what_another_setting_decides_is_no_option_of_the_model(tiny, option, flag):
+    with pytest.raises(InputError, match=f"--options {option}.*{flag}"):
+        replace(tiny, options={option: 1})
 
 
 def test_a_machine_needs_a_process():

@@ -155,5 +155,5 @@ class TrainCommand:
         values = "".join(f", {name} {100 * float(value):.1f}" for name, value in found.items() if value)
         print(f"{self.output}: {summary.epochs} epochs done{values}")
         for failure in summary.failures:
-            print(f"diffusionpose: {failure} (left out of the training)", file=sys.stderr)
+            print(f"diffusionpose: {failure}", file=sys.stderr)
         return 1 if summary.failures else 0

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from diffusionpose.data.annotations import Person
+from diffusionpose.errors import InputError
 from diffusionpose.geometry import PADDING
 from diffusionpose.skeletons import Skeleton
 
@@ -14,6 +15,7 @@ from diffusionpose.skeletons import Skeleton
 HALF_BODY_SHARE = 8 / 17
 HALF_BODY_JOINTS = 3  # at least so many labelled joints in the half that stays
 UPPER_SHARE = 0.691  # its code draws `randn() < 0.5` for the upper half
+RANGES = {"scale": (0, 0.9), "rotation": (0, 180), "half_body_padding": (1, 10)}  # the others are shares
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class CropChange:
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How much crops vary in training (HRNet's numbers for COCO)."""
+    """How much crops vary in training (HRNet's numbers for COCO); InputError for a value out of range."""
 
     scale: float = 0.35  # standard deviation of the zoom about 1, clipped to 1 +- scale
     rotation: float = 45.0  # standard deviation of the turn, degrees, clipped to twice that
@@ -37,6 +39,14 @@ class Augmentation:
     flip: float = 0.5  # share of samples that are mirrored
     half_body: float = 0.3  # share, among those with enough labelled joints, cut to half the body
     half_body_padding: float = 1.5  # size of such a crop over the extent of its joints
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            least, most = RANGES.get(name, (0, 1))
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not least <= value <= most:
+                raise InputError(
+                    f"augmentation {name} is {value!r}; it must be a number from {least} to {most}"
+                )
 
     def draw(self, person: Person, skeleton: Skeleton, generator: np.random.Generator) -> CropChange:
         """One random change of a person's crop; the same generator state gives the same change."""

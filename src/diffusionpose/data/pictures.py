@@ -44,7 +44,7 @@ class Pictures:
             )
 
     def require_margin(self, input_size: tuple[int, int], augmentation: Augmentation) -> None:
-        """InputError where crops so augmented would reach beyond what was packed."""
+        """InputError where crops so augmented would reach beyond what was packed, or show it enlarged."""
 
 
 @dataclass(frozen=True)
@@ -71,10 +71,10 @@ class PackedPictures(Pictures):
     def require_margin(self, input_size: tuple[int, int], augmentation: Augmentation) -> None:
         """As of :class:`Pictures`."""
         (width, height), (packed_width, packed_height) = input_size, self.input_size
-        if width * packed_height != height * packed_width:
+        if width * packed_height != height * packed_width or width > packed_width:
             raise InputError(
-                f"{self.folder}: packed for crops of the shape {packed_width}x{packed_height}, not "
-                f"{width}x{height}; pack it again with --input-size {width} {height}"
+                f"{self.folder}: packed for crops of {packed_width}x{packed_height} or smaller ones of that "
+                f"shape, not {width}x{height}; pack it again with --input-size {width} {height}"
             )
         if augmentation.scale > self.scale:
             raise InputError(

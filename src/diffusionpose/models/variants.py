@@ -91,7 +91,8 @@ class DiffusionPoseVariant(DiffusionPose):
         if "own" in noise:
             # no gradient through the start: the coarse heatmaps learn from their own loss (Eq. 10)
             own, start = noise["own"], coarse.detach().float()
-            y_own, _ = self.codec.decode(start, "argmax")
+            # when training diverges, the loss shall say so
+            y_own, _ = self.codec.decode(start.nan_to_num(), "argmax")
             hm_t = torch.where(own[:, None, None, None], start, hm_t)
             y_t = torch.where(own[:, None, None], y_own, y_t)
             shown = visible.bool() | own[:, None]

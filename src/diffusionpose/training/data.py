@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -47,6 +48,9 @@ class TrainingData:
     def __init__(
         self, sets: Sequence[ImageSet], skeleton: Skeleton, settings: TrainingSettings, machine: Machine
     ) -> None:
+        known = [each.name for each in fields(Augmentation)]
+        if unknown := sorted((settings.augmentation or {}).keys() - set(known)):
+            raise InputError(f"augmentation: no {', '.join(unknown)}; there are {', '.join(known)}")
         augmentation = None if settings.augmentation is None else Augmentation(**settings.augmentation)
         options: dict[str, Any] = {"augmentation": augmentation, "seed": settings.seed}
         parts = [
@@ -61,6 +65,12 @@ class TrainingData:
         ]
         self.persons = JointDataset(parts)
         self.shown = [round(each.share * len(part)) for each, part in zip(sets, parts, strict=True)]
+        for each, part, count in zip(sets, parts, self.shown, strict=True):
+            if not count:
+                raise InputError(
+                    f"{each.annotations}: --shares {each.share:g} of {len(part)} labelled persons is nobody; "
+                    f"give {1 / len(part):.2g} or more, or leave the set out"
+                )
         self.seed, self.machine, self.workers = settings.seed, machine, worker_count(machine)
         self.batch_size = settings.batch_size * machine.processes  # persons a step, of all processes
         self.steps = max(1, sum(self.shown) // self.batch_size)  # of an epoch
@@ -116,6 +126,12 @@ class TrainingData:
             worker_init_fn=_single_thread,
             pin_memory=torch.cuda.is_available(),
         )
+
+    def picture_numbers(self, batch: dict[str, Tensor]) -> Tensor:
+        """(b,) the same number for neighbours: a person who is repeated counts as in another picture."""
+        index = batch["index"]
+        copy = (index[:, None] == index).tril(-1).sum(1)
+        return batch["picture"] + copy * len(self.persons)
 
     def note_broken(self, batch: dict[str, Tensor]) -> None:
         """Remember the persons of a batch whose picture could not be read; they count for nothing in it."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
@@ -17,6 +17,7 @@ from diffusionpose.errors import InputError, locked, make_writable, write_file
 from diffusionpose.training.processes import is_first
 from diffusionpose.training.settings import TrainingSettings
 
+ENTRIES = ("epoch", "model", "average", "optimiser", "best_ap")  # of a checkpoint
 FREE_TO_CHANGE = ("epochs", "val_every", "batch_size")  # of the last the total stays, see persons_per_step
 CHECKPOINT_FORMAT = 2  # 1 was Lightning's
 
@@ -83,6 +84,8 @@ class RunFolder:
         ]
         if persons != entries["persons_per_step"]:
             differing.append(f"persons per step were {persons}, are {entries['persons_per_step']}")
+        if before.get("skeleton", entries["skeleton"]) != entries["skeleton"]:
+            differing.append(f"other joints, limbs, pairs or sigmas of skeleton {old['skeleton']}")
         if list(digests) != [each["sha256"] for each in entries["train"]]:
             differing.append("other training annotations")
         elif list(shares) != [each["share"] for each in entries["train"]]:
@@ -94,7 +97,7 @@ class RunFolder:
                 "(free to change: epochs, val_every)"
             )
         self.rows()
-        return read_checkpoint(self.checkpoint)
+        return read_checkpoint(self.checkpoint, ENTRIES)
 
     def write_checkpoint(self, checkpoint: Mapping[str, Any]) -> None:
         """Write ``last.ckpt``; a kill or a full disk leaves the one before whole."""
@@ -125,16 +128,17 @@ class RunFolder:
         return rows
 
 
-def read_checkpoint(path: Path) -> dict[str, Any]:
+def read_checkpoint(path: Path, names: Iterable[str] = ()) -> dict[str, Any]:
     """The entries of a checkpoint, tensors on the CPU; nothing but tensors and plain types is loaded.
 
     Raises:
-        InputError: no whole checkpoint of this version.
+        InputError: no whole checkpoint of this version, or one without the entries of these names.
     """
     reason = "other content"
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-        if isinstance(checkpoint, dict) and checkpoint.get("format") == CHECKPOINT_FORMAT:
+        whole = isinstance(checkpoint, dict) and checkpoint.keys() >= set(names)
+        if whole and checkpoint.get("format") == CHECKPOINT_FORMAT:
             return checkpoint
     except Exception as error:  # torch raises a dozen kinds for a cut or foreign file
         reason = type(error).__name__

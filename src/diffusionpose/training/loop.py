@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -21,7 +21,8 @@ from diffusionpose.data.dataset import PersonDataset, crops_of
 from diffusionpose.data.pose_errors import PoseErrors
 from diffusionpose.errors import InputError, file_digest
 from diffusionpose.evaluation.evaluate import predict_persons, score_results
-from diffusionpose.json_files import write_json
+from diffusionpose.geometry import NOT_FINITE
+from diffusionpose.json_files import read_json, write_json
 from diffusionpose.models.checkpoints import save_model
 from diffusionpose.models.pose_model import PoseModel
 from diffusionpose.poses import Pose
@@ -31,11 +32,12 @@ from diffusionpose.skeletons import Skeleton, get_skeleton
 from diffusionpose.training.data import TrainingData, read_persons, thread_count, worker_count
 from diffusionpose.training.folder import RunFolder
 from diffusionpose.training.optimiser import learning_rate, make_optimiser, moving_average, set_learning_rate
-from diffusionpose.training.processes import Processes, end_with_parent, joined, noting_ctrl_c
+from diffusionpose.training.processes import Processes, end_with_parent, is_first, joined, noting_ctrl_c
 from diffusionpose.training.settings import ImageSet, Machine, TrainingSettings
 from diffusionpose.training.start import starting_model
 
 COLUMNS = ("AP", "AP50", "AP75", "AR", "PCK", "PCK_limbs")  # of the validation, in metrics.csv
+LEFT_OUT = ("(left out of the training)", "(left out of the validation)")
 CHECK_EVERY = 20  # steps between looks at the loss: each look waits for the device
 
 
@@ -81,18 +83,32 @@ def train(
         skeleton = get_skeleton(settings.skeleton)
         data = TrainingData(train_sets, skeleton, settings, machine)
         validation = Validation(val_set, skeleton, settings, machine)
-        entries = {
+        entries: dict[str, Any] = {
             "settings": settings.to_dict(),
             "persons_per_step": data.batch_size,
             "train": [_entries(each) | {"share": each.share} for each in train_sets],
             "val": _entries(val_set),
+            "skeleton": skeleton.to_dict(),
             "start": {"weights": _text(weights), "encoder_weights": _text(encoder_weights)},
             "torch": torch.__version__,
         }
         checkpoint = folder.resume(entries)
         first_epoch = 0 if checkpoint is None else checkpoint["epoch"] + 1
+        if checkpoint is not None:
+            data.broken = set(checkpoint.get("broken", ()))
+            validation.failures = checkpoint.get("val_failures", [])
+            start = read_json(folder.settings_file).get("start") or {}
+            for name, text in entries["start"].items():
+                if text not in (None, start.get(name)) and is_first():
+                    tqdm.write(
+                        f"--{name.replace('_', '-')} {text}: ignored, {output} goes on from its last epoch"
+                    )
+            entries["start"] = start
         if first_epoch >= settings.epochs:
-            return Summary(folder, first_epoch, first_epoch, folder.rows()[-1])
+            if first_epoch > settings.epochs and is_first():
+                tqdm.write(f"--epochs {settings.epochs}: ignored, {output} has more")
+            last = (folder.rows() or [{}])[-1]
+            return Summary(folder, first_epoch, first_epoch, last, failure_lines(data, validation))
 
         model = starting_model(settings, weights, encoder_weights, resuming=first_epoch > 0)
         processes = stack.enter_context(joined(machine))
@@ -127,22 +143,31 @@ def train(
 
             metrics: dict[str, float] = {}
             if (epoch + 1) % settings.val_every == 0 or epoch + 1 == settings.epochs:
+                # BatchNorm's statistics are each process's own: validated are those that are saved
+                processes.broadcast(training.result.buffers())
                 metrics = validation(training.result, processes, check_ctrl_c)
+                if any(NOT_FINITE in failure for failure in validation.failures):
+                    training.stop("a heatmap of the validation is not finite")
             for broken in processes.gather(data.broken):
                 data.broken |= broken
             if report is not None:
                 # the checkpoint comes last: a run killed before it repeats the epoch and writes the same
-                best = metrics.get("AP", -1.0) > training.best_ap
-                training.best_ap = max(metrics.get("AP", -1.0), training.best_ap)
+                best = "AP" in metrics and metrics["AP"] >= training.best_ap
+                training.best_ap = metrics["AP"] if best else training.best_ap
                 for path in (folder.newest, folder.best) if best else (folder.newest,):
                     save_model(training.result, path)
                 report.epoch(epoch, loss, seconds, metrics, validation)
-                folder.write_checkpoint(training.checkpoint(epoch))
+                folder.write_checkpoint({**training.checkpoint(epoch), "val_failures": validation.failures})
             check_ctrl_c()
 
-        failures = list(dict.fromkeys([*data.failures(), *validation.failures]))
         last = folder.rows()[-1] if first else {}  # which the others may read too early
-        return Summary(folder, settings.epochs, first_epoch, last, failures)
+        return Summary(folder, settings.epochs, first_epoch, last, failure_lines(data, validation))
+
+
+def failure_lines(data: TrainingData, validation: Validation) -> list[str]:
+    """A message for every picture that could not be read, and what it was left out of."""
+    found = zip((data.failures(), validation.failures), LEFT_OUT, strict=True)
+    return [f"{message} {left_out}" for messages, left_out in found for message in messages]
 
 
 def _entries(images: ImageSet) -> dict[str, Any]:
@@ -201,6 +226,7 @@ class Training:
             "average": None if self.average is None else self.average.state_dict(),
             "optimiser": self.optimiser.state_dict(),
             "best_ap": self.best_ap,
+            "broken": sorted(self.data.broken),
         }
 
     def resume(self, checkpoint: dict[str, Any], path: Path) -> None:
@@ -232,7 +258,8 @@ class Training:
         generator = torch.Generator().manual_seed(step_seed(self.settings.seed, step))
         noise = self.model.draw_noise(len(batch["image"]) * world, generator)
         noise = {name: value[rank::world].to(device) for name, value in noise.items()}
-        noise |= {name: batch[name].to(device) for name in ("start", "picture", "place") if name in batch}
+        noise |= {name: batch[name].to(device) for name in ("start", "place") if name in batch}
+        noise["picture"] = self.data.picture_numbers(batch).to(device)
         images, keypoints, visible = (
             batch[name].to(device, non_blocking=True) for name in ("image", "keypoints", "visible")
         )
@@ -252,12 +279,15 @@ class Training:
     def check(self, losses: dict[str, Tensor]) -> None:
         """Stop all processes at once when the training has diverged."""
         mean = self.processes.mean(losses["loss"])
-        if np.isfinite(mean):
-            return
+        if not np.isfinite(mean):
+            self.stop(f"the loss is {mean}")
+
+    def stop(self, reason: str) -> NoReturn:
+        """The training has diverged; to be called by all processes."""
         if self.processes.rank:
             raise SystemExit(1)
         raise InputError(
-            f"the loss is {mean}: the training has diverged; give a lower --learning-rate or --clip-norm 1, "
+            f"{reason}: the training has diverged; give a lower --learning-rate or --clip-norm 1, "
             "and another --output (checkpoints so far are kept)"
         )
 

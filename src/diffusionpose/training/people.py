@@ -36,16 +36,24 @@ from diffusionpose.runtime.images import read_image
 from diffusionpose.runtime.people import box_overlaps, find_people
 from diffusionpose.training.folder import RunFolder, read_checkpoint
 from diffusionpose.training.optimiser import set_learning_rate, tensor_size
-from diffusionpose.training.settings import ImageSet
+from diffusionpose.training.settings import ImageSet, require
 
 LABEL_OVERLAP = 0.3  # IoU with a labelled person below which a box is another person
 HELD_OUT_SCORE = 0.03  # of boxes that the held-out AP is computed from
+RANGES = (  # of settings that are options
+    ("epochs", 0, 10**6),
+    ("batch_size", 1, 10**6),
+    ("learning_rate", 0, 1),
+    ("frozen", 0, 17),
+    ("held_out", 1, 10**9),
+    ("seed", 0, 2**64 - 1),
+)
 SMALLEST_SIZE = 1e-4  # as which a tensor counts for its rate, at least
 
 
 @dataclass(frozen=True)
 class FinderSettings:
-    """How the people finder is trained."""
+    """How the people finder is trained; InputError for a value out of range."""
 
     epochs: int = 5
     batch_size: int = 16  # pictures; all of a batch share one canvas
@@ -63,6 +71,11 @@ class FinderSettings:
     width: float = WIDTH  # multiplier of MobileNetV2's channels, as the weights to start from have it
     seed: int = 0
     bf16: bool = True  # the network's arithmetic in training
+
+    def __post_init__(self) -> None:
+        for name, least, most in RANGES:
+            value = getattr(self, name)
+            require(least <= value <= most, name, value, f"from {least:g} to {most:g}")
 
 
 @dataclass(frozen=True)
@@ -90,25 +103,33 @@ def train_people_finder(
         the weights of the epoch that is best on the held-out pictures.
 
     Raises:
-        InputError: a file cannot be read, or ``output`` holds a training of other settings.
+        InputError: a file cannot be read, too few pictures, or ``output`` holds a training of other settings.
     """
     folder = RunFolder(output)
     with folder.opened():
+        scenes, held = _scenes(settings, sets)
+        steps = (len(scenes) - len(held)) // settings.batch_size
+        if not steps:
+            raise InputError(
+                f"{len(held)} of {len(scenes)} pictures held out leave less than a batch of "
+                f"{settings.batch_size} to train on; lower --held-out or --batch-size, or give more pictures"
+            )
         _keep_settings(folder, settings, sets)
         torch.manual_seed(settings.seed)
         finder = PeopleFinder(settings.width, settings.frozen)
         load_finder_weights(finder, start)
         finder = finder.to(memory_format=torch.channels_last)
-        scenes, held_out = _scenes(finder, settings, sets, output / "unlabelled.json", tell)
+        _add_unlabelled(finder, settings, scenes, output / "unlabelled.json", tell)
+        held_out = [scenes[index] for index in sorted(held)]
+        scenes = [scene for index, scene in enumerate(scenes) if index not in held]
         average = AveragedModel(finder, multi_avg_fn=get_ema_multi_avg_fn(settings.ema_decay))
         trained = [p for p in finder.parameters() if p.requires_grad]
         # without BatchNorm the sizes of layers differ by a thousand: each learns in proportion to its own
         groups = [{"params": [p], "lr_scale": tensor_size(p, SMALLEST_SIZE)} for p in trained]
         optimiser = torch.optim.Adam(groups)
-        steps = len(scenes) // settings.batch_size
         total, first_epoch = steps * settings.epochs, 1
         if folder.checkpoint.exists():
-            state = read_checkpoint(folder.checkpoint)
+            state = read_checkpoint(folder.checkpoint, ("epoch", "finder", "average", "optimiser"))
             finder.load_state_dict(state["finder"])
             average.load_state_dict(state["average"])
             optimiser.load_state_dict(state["optimiser"])
@@ -177,18 +198,10 @@ def _keep_settings(folder: RunFolder, settings: FinderSettings, sets: Sequence[I
     write_json(folder.settings_file, now)
 
 
-def _scenes(
-    finder: PeopleFinder,
-    settings: FinderSettings,
-    sets: Sequence[ImageSet],
-    known: Path,
-    tell: Callable[[str], None],
-) -> tuple[list[Scene], list[Scene]]:
-    """The pictures to train on, and those held out.
-
-    Where there may be persons without a label is looked for once and kept in the file ``known``.
-    """
-    scenes, first = [], 0
+def _scenes(settings: FinderSettings, sets: Sequence[ImageSet]) -> tuple[list[Scene], set[int]]:
+    """All pictures, and which of them are held out."""
+    scenes: list[Scene] = []
+    first = 0
     for each in sets:
         annotations = read_annotations(each.annotations)
         learned, others = people_of(annotations)
@@ -197,6 +210,18 @@ def _scenes(
             for image_id, record in annotations.images.items()
         ]
         first = first or len(scenes)
+    held = np.random.default_rng(settings.seed).permutation(first)[: settings.held_out]
+    return scenes, set(held.tolist())
+
+
+def _add_unlabelled(
+    finder: PeopleFinder,
+    settings: FinderSettings,
+    scenes: list[Scene],
+    known: Path,
+    tell: Callable[[str], None],
+) -> None:
+    """Look where there may be persons without a label, once: the file ``known`` keeps it."""
     if not known.exists():
         tell(f"looking for persons without a label in {len(scenes)} pictures")
         found = {}
@@ -209,9 +234,6 @@ def _scenes(
     for index, scene in enumerate(scenes):
         unknown = np.array(more[str(scene.file)], np.float32).reshape(-1, 4)
         scenes[index] = replace(scene, unknown=np.concatenate([scene.unknown, unknown]))
-    held = set(np.random.default_rng(settings.seed).permutation(first)[: settings.held_out].tolist())
-    rest = [scene for index, scene in enumerate(scenes) if index not in held]
-    return rest, [scenes[index] for index in sorted(held)]
 
 
 def _found(finder: nn.Module, scene: Scene, settings: FinderSettings, least_score: float) -> Boxes:

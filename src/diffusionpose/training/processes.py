@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
@@ -59,6 +59,15 @@ class Processes:
         if self.world > 1:
             distributed.all_gather_object(values, value)
         return values
+
+    def broadcast(self, tensors: Iterable[Tensor]) -> None:
+        """Give all processes the values of the first one; each of them must call it."""
+        from torch import distributed
+
+        for tensor in tensors if self.world > 1 else ():
+            value = tensor.contiguous()
+            distributed.broadcast(value, 0)
+            tensor.copy_(value)
 
 
 def is_first() -> bool:

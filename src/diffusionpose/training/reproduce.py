@@ -30,6 +30,7 @@ from diffusionpose.runtime.networks import cores
 from diffusionpose.skeletons import get_skeleton
 from diffusionpose.training.data import read_persons, worker_count
 from diffusionpose.training.folder import RunFolder
+from diffusionpose.training.loop import LEFT_OUT
 from diffusionpose.training.processes import PARENT, device_of
 from diffusionpose.training.report import METRICS, hard_pictures, markdown, plot
 from diffusionpose.training.settings import TrainingSettings
@@ -265,7 +266,7 @@ def train_and_measure(
             lines.append(line.removeprefix("diffusionpose: "))
             say(f"{prefix} {line}")
         status = process.wait()
-        if left_out := [line for line in lines if line.endswith("(left out of the training)")]:
+        if left_out := [line for line in lines if line.endswith(LEFT_OUT)]:
             failed[run.name] = "; ".join(left_out)
         elif status:
             failed[run.name] = lines[-1] if status == 1 else f"ended with status {status}: {lines[-1]}"

@@ -15,6 +15,14 @@ CHOICES = {
     "precision": ("32", "bf16-mixed"),
     "decode": ("argmax", "quarter", "dark"),
 }
+NOT_OPTIONS = {  # of the model: what decides them
+    "name": "RECIPE",
+    "skeleton": "--skeleton",
+    "input_size": "--input-size",
+    "unbiased": "--geometry",
+    "pretrained": "--no-pretrained",
+    "encoder_weights": "--encoder-weights",
+}
 
 
 @dataclass(frozen=True)
@@ -57,18 +65,22 @@ class TrainingSettings:
     seed: int = 0  # of the initial weights and of every draw: order, augmentation, noise
 
     def __post_init__(self) -> None:
+        for name in self.options.keys() & NOT_OPTIONS.keys():
+            raise InputError(f"--options {name}: no option of the model; {NOT_OPTIONS[name]} decides it")
         for name in ("epochs", "batch_size", "steps", "val_every"):
-            _require(getattr(self, name) >= 1, name, getattr(self, name), "1 or more")
-        for name in ("weight_decay", "warmup_steps", "clip_norm", "seed"):
-            _require(0 <= getattr(self, name) < float("inf"), name, getattr(self, name), "0 or more")
-        _require(0 < self.learning_rate < float("inf"), "learning_rate", self.learning_rate, "above 0")
-        _require(0 < self.layer_decay <= 1, "layer_decay", self.layer_decay, "above 0, at most 1")
-        _require(0 <= self.ema_decay < 1, "ema_decay", self.ema_decay, "from 0 to below 1")
-        sides = len(self.input_size) == 2 and min(self.input_size) >= 32
-        _require(sides, "input_size", self.input_size, "width and height, at least 32 x 32")
+            require(getattr(self, name) >= 1, name, getattr(self, name), "1 or more")
+        for name in ("weight_decay", "warmup_steps", "clip_norm"):
+            require(0 <= getattr(self, name) < float("inf"), name, getattr(self, name), "0 or more")
+        require(0 <= self.seed < 2**64, "seed", self.seed, "from 0 to below 2^64")
+        require(all(isinstance(each, int) for each in self.drops), "drops", self.drops, "whole numbers")
+        require(0 < self.learning_rate < float("inf"), "learning_rate", self.learning_rate, "above 0")
+        require(0 < self.layer_decay <= 1, "layer_decay", self.layer_decay, "above 0, at most 1")
+        require(0 <= self.ema_decay < 1, "ema_decay", self.ema_decay, "from 0 to below 1")
+        sides = len(self.input_size) == 2 and all(isinstance(s, int) and s >= 32 for s in self.input_size)
+        require(sides, "input_size", self.input_size, "width and height, at least 32 x 32")
         for name, allowed in CHOICES.items():
             value = getattr(self, name)
-            _require(value in allowed, name, value, "one of " + ", ".join(allowed))
+            require(value in allowed, name, value, "one of " + ", ".join(allowed))
 
     def to_dict(self) -> dict[str, Any]:
         """A plain dict that JSON can hold and :meth:`from_dict` takes back."""
@@ -105,7 +117,7 @@ class ImageSet:
     )
 
     def __post_init__(self) -> None:
-        _require(0 < self.share <= 100, "share", self.share, "above 0, at most 100")
+        require(0 < self.share <= 100, "share", self.share, "above 0, at most 100")
 
 
 def image_sets(
@@ -133,8 +145,8 @@ class Machine:
 
     def __post_init__(self) -> None:
         for name in ("devices", "nodes"):
-            _require(getattr(self, name) >= 1, name, getattr(self, name), "1 or more")
-        _require(self.workers is None or self.workers >= 0, "workers", self.workers, "0 or more")
+            require(getattr(self, name) >= 1, name, getattr(self, name), "1 or more")
+        require(self.workers is None or self.workers >= 0, "workers", self.workers, "0 or more")
 
     @property
     def processes(self) -> int:
@@ -142,6 +154,7 @@ class Machine:
         return self.devices * self.nodes
 
 
-def _require(fine: bool, name: str, value: object, wanted: str) -> None:
+def require(fine: bool, name: str, value: object, wanted: str) -> None:
+    """InputError, which names the option and what it must be, unless it is fine."""
     if not fine:
         raise InputError(f"--{name.replace('_', '-')} is {value!r}; it must be {wanted}")
