@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -110,7 +110,13 @@ class Skeleton:
 
     def to_dict(self) -> dict[str, Any]:
         """A plain dict that JSON can hold and :meth:`from_dict` takes back."""
-        return asdict(self)
+        return {
+            "name": self.name,
+            "joints": list(self.joints),
+            "limbs": [list(limb) for limb in self.limbs],
+            "pairs": [list(pair) for pair in self.pairs],
+            "sigmas": list(self.sigmas),
+        }
 
     @classmethod
     def from_dict(cls, entries: dict[str, Any]) -> Skeleton:
