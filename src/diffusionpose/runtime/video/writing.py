@@ -90,7 +90,8 @@ def draw_video(
             yield frame, persons
         video.finish(source.rest)
         if video.broken:
-            source.problems.append(f"{source.name}: {video.broken} broken packets of sound left out")
+            packets = f"{video.broken} broken packet{'s' * (video.broken > 1)}"
+            source.problems.append(f"{source.name}: {packets} of sound left out")
         if kept:
             kept.remove()
 
@@ -197,7 +198,7 @@ class VideoWriter:
             self._container.mux(self._video.encode(None))
             for sound, is_copied in self._sound.values():
                 if not is_copied:
-                    self._container.mux(sound.encode(None))
+                    self._container.mux(self._encoded(sound))
             self._container.close()
             with self._part.open("rb") as file:
                 os.fsync(file.fileno())
@@ -262,9 +263,13 @@ class VideoWriter:
                 packet.stream = sound
                 self._container.mux(packet)
             else:
-                try:  # ValueError: from here on it has another rate or other channels
-                    encoded = [each for frame in packet.decode() for each in sound.encode(frame)]
-                except (self._av.error.FFmpegError, ValueError):
-                    self.broken += 1
-                else:
-                    self._container.mux(encoded)
+                self._container.mux(self._encoded(sound, packet))
+
+    def _encoded(self, sound: Any, packet: Any = None) -> list[Any]:
+        """A packet of sound, encoded anew; without one the encoder's rest. Empty where it is broken."""
+        try:
+            frames = [None] if packet is None else packet.decode()
+            return [each for frame in frames for each in sound.encode(frame)]
+        except (self._av.error.FFmpegError, ValueError):  # ValueError: its rate or its channels have changed
+            self.broken += 1
+            return []
