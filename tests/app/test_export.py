@@ -85,6 +85,12 @@ def test_faults_leave_no_file(run, tmp_path, monkeypatch, words, complaint):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_the_extra_that_suffices_is_named(run, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "diffusionpose.models.export", None)
+    status, _, err = run("export", "--output", tmp_path / "out.onnx")
+    assert (status, err.strip().endswith("install it: pip install 'diffusionpose[export]'")) == (1, True)
+
+
 @pytest.fixture
 def heatmap_model(tmp_path):
     """Weights of a heatmap model in the unbiased geometry."""

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from diffusionpose.app.video import VideoCommand
 from diffusionpose.poses import read_csv
 from diffusionpose.runtime.video import writing as copying
 from diffusionpose.runtime.video.reading import Facts, Frame, VideoSource
@@ -195,6 +196,40 @@ def test_several_videos_and_a_table(call: Run, tmp_path: Path) -> None:
     ]
 
 
+def test_no_two_videos_get_one_name() -> None:
+    sources = ("a.mp4", "A.mov", "a_2.mp4", "b/a.mp4")
+    outputs = VideoCommand(sources, Path("out"))._outputs()
+    assert [path.name for path in outputs] == ["a.mp4", "A_3.mp4", "a_2.mp4", "a_4.mp4"]
+
+
+def test_no_input_is_overwritten(call: Run, tmp_path: Path) -> None:
+    clip, boxes = write_clip(tmp_path / "clip.mp4", 2), tmp_path / "boxes.json"
+    boxes.write_text('{"0": []}')
+    for suffix, given, what in (
+        (".csv", boxes, "the file of --boxes"),
+        (".jsonl", boxes, "the file of --boxes"),
+        (".mp4", clip, "the video itself"),
+    ):
+        output = tmp_path / f"out{suffix}"
+        output.hardlink_to(given)
+        status, _, err = call(clip, "--boxes", boxes, "--csv", output="out.mp4")
+        assert (status, f"{output}: is {what}; name another" in err) == (1, True)
+        output.unlink()
+
+
+def test_a_videos_table_gives_its_boxes(call: Run, tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "clip.mp4", 4)
+    assert call(clip, "--csv", "--no-smooth", output="first.mp4")[0] == 0
+    words = ("--boxes", tmp_path / "first.csv", "--no-smooth", "--max-frames", 3)
+    assert call(clip, *words, output="second.mp4")[::2] == (0, "")
+    first, second = ((tmp_path / f"{name}.jsonl").read_text().splitlines() for name in ("first", "second"))
+    boxes = [
+        [[person["box"] for person in json.loads(line)["persons"]] for line in lines]
+        for lines in (first[:3], second)
+    ]
+    assert boxes[0] == boxes[1] == [[[0, 0, 160, 120]]] * 3
+
+
 def test_boxes_of_frames_that_are_not_there_are_told(call: Run, tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "clip.mp4", 3)
     (tmp_path / "boxes.json").write_text('{"1": [[20, 10, 90, 110]], "7": [[0, 0, 9, 9]]}')
@@ -208,16 +243,22 @@ def test_boxes_of_frames_that_are_not_there_are_told(call: Run, tmp_path: Path) 
 def test_damage_is_reported_and_the_rest_is_done(call: Run, tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "clip.mp4", 50)
     avi = tmp_path / "clip.avi"
+    silence = av.AudioFrame.from_ndarray(np.full((1, 1024), np.nan, np.float32), "flt", "mono")
+    silence.sample_rate, silence.pts = 16000, 0
     with av.open(str(clip)) as source, av.open(str(avi), "w") as copy:
         stream = copy.add_stream("mjpeg", rate=25)
         stream.width, stream.height, stream.pix_fmt = 160, 120, "yuvj420p"
+        sound = copy.add_stream("pcm_f32le", rate=16000, layout="mono")
         for frame in source.decode(video=0):
             copy.mux(stream.encode(frame.reformat(format="yuvj420p")))
+            if frame.pts == 0:
+                copy.mux(sound.encode(silence))
         copy.mux(stream.encode(None))
     avi.write_bytes(avi.read_bytes()[: avi.stat().st_size // 2])
     status, out, err = call(avi)
     assert status == 1
     assert "clip.avi: is cut short" in err
+    assert "clip.avi: 1 broken packet of sound left out" in err
     frames = len((tmp_path / "out" / "clip.jsonl").read_text().splitlines())
     assert 15 < frames < 35
     assert f"{frames} frames" in out

@@ -41,7 +41,7 @@ class ExportCommand:
         if self.output.suffix not in ("", ".onnx", ".xml"):
             raise InputError(f"--output {self.output}: name an .onnx or .xml file, or a folder")
         make_folder(self.output if self.output.suffix == "" else self.output.parent)
-        with needs_extra("train", "the export needs PyTorch"):
+        with needs_extra("export", "the export needs PyTorch"):
             from diffusionpose.models.checkpoints import load_model
             from diffusionpose.models.export import TOLERANCE, export_model
         model = load_model(self.weights)

@@ -8,6 +8,7 @@ import time
 from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Annotated
 
@@ -101,13 +102,21 @@ class VideoCommand:
             return [self.output]
         if named or (self.output.suffix and not folder):
             raise InputError(f"--output {self.output}: name an .mp4 file for one video, a folder for several")
-        stems: dict[str, int] = {}
+        stems = [re.sub(r"[^\w.-]+", "_", Path(name).stem) or "video" for name in self.sources]
+        wanted, taken = {stem.lower() for stem in stems}, set[str]()
         outputs = []
-        for name in self.sources:
-            stem = re.sub(r"[^\w.-]+", "_", Path(name).stem) or "video"
-            stems[stem.lower()] = count = stems.get(stem.lower(), 0) + 1
-            outputs.append(self.output / f"{stem if count == 1 else f'{stem}_{count}'}.mp4")
+        for stem in stems:
+            if stem.lower() in taken:
+                copies = (f"{stem}_{number}" for number in count(2))
+                stem = next(copy for copy in copies if copy.lower() not in taken | wanted)
+            taken.add(stem.lower())
+            outputs.append(self.output / f"{stem}.mp4")
         return outputs
+
+    def files(self, output: Path) -> list[Path]:
+        """All that is written for an mp4 of :meth:`_outputs`."""
+        suffixes = (".jsonl", ".csv") if self.csv else (".jsonl",)
+        return [output, *(output.with_suffix(suffix) for suffix in suffixes)]
 
     def _check(self, outputs: list[Path]) -> None:
         """InputError where results could not be written, or an option makes no sense."""
@@ -117,10 +126,13 @@ class VideoCommand:
             (self.boxes and len(self.sources) > 1, "--boxes: are of one video; give them one by one"),
             *((n is not None and n < 1, f"--{name} {n}: must be 1 or more") for name, n in numbers.items()),
         )
-        for source in self.sources:
-            for output in outputs:
-                if output.resolve() == Path(source).resolve():
-                    raise InputError(f"--output {output}: is the video itself; name another")
+        inputs = {Path(source): "the video itself" for source in self.sources}
+        if self.boxes:
+            inputs[self.boxes] = "the file of --boxes"
+        for file in (file for output in outputs for file in self.files(output)):
+            for path, what in inputs.items():
+                if file.exists() and path.exists() and file.samefile(path):
+                    raise InputError(f"--output {file}: is {what}; name another")
         make_folder(outputs[0].parent)
 
 
@@ -146,9 +158,8 @@ class _Job:
             for frame, persons in bar:
                 ids.update(person.id for person in persons)
                 count, last = count + 1, frame.index
-        files = [self.output, self.output.with_suffix(".jsonl")]
+        files = self.command.files(self.output)
         if self.command.csv:
-            files.append(self.output.with_suffix(".csv"))
             rows = line_rows(files[1], Path(self.source.name).name)
             write_file(files[2], lambda part: write_csv(part, rows))
         seconds = time.perf_counter() - start
@@ -157,10 +168,11 @@ class _Job:
             f"({count / seconds:.1f} frames/s): {', '.join(map(str, files))}"
         )
         problems = list(self.source.problems)
-        if self.boxes is not None and (others := sorted(self.boxes.frames() - set(range(last + 1)))):
-            problems.append(
-                f"{self.boxes.path}: the video has no frame {others[0]} ({len(others)} such entries)"
-            )
+        if self.boxes is not None and count != self.command.max_frames:
+            others = sorted(self.boxes.frames() - set(range(last + 1)))
+            if others:
+                such = f"({len(others)} such entries)"
+                problems.append(f"{self.boxes.path}: the video has no frame {others[0]} {such}")
         for problem in problems:
             say(problem)
         return bool(problems)

@@ -18,6 +18,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -343,17 +344,20 @@ class PeopleFile:
                 self._add(name, None, ListedPerson(index, name, box, 1.0, keypoints, joints, ids))
 
     def _csv_entries(self) -> list[Any]:
-        """The persons of keypoints.csv as keypoints.json has them."""
-        persons: dict[tuple[str, int], list[dict[str, Any]]] = {}
+        """The persons of keypoints.csv as keypoints.json has them; of a video's, by the frame's number."""
+        persons: dict[tuple[str, int, int], list[dict[str, Any]]] = {}
         for row in read_csv(self.path):
-            persons.setdefault((row["file_name"], row["person"]), []).append(row)
+            persons.setdefault((row["file_name"], row["image_id"], row["person"]), []).append(row)
+        pictures = Counter(name for name, _ in {(name, image_id) for name, image_id, _ in persons})
         joints = list(dict.fromkeys(row["joint"] for rows in persons.values() for row in rows))
         entries = []
-        for (name, _), rows in persons.items():
+        for (name, image_id, _), rows in persons.items():
             triplets = dict.fromkeys(joints, (0.0, 0.0, 0.0))
             triplets.update({row["joint"]: (row["x"], row["y"], row["score"]) for row in rows})
-            entry = {"file_name": name, "image_id": rows[0]["image_id"], "score": rows[0]["person_score"]}
+            entry: dict[str, Any] = {"image_id": image_id, "score": rows[0]["person_score"]}
             entry.update(joints=joints, box=[rows[0][corner] for corner in BOX_COLUMNS])
+            if pictures[name] == 1:
+                entry["file_name"] = name
             entries.append({**entry, "keypoints": [number for each in triplets.values() for number in each]})
         return entries
 

@@ -10,6 +10,7 @@ import pytest
 pytest.importorskip("starlette")
 testing = pytest.importorskip("starlette.testclient")
 ClientDisconnect = pytest.importorskip("starlette.requests").ClientDisconnect
+HTTPException = pytest.importorskip("starlette.exceptions").HTTPException
 
 from diffusionpose.app.web import front_door  # noqa: E402
 from diffusionpose.app.web.front_door import UPLOAD, FrontDoor  # noqa: E402
@@ -238,3 +239,22 @@ def test_errors_of_the_page_are_passed_on(tmp_path):
             ask(door, path, b"x")
     assert door.arriving == 0
     assert os.listdir(tmp_path) == []
+
+
+def test_an_answer_that_ends_in_an_error_leaves_no_traceback(tmp_path):
+    """As gradio's to who asks for a session that is gone; the test client raises what comes through."""
+
+    async def page(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"unexpected_error", "more_body": True})
+        try:
+            raise failure
+        except HTTPException as error:
+            raise RuntimeError("Caught handled exception, but response already started.") from error
+
+    door = FrontDoor(page, LIMITS, tmp_path)
+    failure = HTTPException(404)
+    assert ask(door) == (200, "unexpected_error")
+    failure = OSError()
+    with pytest.raises(OSError):  # noqa: PT011
+        ask(door)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from fractions import Fraction
 from pathlib import Path
-from types import SimpleNamespace
+from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -32,7 +32,7 @@ def squares(index: int, *paths: tuple[float, float, float, float], size: tuple[i
 
 @pytest.fixture
 def clip(tmp_path: Path) -> Callable[..., Path]:
-    """``clip(images, name="clip.mp4", codec=.., pts=.., tick=.., sound=.., matrix=.., options=..)``."""
+    """``clip(images, name="clip.mp4", codec=.., pts=.., tick=.., sound=.., matrix=.., ...)``."""
 
     def write(
         images: Iterable[np.ndarray],
@@ -43,15 +43,19 @@ def clip(tmp_path: Path) -> Callable[..., Path]:
         sound: str | None = None,
         matrix: list[int] | None = None,
         options: dict[str, str] | None = None,
+        coding: Mapping[str, str] = MappingProxyType({"g": "1"}),
+        aspect: Fraction = Fraction(1),
+        rate: int = 16000,
     ) -> Path:
         path = tmp_path / name
         with av.open(str(path), "w", options=options or {}) as container:
-            video = container.add_stream(codec, rate=25, options={"g": "1"})
+            video = container.add_stream(codec, rate=25, options=dict(coding))
             video.pix_fmt = "yuvj444p" if codec == "mjpeg" else "yuv444p"
             video.codec_context.time_base = tick
+            video.codec_context.sample_aspect_ratio = aspect
             if matrix:
                 video.set_display_matrix(matrix)
-            audio = container.add_stream(sound, rate=16000, layout="mono") if sound else None
+            audio = container.add_stream(sound, rate=rate, layout="mono") if sound else None
             count = 0
             for count, image in enumerate(images, start=1):
                 if count == 1:
@@ -66,6 +70,16 @@ def clip(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return write
+
+
+def spoil(path: Path, which: Iterable[int], kind: str = "video") -> None:
+    """Overwrite some packets of the pictures or of the sound."""
+    with av.open(str(path)) as container:
+        packets = [(p.pos, p.size) for p in container.demux(**{kind: 0}) if p.size]
+    with path.open("r+b") as file:
+        for index in which:
+            file.seek(packets[index][0])
+            file.write(b"\x55" * packets[index][1])  # zeros would be silence
 
 
 def tone(seconds: float) -> Iterator[Any]:

@@ -14,10 +14,11 @@ from diffusionpose.errors import InputError
 from diffusionpose.runtime.video.following import Tracks
 from diffusionpose.runtime.video.reading import LiveVideo, VideoFile, _Increasing, check_extra, is_live
 
-from .conftest import squares
+from .conftest import spoil, squares
 
 Clip = Callable[..., Path]
 IMAGES = [squares(index, (30, 40, 4, 1)) for index in range(12)]
+OUT_OF_ORDER = {"g": "12", "bf": "2", "threads": "1"}
 
 
 def test_frames_come_in_order_with_their_times_and_colours(clip: Clip) -> None:
@@ -54,20 +55,12 @@ def test_uneven_times_are_the_files_own(clip: Clip) -> None:
 )
 def test_frames_stand_upright(clip: Clip, matrix: list[int], turns: int, mirrored: bool) -> None:
     """The picture is mirrored left to right first, then turned."""
-    frame = next(iter(VideoFile(clip(IMAGES[:2], matrix=matrix))))
+    video = VideoFile(clip(IMAGES[:2], matrix=matrix, aspect=Fraction(2)))
+    frame = next(iter(video))
     expected = np.rot90(IMAGES[0][:, ::-1] if mirrored else IMAGES[0], turns)
     assert frame.image.shape == expected.shape
+    assert video.facts.pixel_aspect == (Fraction(1, 2) if turns % 2 else 2)
     assert np.abs(frame.image.astype(int) - expected).mean() < 3
-
-
-def spoil(path: Path, which: list[int]) -> None:
-    """Overwrite some packets of the pictures."""
-    with av.open(str(path)) as container:
-        packets = [(p.pos, p.size) for p in container.demux(video=0) if p.size]
-    with path.open("r+b") as file:
-        for index in which:
-            file.seek(packets[index][0])
-            file.write(bytes(packets[index][1]))
 
 
 def test_broken_frames_leave_gaps_and_are_counted(clip: Clip) -> None:
@@ -140,24 +133,24 @@ def test_what_is_no_video_is_refused(clip: Clip, tmp_path: Path) -> None:
             VideoFile(tmp_path / name)
 
 
-def test_places_are_kept_where_frames_are_decoded_out_of_order(tmp_path: Path) -> None:
-    path = tmp_path / "clip.mp4"
-    with av.open(str(path), "w") as container:
-        video = container.add_stream("libx264", rate=25, options={"g": "12", "bf": "2", "threads": "1"})
-        video.width, video.height, video.pix_fmt = 160, 120, "yuv420p"
-        for index in range(36):
-            frame = av.VideoFrame.from_ndarray(squares(index, (30, 40, 2, 1)), format="rgb24")
-            frame.pts = index
-            container.mux(video.encode(frame))
-        container.mux(video.encode(None))
-    whole = list(VideoFile(path))
-    assert [frame.index for frame in whole] == list(range(36))
-    spoil(path, [13])
-    video_file = VideoFile(path)
-    times = {round(frame.time * 25): frame.index for frame in video_file}
-    assert video_file.problems
-    assert all(time == index for time, index in times.items())
-    assert times[35] == 35
+@pytest.mark.parametrize("name", ["clip.mp4", "clip.mkv", "clip.ts", "clip.h264"])
+def test_all_frames_come_where_packets_lack_times(clip: Clip, name: str) -> None:
+    """Matroska's first packets have no decoding time, those of a bare stream no time at all."""
+    path = clip(IMAGES * 3, name, sound=None if name == "clip.h264" else "aac", coding=OUT_OF_ORDER)
+    assert [frame.index for frame in VideoFile(path)] == list(range(36))
+
+
+@pytest.mark.parametrize("packet", [13, 0, 12])
+def test_places_are_kept_where_frames_are_decoded_out_of_order(clip: Clip, packet: int) -> None:
+    """Behind a broken key frame, packets 0 and 12, some are dropped in silence, and some come too late."""
+    path = clip([squares(index, (30, 40, 2, 1)) for index in range(36)], coding=OUT_OF_ORDER)
+    spoil(path, [packet])
+    video = VideoFile(path)
+    frames = list(video)
+    lost = 36 - len(frames)
+    assert [round(frame.time * 25) for frame in frames] == [f.index - frames[0].index for f in frames]
+    assert (frames[0].index, frames[-1].index) == (0 if packet else 12, 35)
+    assert video.problems == [f"{path}: {lost} broken frame{'s' * (lost > 1)} left out"]
 
 
 def test_times_that_begin_anew_go_on() -> None:

@@ -20,20 +20,21 @@ from diffusionpose.runtime.video.reading import Facts, Frame, VideoFile
 from diffusionpose.runtime.video.writing import VideoWriter, frame_line, line_rows
 from diffusionpose.skeletons import CROWDPOSE
 
-from .conftest import squares
+from .conftest import spoil, squares
 
 Clip = Callable[..., Path]
 IMAGES = [squares(index, (30, 40, 4, 1)) for index in range(12)]
 TICK = Fraction(1, 90000)
 
 
-def copied(path: Path, output: Path) -> Path:
-    """A video read and written again."""
+def copied(path: Path, output: Path, broken: bool = False) -> Path:
+    """A video read and written again; whether some of its sound is broken."""
     video = VideoFile(path)
     with closing(VideoWriter(output, video.facts)) as writer:
         for frame in video:
             writer.write(frame.image, frame.pts, frame.packets)
         writer.finish(video.rest)
+    assert (writer.broken > 0) == broken
     return output
 
 
@@ -121,15 +122,49 @@ def test_sound_that_mp4_takes_is_copied(clip: Clip, tmp_path: Path) -> None:
     assert len(packets[0]) > 10
 
 
-@pytest.mark.parametrize("sound", ["pcm_s16le", "adpcm_ima_wav"])
-def test_other_sound_is_encoded_anew(clip: Clip, tmp_path: Path, sound: str) -> None:
-    copy = copied(clip(IMAGES * 3, "clip.avi", "mjpeg", sound=sound), tmp_path / "out.mp4")
+@pytest.mark.parametrize(
+    ("sound", "rate", "kept"),
+    [
+        ("pcm_s16le", 16000, 16000),
+        ("adpcm_ima_wav", 16000, 16000),
+        ("pcm_s16le", 4000, 7350),  # AAC takes no such rates
+        ("pcm_s16le", 192000, 96000),
+    ],
+)
+def test_other_sound_is_encoded_anew(clip: Clip, tmp_path: Path, sound: str, rate: int, kept: int) -> None:
+    copy = copied(clip(IMAGES * 3, "clip.avi", "mjpeg", sound=sound, rate=rate), tmp_path / "out.mp4")
     with av.open(str(copy)) as container:
-        assert container.streams.audio[0].codec_context.name == "aac"
+        context = container.streams.audio[0].codec_context
+        assert (context.name, context.sample_rate) == ("aac", kept)
         samples = np.concatenate([f.to_ndarray().ravel() for f in container.decode(audio=0)])
-    assert len(samples) / 16000 == pytest.approx(36 / 25, abs=0.15)
-    spectrum = np.abs(np.fft.rfft(samples[2000:18000].astype(float)))
+    assert len(samples) / kept == pytest.approx(36 / 25, abs=0.15)
+    spectrum = np.abs(np.fft.rfft(samples[kept // 8 : kept // 8 + kept].astype(float)))
     assert spectrum[1:].argmax() + 1 == pytest.approx(440, abs=2), "the tone is still the same"
+
+
+def test_broken_sound_is_left_out(clip: Clip, tmp_path: Path) -> None:
+    path = clip(IMAGES * 3, "clip.avi", "mjpeg", sound="mp2")
+    spoil(path, [5, 6], "audio")
+    copy = copied(path, tmp_path / "out.mp4", broken=True)
+    assert len(list(VideoFile(copy))) == 36
+
+
+@pytest.mark.parametrize(
+    ("sound", "rate", "broken"), [("aac", 16000, False), ("mp2", 16000, False), ("mp2", 24000, True)]
+)
+def test_sound_of_joined_recordings(clip: Clip, tmp_path: Path, sound: str, rate: int, broken: bool) -> None:
+    """Their times overlap; what has another rate than before is left out."""
+    parts = [clip(IMAGES, f"{r}.ts", sound=sound, rate=r).read_bytes() for r in (16000, rate)]
+    (tmp_path / "joined.ts").write_bytes(b"".join(parts))
+    copy = copied(tmp_path / "joined.ts", tmp_path / "out.mp4", broken)
+    assert len(list(VideoFile(copy))) == 24
+
+
+def test_pictures_that_no_encoder_takes_are_told_with_their_size(tmp_path: Path) -> None:
+    message = r"out\.mp4: libx264 takes no pictures of 20000 x 16 pixels; scale it down"
+    with pytest.raises(InputError, match=message):
+        written(tmp_path / "out.mp4", [np.zeros((16, 20000, 3), np.uint8)], Facts(TICK, Fraction(25)))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_file_appears_when_it_is_whole_or_not_at_all(tmp_path: Path) -> None:

@@ -73,9 +73,17 @@ class FrontDoor(BaseHTTPMiddleware):
         self.arriving = 0  # bytes of uploads that are under way
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """As of ASGI; who goes away in the middle of an upload leaves no traceback in the log."""
-        with suppress(ClientDisconnect):
+        """As of ASGI; who goes away in the middle of an upload leaves no traceback in the log.
+
+        Nor does who asks for the answers of a session that is gone: the page says so in the answer.
+        """
+        try:
             await super().__call__(scope, receive, send)
+        except ClientDisconnect:
+            pass
+        except RuntimeError as error:
+            if not isinstance(error.__cause__, HTTPException):
+                raise
 
     async def dispatch(self, request: Request, call_next: RequestResponseEndpoint) -> Response:
         """Pass a request on, or refuse it; one whose body does not come in time is dropped."""

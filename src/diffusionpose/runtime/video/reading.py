@@ -7,7 +7,7 @@ import re
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from importlib import import_module
 from importlib.util import find_spec
@@ -72,7 +72,7 @@ class VideoSource(ABC):
     """A file, a camera or a stream: what can be copied with its poses drawn; to be closed."""
 
     live = False  # it cannot be read again, and ends when :meth:`stop` tells it to
-    facts: Facts  # known before the first frame
+    facts: Facts  # known before the first frame, but a file's pixel_aspect with it
 
     def __init__(self, name: str, container: Any, max_frames: int | None = None) -> None:
         self.name = name
@@ -152,6 +152,8 @@ class VideoFile(VideoSource):
         self._packets: list[Any] = []  # of sound, since the last frame
         self._waiting: list[int] = []  # time stamps of the packets whose frames are not out yet, a heap
         self._errors = 0  # of the decoder, whose places are not passed yet
+        self._frame_each = True  # so far, each packet became a frame or was lost after an error
+        self._lost_until: int | None = None  # time stamp; frames that come late from before it count as lost
         self._end = 0.0  # seconds, of the packets read so far
 
     def _picture_stream(self) -> Any:
@@ -183,15 +185,21 @@ class VideoFile(VideoSource):
         count, index, broken, first = 0, 0, 0, None
         for picture in self._decoded():
             if picture is None:
-                broken += 1
                 self._errors += 1
                 continue
-            index += self._lost_before(picture.pts)
+            lost = self._lost_before(picture.pts)
+            if lost is None:
+                continue
+            index += lost
+            broken += lost
             if picture.is_corrupt:
                 broken += 1
             else:
                 pts = self._times[self._video](picture.pts, step)
-                first = pts if first is None else first
+                if first is None:
+                    first = pts
+                    if 45 < abs(picture.rotation) % 180 < 135:  # as upright turns it
+                        self.facts = replace(self.facts, pixel_aspect=1 / self.facts.pixel_aspect)
                 packets, self._packets = tuple(self._packets), []
                 yield Frame(index, float((pts - first) * tick), pts, upright(picture), packets)
                 count += 1
@@ -201,6 +209,7 @@ class VideoFile(VideoSource):
         else:
             self._tell_of_end()
         self.rest, self._packets = self._packets, []
+        broken += self._errors
         if broken:
             self.problems.append(f"{self.name}: {broken} broken frame{'s' * (broken > 1)} left out")
         if not count:
@@ -220,38 +229,47 @@ class VideoFile(VideoSource):
         while True:
             try:
                 packet = next(packets, None)
-            except (
-                self._av.error.FFmpegError
-            ):  # the file breaks off here; the decoder still holds some frames
+            except self._av.error.FFmpegError:  # it breaks off here; the decoder still holds some frames
                 packet = None
             if packet is None:
                 yield None
                 return
             if packet.pts is not None:
                 self._end = max(self._end, float((packet.pts + (packet.duration or 0)) * packet.time_base))
-            if packet.dts is None:  # the mark of the end, which comes for each stream
+            if not packet.size:  # the mark of the end, which comes for each stream
                 continue
             if packet.stream is self._video:
-                if not packet.is_discard:
-                    heapq.heappush(self._waiting, packet.dts if packet.pts is None else packet.pts)
+                pts = packet.dts if packet.pts is None else packet.pts
+                if pts is not None and not packet.is_discard:
+                    heapq.heappush(self._waiting, pts)
                 yield packet
-            else:
-                shift = self._times[packet.stream](packet.dts, packet.duration or 1) - packet.dts
+            elif packet.dts is not None:
+                step = packet.duration or 1
+                shift = self._times[packet.stream](packet.dts, step, step) - packet.dts
                 packet.dts += shift
                 if packet.pts is not None:
                     packet.pts += shift
                 self._packets.append(packet)
 
-    def _lost_before(self, pts: int | None) -> int:
+    def _lost_before(self, pts: int | None) -> int | None:
         """How many places before the frame at a time are lost frames': packets without a frame, after errors.
 
-        Without an error they are none: in some files not every packet becomes a frame (fields).
+        Without an error they are none: in some files not every packet becomes a frame (fields). In others
+        all are, also those that a decoder drops in silence until the next key frame. None for a frame that
+        was counted as lost already: behind a broken key frame some come too late.
         """
-        passed = 0
+        places = []
         while self._waiting and (pts is None or self._waiting[0] <= pts):
-            passed += heapq.heappop(self._waiting) != pts
+            places.append(heapq.heappop(self._waiting))
+        if not places and pts is not None and self._lost_until is not None and pts < self._lost_until:
+            return None
+        passed = sum(place != pts for place in places)
+        if passed and (not self._errors or pts is None):
+            self._frame_each, self._lost_until = False, None
         lost = min(self._errors, passed)
-        self._errors -= lost
+        if lost and self._frame_each:
+            lost, self._lost_until = passed, pts
+        self._errors = max(0, self._errors - passed)
         return lost
 
     def _tell_of_end(self) -> None:
@@ -279,8 +297,8 @@ class _Increasing:
         self._last: int | None = None
         self._shift = 0
 
-    def __call__(self, pts: int | None, step: int) -> int:
-        """The time stamp; one step after the last one where there is none."""
+    def __call__(self, pts: int | None, step: int, least: int = 1) -> int:
+        """The time stamp; one step after the last one where there is none, the least where it is before."""
         if self._last is None:
             self._last = pts or 0
         elif pts is None:
@@ -288,7 +306,8 @@ class _Increasing:
         else:
             if self._last - (pts + self._shift) > self._restart:
                 self._shift = self._last + step - pts
-            self._last = max(pts + self._shift, self._last + 1)
+            moved = pts + self._shift
+            self._last = moved if moved > self._last else self._last + least
         return self._last
 
 

@@ -89,6 +89,9 @@ def draw_video(
                 raise _cannot_write(lines, error) from error
             yield frame, persons
         video.finish(source.rest)
+        if video.broken:
+            packets = f"{video.broken} broken packet{'s' * (video.broken > 1)}"
+            source.problems.append(f"{source.name}: {packets} of sound left out")
         if kept:
             kept.remove()
 
@@ -151,11 +154,15 @@ class VideoWriter:
     Args:
         path: of the .mp4 file.
         facts: of the source; its times and sound are kept.
+
+    Attributes:
+        broken: packets of sound so far that cannot be decoded or encoded, and are left out.
     """
 
     def __init__(self, path: Path, facts: Facts) -> None:
         self.path = path
         self.facts = facts
+        self.broken = 0
         self._part = path.with_name(f".{path.name}.part")
         self._av = import_extra("av")
         self._container: Any = None
@@ -191,7 +198,7 @@ class VideoWriter:
             self._container.mux(self._video.encode(None))
             for sound, is_copied in self._sound.values():
                 if not is_copied:
-                    self._container.mux(sound.encode(None))
+                    self._container.mux(self._encoded(sound))
             self._container.close()
             with self._part.open("rb") as file:
                 os.fsync(file.fileno())
@@ -220,7 +227,7 @@ class VideoWriter:
             raise
 
     def _begin(self, width: int, height: int) -> None:
-        """Open the file, its streams in the order pictures, sound."""
+        """Open the file, its streams in the order pictures, sound; InputError for too large pictures."""
         encoder = next(name for name in ENCODERS if name in self._av.codecs_available)
         self._container = self._av.open(str(self._part), "w", format="mp4")
         self._video = self._container.add_stream(encoder, rate=self.facts.rate, options=ENCODERS[encoder])
@@ -232,13 +239,20 @@ class VideoWriter:
         self._video.codec_context.sample_aspect_ratio = self.facts.pixel_aspect
         for name in ("colorspace", "color_primaries", "color_trc"):
             setattr(self._video.codec_context, name, HDTV)
+        try:
+            self._video.codec_context.open()
+        except self._av.error.FFmpegError as error:
+            size = f"{width} x {height} pixels"
+            raise InputError(f"{self.path}: {encoder} takes no pictures of {size}; scale it down") from error
         for stream in self.facts.sound:
             context = stream.codec_context
             if context.codec.canonical_name in COPIED & set(self._container.supported_codecs):
                 self._sound[stream.index] = self._container.add_stream_from_template(stream), True
             else:
                 layout = "mono" if context.layout.nb_channels == 1 else "stereo"  # PCM may not name its own
-                sound = self._container.add_stream(SOUND, rate=context.sample_rate, layout=layout)
+                rates = self._av.Codec(SOUND, "w").audio_rates  # for PCM of others it is resampled
+                rate = min(rates, key=lambda rate: abs(rate - context.sample_rate))
+                sound = self._container.add_stream(SOUND, rate=rate, layout=layout)
                 self._sound[stream.index] = sound, False
 
     def _mux_sound(self, packets: Sequence[Any]) -> None:
@@ -249,5 +263,13 @@ class VideoWriter:
                 packet.stream = sound
                 self._container.mux(packet)
             else:
-                for frame in packet.decode():
-                    self._container.mux(sound.encode(frame))
+                self._container.mux(self._encoded(sound, packet))
+
+    def _encoded(self, sound: Any, packet: Any = None) -> list[Any]:
+        """A packet of sound, encoded anew; without one the encoder's rest. Empty where it is broken."""
+        try:
+            frames = [None] if packet is None else packet.decode()
+            return [each for frame in frames for each in sound.encode(frame)]
+        except (self._av.error.FFmpegError, ValueError):  # ValueError: its rate or its channels have changed
+            self.broken += 1
+            return []
