@@ -15,6 +15,8 @@ from diffusionpose.json_files import write_json
 from diffusionpose.runtime.people import MIN_SCORE, BundledPeopleFinder
 from diffusionpose.training.settings import image_sets
 
+USUAL = "(default: as the bundled one)"
+WholeNumber = Annotated[int | None, arg(metavar="N", help_behavior_hint=USUAL)]
 RANKED_FROM = 0.03  # score of the least sure boxes that AP ranks
 
 
@@ -37,17 +39,17 @@ class TrainPeopleCommand:
     """Weights to start from: MoveNet MultiPose's as .safetensors, or those of a people finder."""
     output: Annotated[Path, arg(metavar="DIR")]
     """Folder of the run."""
-    epochs: int | None = None
+    epochs: WholeNumber = None
     """Passes over the training pictures; may differ when a run is resumed."""
-    batch_size: int | None = None
+    batch_size: WholeNumber = None
     """Pictures per step."""
-    learning_rate: float | None = None
+    learning_rate: Annotated[float | None, arg(metavar="X", help_behavior_hint=USUAL)] = None
     """At its height, as a share of the size of each layer's weights."""
-    frozen: int | None = None
+    frozen: WholeNumber = None
     """The stem and so many of the 17 blocks of MobileNetV2 are not trained."""
-    held_out: int | None = None
+    held_out: WholeNumber = None
     """Pictures of the first set that are not trained on."""
-    seed: int | None = None
+    seed: WholeNumber = None
     """Of every random draw."""
     no_bf16: FlagCreatePairsOff[bool] = False
     """Train in 32 bits: faster on a CPU without bfloat16 arithmetic."""

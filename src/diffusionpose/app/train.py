@@ -8,8 +8,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import tyro
-from tyro.conf import FlagCreatePairsOff, Positional
+from tyro.conf import FlagCreatePairsOff, Positional, arg
 
 from diffusionpose.errors import needs_extra
 from diffusionpose.training.processes import is_first
@@ -17,49 +16,53 @@ from diffusionpose.training.recipes import get_recipe
 from diffusionpose.training.settings import ImageSet, Machine, TrainingSettings, image_sets
 
 Switch = Annotated[bool, FlagCreatePairsOff]
+OF_RECIPE = "(default: the recipe's)"
+RECIPES = arg(help_behavior_hint=OF_RECIPE)
+WholeNumber = Annotated[int | None, arg(metavar="N", help_behavior_hint=OF_RECIPE)]
+Number = Annotated[float | None, arg(metavar="X", help_behavior_hint=OF_RECIPE)]
 
 
 @dataclass(frozen=True)
 class Overrides:
     """Settings of the recipe to change; what is not given stays as the recipe has it."""
 
-    epochs: int | None = None
+    epochs: WholeNumber = None
     """Passes over the training persons; may differ when a run is resumed."""
-    batch_size: int | None = None
+    batch_size: WholeNumber = None
     """Persons per process and step."""
-    learning_rate: float | None = None
+    learning_rate: Number = None
     """At its height; it is not scaled with the number of processes."""
-    weight_decay: float | None = None
+    weight_decay: Number = None
     """On weights, not on norms and biases."""
-    layer_decay: float | None = None
+    layer_decay: Number = None
     """Share of the rate of the block above that each block of a vision transformer learns at."""
-    warmup_steps: int | None = None
+    warmup_steps: WholeNumber = None
     """First steps over which the learning rate rises."""
-    optimiser: Literal["adam", "adamw"] | None = None
+    optimiser: Annotated[Literal["adam", "adamw"] | None, RECIPES] = None
     """Which optimiser."""
-    schedule: Literal["steps", "cosine"] | None = None
+    schedule: Annotated[Literal["steps", "cosine"] | None, RECIPES] = None
     """Of the learning rate: divided by 10 at the recipe's drops, or half a cosine."""
-    clip_norm: float | None = None
+    clip_norm: Number = None
     """Largest norm of the gradient, 0 for no clipping."""
-    ema_decay: float | None = None
+    ema_decay: Number = None
     """Of the moving average of the weights, 0 for none."""
-    precision: Literal["32", "bf16-mixed"] | None = None
+    precision: Annotated[Literal["32", "bf16-mixed"] | None, RECIPES] = None
     """Of the network's arithmetic in training."""
     compile: Switch = False
     """Compile the network first: a minute or more, then faster on a GPU."""
-    seed: int | None = None
+    seed: WholeNumber = None
     """Of the initial weights and every random draw."""
-    skeleton: str | None = None
+    skeleton: Annotated[str | None, arg(metavar="NAME", help_behavior_hint=OF_RECIPE)] = None
     """Name of a skeleton (coco, crowdpose, aic) or a YAML file of your own."""
-    input_size: tuple[int, int] | None = None
+    input_size: Annotated[tuple[int, int] | None, arg(metavar="W H", help_behavior_hint=OF_RECIPE)] = None
     """Width and height of the network input."""
-    geometry: Literal["hrnet", "udp"] | None = None
+    geometry: Annotated[Literal["hrnet", "udp"] | None, RECIPES] = None
     """How crops are cut and mirrored: HRNet's, or UDP's unbiased one."""
-    decode: Literal["argmax", "quarter", "dark"] | None = None
+    decode: Annotated[Literal["argmax", "quarter", "dark"] | None, RECIPES] = None
     """Decoder of the validation."""
-    steps: int | None = None
+    steps: WholeNumber = None
     """Diffusion steps of the validation."""
-    val_every: int | None = None
+    val_every: WholeNumber = None
     """Validate after every so many epochs."""
     options: tuple[str, ...] = ()
     """Options of the model, NAME=VALUE, such as stride=2 width=64 zeta=0.1."""
@@ -107,7 +110,7 @@ class TrainCommand:
     Several training sets are given side by side: --images A B --annotations a.json b.json.
     """
 
-    recipe: Positional[str]
+    recipe: Positional[Annotated[str, arg(metavar="RECIPE")]]
     """Name of a recipe (`diffusionpose models` lists them), or a JSON file of settings, such as a run's."""
     images: tuple[Path, ...]
     """Folder of the training images, one for each annotation file."""
@@ -119,9 +122,11 @@ class TrainCommand:
     """Validation annotations; their boxes are used."""
     output: Path
     """Folder of the run."""
-    weights: str | None = None
+    weights: Annotated[str | None, arg(metavar="W", help_behavior_hint="")] = None
     """Model to start from (fine-tuning): a run folder, a .safetensors file or a model's name."""
-    encoder_weights: Path | None = None
+    encoder_weights: Annotated[
+        Path | None, arg(metavar="FILE", help_behavior_hint="(default: timm fetches)")
+    ] = None
     """ImageNet weights of the encoder, a .safetensors file in timm's names."""
     accelerator: Literal["auto", "cpu", "gpu", "mps"] = "auto"
     """What to train on."""
@@ -132,9 +137,11 @@ class TrainCommand:
     shares: tuple[float, ...] = ()
     """How often an epoch shows the persons of each training set: 1 each, unless given (2 0.5 shows the first
     twice, half of the second)."""
-    workers: int | None = None
+    workers: Annotated[int | None, arg(metavar="N", help_behavior_hint="(default: by the cores at hand)")] = (
+        None
+    )
     """Data loading processes per training process."""
-    overrides: Annotated[Overrides, tyro.conf.arg(name="")] = field(default_factory=Overrides)
+    overrides: Annotated[Overrides, arg(name="")] = field(default_factory=Overrides)
 
     def run(self) -> int:
         """Train; 0 when all was done, 1 when pictures could not be read."""
