@@ -1,7 +1,5 @@
 """What the user has to mend (:class:`InputError`), optional packages, files written whole or not at all."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import secrets

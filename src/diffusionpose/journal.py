@@ -1,7 +1,5 @@
 """A journal of a long job: what is done is on the disk at once, and a killed job goes on from there."""
 
-from __future__ import annotations
-
 import io
 import json
 import os

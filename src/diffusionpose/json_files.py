@@ -1,7 +1,5 @@
 """JSON files: read and written in one place, and the types and ranges of the values in them checked there."""
 
-from __future__ import annotations
-
 import json
 import stat
 from collections.abc import Iterable, Mapping, Sequence

@@ -1,7 +1,5 @@
 """``diffusionpose calibrate``: what a model's heatmaps say of how far its keypoints can be trusted."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import dataclass
 from pathlib import Path

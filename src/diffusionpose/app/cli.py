@@ -4,8 +4,6 @@ Exit status 0: everything asked for was done. 1: something was not, and stderr s
 2: the arguments do not parse, or do not go together. 130: stopped by Ctrl-C.
 """
 
-from __future__ import annotations
-
 import logging
 import os
 import sys

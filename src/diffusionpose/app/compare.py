@@ -1,7 +1,5 @@
 """``diffusionpose compare``: two results on the same pictures, and whether their difference is clear."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path

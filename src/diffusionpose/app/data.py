@@ -1,7 +1,5 @@
 """``diffusionpose data``: what is wrong with a data set, found before a long training does."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass

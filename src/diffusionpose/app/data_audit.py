@@ -1,7 +1,5 @@
 """The job of ``diffusionpose data audit``: the list, its page with pictures, and the corrections."""
 
-from __future__ import annotations
-
 import base64
 import math
 import shlex

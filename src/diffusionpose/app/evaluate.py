@@ -1,7 +1,5 @@
 """``diffusionpose evaluate``: a model, or the mean pose, measured on an annotated data set."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated

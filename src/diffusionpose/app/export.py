@@ -1,7 +1,5 @@
 """``diffusionpose export``: a model as ONNX or OpenVINO."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated

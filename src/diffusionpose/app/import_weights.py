@@ -1,7 +1,5 @@
 """``diffusionpose import-weights``: files of other projects become files of this one."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal

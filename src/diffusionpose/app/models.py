@@ -4,8 +4,6 @@ The costs are counted once and kept in ``models/costs.json``, so that the list n
 ``--recount`` counts them again.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass

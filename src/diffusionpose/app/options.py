@@ -1,7 +1,5 @@
 """What several commands share: options, messages, folders, and by what a job knows its inputs again."""
 
-from __future__ import annotations
-
 import os
 import sys
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """``diffusionpose train-people`` and ``evaluate-people``: the people finder, trained and measured."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated

@@ -1,7 +1,5 @@
 """``diffusionpose refine``: poses of another model, or rough clicks, as the start of the reverse process."""
 
-from __future__ import annotations
-
 import os
 import time
 from collections import Counter

@@ -1,7 +1,5 @@
 """``diffusionpose reproduce``: the paper's ablations (section 4.4), trained, measured and drawn."""
 
-from __future__ import annotations
-
 import shlex
 import sys
 from dataclasses import dataclass

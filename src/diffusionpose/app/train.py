@@ -1,7 +1,5 @@
 """``diffusionpose train``: train a model by a recipe, or go on where the same command was interrupted."""
 
-from __future__ import annotations
-
 import json
 import sys
 from dataclasses import dataclass, field, fields, replace

@@ -1,7 +1,5 @@
 """``diffusionpose video``: poses with identities in a video, drawn and as JSON lines."""
 
-from __future__ import annotations
-
 import re
 import signal
 import time

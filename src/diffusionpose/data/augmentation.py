@@ -1,7 +1,5 @@
 """How much crops vary in training: HRNet's augmentation, and what one draw of it does to a crop."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -4,8 +4,6 @@ The reader of annotation files finds what cannot be read. Pictures must be whole
 both in training and validation.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence

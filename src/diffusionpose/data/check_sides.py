@@ -1,7 +1,5 @@
 """Left and right exchanged in annotations: what the geometry of a pose, and of a whole file, can tell."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import NamedTuple
 

@@ -3,8 +3,6 @@
 Normalisation, heatmaps, noise and masks are made from these on the device, in the batch.
 """
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path

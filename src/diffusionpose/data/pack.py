@@ -5,8 +5,6 @@ the other; ``pack.json``, which says where each person's are; ``annotations.json
 person has a picture of its own, all in its pixels. That file comes last: without it, nothing is used.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import math

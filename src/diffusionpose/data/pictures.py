@@ -1,7 +1,5 @@
 """The pictures of an annotation file: files of a folder, or persons cut out and packed (see ``pack.py``)."""
 
-from __future__ import annotations
-
 import os
 from collections import Counter
 from dataclasses import dataclass

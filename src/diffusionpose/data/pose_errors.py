@@ -5,8 +5,6 @@ of Ronchi and Perona, "Benchmarking and Error Diagnosis in Multi-Instance Pose E
 off a joint is, its keypoint similarity says: ks = exp(-d^2 / (2 area (2 sigma)^2)).
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 

@@ -1,7 +1,5 @@
 """Metrics of poses: AP by object keypoint similarity, PCK, AI Challenger's score; rescoring and OKS-NMS."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace

@@ -1,7 +1,5 @@
 """AP of person boxes: how well people are found."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any

@@ -5,8 +5,6 @@ what its metadata name is checked against ``zoo.OPTIONS`` and against the shapes
 is built, and loading it reaches neither the network nor another file.
 """
 
-from __future__ import annotations
-
 import json
 import tempfile
 from collections.abc import Mapping

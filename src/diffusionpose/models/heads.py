@@ -1,7 +1,5 @@
 """Heads: from an encoder's feature map to heatmaps, as the methods the paper compares with have them."""
 
-from __future__ import annotations
-
 import math
 
 import torch

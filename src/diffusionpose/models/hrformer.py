@@ -1,7 +1,5 @@
 """HRFormer (Yuan et al., NeurIPS 2021): HRNet whose blocks are transformers in small windows."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

@@ -4,8 +4,6 @@ The intra-human module relates the places of one person's feature, the inter-hum
 of a picture, at stride 16.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F

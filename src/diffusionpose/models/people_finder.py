@@ -14,8 +14,6 @@ Google's published weights (Apache-2.0) have these heads beside those for joints
 from a network that finds people. People are the local maxima of the centre's probability; no anchors.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import NamedTuple
 

@@ -4,8 +4,6 @@ A model gets uint8 crops and gives heatmaps (``trajectory``); ``loss`` is what t
 test and the way to keypoints in image pixels are the same for every network: ``runtime/estimator.py``.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

@@ -4,8 +4,6 @@ They learn from poses with synthesised errors (``data/pose_errors.py``). Both an
 are drawn as heatmaps here, as high as the network is sure: every decoder of the house reads them back.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

@@ -4,8 +4,6 @@ Every diffusion model of the zoo is a :class:`DiffusionPoseVariant`. With its de
 the paper's ``loss`` and, without a start, its inference the paper's ``denoise`` (``diffusion_pose.py``).
 """
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

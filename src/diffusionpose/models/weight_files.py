@@ -1,7 +1,5 @@
 """Files of weights: safetensors, read and written with messages that name the file and the cure."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import torch

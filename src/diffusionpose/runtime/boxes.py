@@ -13,8 +13,6 @@ form                                                                            
 ================================================================================== ========================
 """
 
-from __future__ import annotations
-
 import os
 import re
 import sys

@@ -5,8 +5,6 @@ at a time. Only paths and poses travel: each machine reads the pictures, and wri
 itself, so all of them must see the same folders under the same paths.
 """
 
-from __future__ import annotations
-
 import logging
 import os
 import pickle

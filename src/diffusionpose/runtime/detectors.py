@@ -3,8 +3,6 @@
 PyTorch and transformers are imported when a detector is made.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """Poses drawn on a picture: limbs, joints, boxes, numbers, scores and names of joints."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 
 import cv2

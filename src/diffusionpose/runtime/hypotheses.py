@@ -5,8 +5,6 @@ another person. Each hypothesis has some joints there, clamped in every step of 
 others follow. Constants are chosen on training persons (docs/hypotheses.md).
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import cycle, islice

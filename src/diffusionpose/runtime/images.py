@@ -1,7 +1,5 @@
 """Reading pictures: whatever the file holds, (H, W, 3) uint8 RGB comes out, or one clear error."""
 
-from __future__ import annotations
-
 import glob
 import io
 import os

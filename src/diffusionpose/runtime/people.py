@@ -1,7 +1,5 @@
 """Who is in the picture: person detectors, the bundled people finder first of all."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path

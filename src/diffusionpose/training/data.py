@@ -1,7 +1,5 @@
 """Training data: which persons each process sees in which step of which epoch."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any

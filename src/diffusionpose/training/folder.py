@@ -1,7 +1,5 @@
 """The folder of a run: written so that a kill never loses what was done, checked before it is used."""
 
-from __future__ import annotations
-
 import csv
 import io
 import json

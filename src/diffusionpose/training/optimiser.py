@@ -1,7 +1,5 @@
 """What changes the weights: the learning rate of a step, which parameter gets which, the moving average."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Training of the people finder: one loop, every epoch kept, the same call again goes on."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Callable, Sequence

@@ -3,8 +3,6 @@
 Beside them Table 2, Table 3 and Table 4 of the paper, row by row, and the recipe of each row. Needs no torch.
 """
 
-from __future__ import annotations
-
 import difflib
 import json
 from dataclasses import dataclass

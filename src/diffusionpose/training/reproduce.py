@@ -4,8 +4,6 @@ Each training is a ``diffusionpose train`` in a process of its own, so that one 
 the others alone. What is measured already is left as it is, unless its model is newer.
 """
 
-from __future__ import annotations
-
 import importlib.metadata
 import os
 import platform

@@ -1,7 +1,5 @@
 """The model a training starts from."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import torch

@@ -6,8 +6,6 @@ the map (zeta = 0.05 is 20 of 64 rows). Sigma and the masks follow the map's hei
 (``geometry.py``); s, the conditions and the number of diffusion steps are the paper's in every budget.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The tab for clips, without its layout: persons of a video's first seconds, followed in bounded time."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import time

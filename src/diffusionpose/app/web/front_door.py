@@ -9,8 +9,6 @@ the page uses and refuses, with a line that says why:
   the disk.
 """
 
-from __future__ import annotations
-
 import asyncio
 import json
 import os

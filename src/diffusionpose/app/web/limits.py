@@ -1,7 +1,5 @@
 """How much the page takes, keeps and answers, and for how long."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 MILLION = 1_000_000

@@ -1,7 +1,5 @@
 """The page: how its parts are laid out, and which handler answers what."""
 
-from __future__ import annotations
-
 from abc import ABCMeta
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial

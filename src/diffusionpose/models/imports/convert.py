@@ -1,7 +1,5 @@
 """From a file of another project to a model, or to weights of an encoder, of ours."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace

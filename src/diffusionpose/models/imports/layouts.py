@@ -5,8 +5,6 @@ Every weight of a file must find its place or be left out for a reason that its 
 our model must be given.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace

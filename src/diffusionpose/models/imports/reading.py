@@ -4,8 +4,6 @@ Pickles are opened by torch's restricted reader only (``weights_only=True``): it
 containers and, allowed here on top, NumPy numbers and arrays, and refuses everything else.
 """
 
-from __future__ import annotations
-
 import json
 import pickle
 import re

@@ -1,7 +1,5 @@
 """Videos as a source of frames, by PyAV: files, cameras and network streams."""
 
-from __future__ import annotations
-
 import heapq
 import re
 import sys

@@ -6,8 +6,6 @@ keypoint, else from its score. Lengths are counted in sizes of the person, the l
 one setting fits near and far.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import replace
 
