@@ -82,4 +82,4 @@ def test_the_command_line(tmp_path: Path) -> None:
     assert int(ended.stdout.splitlines()[-1]) <= 21, "files from predict to the pose"
     ended = run(main + count, "export", "--output", tmp_path / "model.onnx")
     assert (ended.returncode, ended.stderr.count("\n")) == (1, 1)
-    assert "pip install 'diffusionpose[train]'" in ended.stderr
+    assert "pip install 'diffusionpose[export]'" in ended.stderr
