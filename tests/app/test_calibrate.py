@@ -43,6 +43,15 @@ def test_a_calibrated_model_says_how_far_it_can_be_trusted(run, weights, synthet
     assert again.status == 0, again.err
 
 
+def test_files_of_one_name_are_counted_together(run, synthetic_set, tmp_path):
+    images, annotations = synthetic_set
+    twice = ["--images", images, images, "--annotations", annotations, annotations]
+    ended = run("calibrate", *twice, "--output", tmp_path / "c.json", "--persons", 4, "--device", "cpu")
+    assert ended.status == 0, ended.err
+    assert "8 persons" in ended.out
+    assert json.loads((tmp_path / "c.json").read_text())["about"]["persons"] == {annotations.name: 8}
+
+
 def test_a_file_without_hidden_joints_alone_is_refused_before_any_work(run, synthetic_set, tmp_path):
     content = json.loads(synthetic_set[1].read_text())
     for person in content["annotations"]:
@@ -51,7 +60,7 @@ def test_a_file_without_hidden_joints_alone_is_refused_before_any_work(run, synt
     words = ["--images", synthetic_set[0], "--output", tmp_path / "c.json", "--device", "cpu"]
     ended = run("calibrate", *words, "--annotations", tmp_path / "people.json")
     assert (ended.status, ended.err.count("\n")) == (1, 1)
-    assert "people.json: labels no joint as hidden" in ended.err
+    assert "people.json: labels no joint of the model as hidden" in ended.err
 
 
 def test_folders_and_files_go_in_pairs(run, synthetic_set, tmp_path):

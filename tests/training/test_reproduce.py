@@ -315,6 +315,13 @@ def test_mean_and_spread_over_seeds(report):
     assert "2 trainings" in text
 
 
+def test_a_row_with_one_of_two_seeds_has_no_spread(report):
+    """Its interval over persons cannot be compared with the spreads of the other rows."""
+    row = report("table5", [(0.2, 0.4)] * 4 + [None] + [(0.2, 0.4)] * 3, seeds=2)["rows"][0]
+    assert row["PCK"]["low"] == row["PCK"]["mean"] == row["PCK"]["high"]
+    assert "seed1" in row["failure"]
+
+
 def test_one_seed_has_intervals_and_no_spread(report):
     text = markdown(STUDIES["table7"], report("table7", [(0.2, 0.4)] * 5))
     assert cells_of(text, "0.05") == [

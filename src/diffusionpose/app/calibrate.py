@@ -1,6 +1,7 @@
 """``diffusionpose calibrate``: what a model's heatmaps say of how far its keypoints can be trusted."""
 
 import json
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -46,23 +47,22 @@ class CalibrateCommand:
             (unequal, "calibrate: give as many folders to --images as files to --annotations"),
             (self.persons < 1, f"--persons {self.persons}: must be 1 or more"),
         )
-        network, truths = (
-            load_network(self.weights, self.device),
-            [read_annotations(f) for f in self.annotations],
-        )
-        if not any(has_flags(truth.labelled()) for truth in truths):
+        network = load_network(self.weights, self.device)
+        truths = [read_annotations(file) for file in self.annotations]
+        if not any(has_flags(truth, network.skeleton.joints) for truth in truths):
             raise InputError(
-                f"{self.annotations[0]}: labels no joint as hidden, so that nothing is known of visibility; "
-                "give a file that does, too, such as one of COCO's"
+                f"{self.annotations[0]}: labels no joint of the model as hidden, so that nothing is known of "
+                "visibility; give a file that does, too, such as one of COCO's"
             )
-        samples, failures, sets = [], [message for truth in truths for message in truth.dropped], {}
+        samples, failures = [], [message for truth in truths for message in truth.dropped]
+        sets: Counter[str] = Counter()  # files may have one name
         for truth, folder in zip(truths, self.images, strict=True):
             progress = progress_of(f"persons of {truth.path.name}")
             sample, failed = observe(network, truth, folder, self.persons, self.seed, progress)
             samples.append(sample)
             failures += failed
-            sets[truth.path.name] = len(sample.flagged)
-        about = {"model": network.name, "persons": sets, "seed": self.seed}
+            sets[truth.path.name] += len(sample.flagged)
+        about = {"model": network.name, "persons": dict(sets), "seed": self.seed}
         calibration = fit_calibration(sum(samples[1:], samples[0]), network.skeleton.joints, about)
         write_file(self.output, json.dumps(calibration.to_dict()).encode() + b"\n")
         print(f"{self.output}: fitted on {counted(sum(sets.values()), 'person')}")

@@ -166,8 +166,7 @@ def match_both(
     twin, other = match_results(annotations, second, skeleton, names[1])
     own, others = truth.skeleton.joints, twin.skeleton.joints
     shared = [joint for joint in own if joint in others]
-    findings = [*truth.findings, *(finding for finding in twin.findings if finding not in truth.findings)]
-    truth = replace(truth, findings=findings)
+    truth = replace(truth, findings=list(dict.fromkeys([*truth.findings, *twin.findings])))
     if not shared:
         raise InputError(f"{names[0]} and {names[1]} have no joint in common")
     return (

@@ -157,7 +157,7 @@ def observe(
         raise InputError(f"{annotations.path}: no person with a labelled joint of {network.name}")
     order = np.random.default_rng(seed).permutation(len(labelled.persons))[:persons]
     chosen = [labelled.persons[index] for index in sorted(order)]
-    flagged = has_flags(labelled)
+    flagged = has_flags(annotations, own)
     pictures = find_pictures(labelled, images, persons_only=True)
     places, estimator = [own.index(joint) for joint in shared], PoseEstimator(network)
     samples, failures, done = [], [], 0
@@ -193,9 +193,10 @@ def observe(
     return sum(samples[1:], samples[0]), failures
 
 
-def has_flags(annotations: Annotations) -> bool:
-    """Whether joints are labelled as hidden, so that the others are known to be seen or absent."""
-    return bool((annotations.visible == HIDDEN).any())
+def has_flags(annotations: Annotations, joints: Sequence[str]) -> bool:
+    """Whether some of these joints are labelled as hidden: then the others are known to be seen or absent."""
+    own = [joint in joints for joint in annotations.skeleton.joints]
+    return bool((annotations.labelled().visible[:, own] == HIDDEN).any())
 
 
 def fit_calibration(sample: Sample, joints: Sequence[str], about: Mapping[str, Any]) -> Calibration:

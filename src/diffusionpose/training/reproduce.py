@@ -10,6 +10,7 @@ import platform
 import statistics
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -135,7 +136,7 @@ def check_folder(request: Request) -> dict[str, Any]:
     persons = [person for each in train for person in each.persons]
     return {
         "skeleton": name,
-        "train": {each.path.name: len(each.labelled().persons) for each in train},
+        "train": dict(sum((Counter({x.path.name: len(x.labelled().persons)}) for x in train), Counter())),
         "val": {val.path.name: len(val.labelled().persons)},
         "boxes": "ground truth" if request.boxes is None else f"detections {request.boxes.name}",
         "mean_pose": evaluate_mean_pose(replace(train[0], persons=persons), val, skeleton).metrics,
@@ -309,7 +310,7 @@ def summary(runs: Sequence[Run], failed: dict[str, str]) -> dict[str, Any]:
         if values:
             mean, spread = statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else 0
             low, high = mean - spread, mean + spread
-            if len(values) == 1:
+            if len(runs) == 1:
                 low, high = found[0].get("intervals_95", {}).get(name) or (mean, mean)
             entry[name] = {"values": values, "mean": mean, "low": low, "high": high}
     if missing := [f"{name}: {failed.get(name, 'not done')}" for name in results if results[name] is None]:
