@@ -10,7 +10,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from diffusionpose import errors as files
-from diffusionpose.errors import InputError, atomically, file_digest, locked
+from diffusionpose.errors import InputError, atomically, file_digest, locked, write_together
 
 
 def test_the_file_holds_what_was_written(tmp_path: Path) -> None:
@@ -120,6 +120,33 @@ def test_the_longest_name_that_a_file_may_have_can_be_written(tmp_path: Path) ->
     path = tmp_path / ("x" * 255)
     atomically(path, lambda part: part.write_text("new"))
     assert path.read_text() == "new"
+
+
+def test_files_of_one_thing_change_together_or_not_at_all(tmp_path: Path) -> None:
+    def full(part: Path) -> None:
+        part.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    paths = tmp_path / "a", tmp_path / "b"
+    write_together(dict.fromkeys(paths, b"old"))
+    with pytest.raises(InputError, match=r"b\.part: cannot be written .No space left"):
+        write_together(dict(zip(paths, (b"new", full), strict=True)))
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"a": b"old", "b": b"old"}
+
+
+def test_onnxruntime_keeps_no_record_of_what_is_done(tmp_path: Path) -> None:
+    """Its telemetry, which is on by default, keeps a device's id and what is to be sent below the home."""
+    code = (
+        "from diffusionpose.runtime.people import BundledPeopleFinder; BundledPeopleFinder();"
+        "import os; print(os.environ['ORT_DISABLE_TELEMETRY'])"
+    )
+    places = {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path)}
+    environment = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    ended = subprocess.run(
+        [sys.executable, "-c", code], env=environment | places, capture_output=True, text=True, check=True
+    )
+    assert ended.stdout == "1\n"
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_file_is_known_by_the_sha_256_of_its_content(tmp_path: Path) -> None:

@@ -4,9 +4,10 @@ import hashlib
 import os
 import secrets
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 
 class InputError(ValueError):
@@ -43,6 +44,18 @@ def needs_extra(extra: str, need: str) -> Iterator[None]:
         yield
     except ImportError as error:
         raise InputError(f"{need} ({error}); install it: {install(extra)}") from error
+
+
+def import_onnxruntime() -> Any:
+    """The package onnxruntime, which is kept from sending to its makers what is done with it.
+
+    Its official builds do so by default (its Privacy.md). Who sets ORT_DISABLE_TELEMETRY decides. InputError
+    where it is not installed.
+    """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # read once, when the package is imported first
+    with needs_extra("export", "ONNX files need onnxruntime"):
+        import onnxruntime
+    return onnxruntime
 
 
 def make_writable(folder: Path) -> None:
@@ -86,6 +99,19 @@ def write_file(path: Path, content: bytes | Callable[[Path], object]) -> None:
         raise InputError(
             f"{path}: cannot be written ({reason}); make room and run it again, or name another --output"
         ) from error
+
+
+def write_together(contents: Mapping[Path, bytes | Callable[[Path], object]]) -> None:
+    """Write files of one thing, as of :func:`write_file`: none takes its place before all are whole."""
+    parts = {path: path.with_name(f".{path.name}.part") for path in contents}
+    try:
+        for path, part in parts.items():
+            write_file(part, contents[path])
+        for path, part in parts.items():
+            os.replace(part, path)
+    finally:
+        for part in parts.values():
+            part.unlink(missing_ok=True)
 
 
 def sweep(folder: Path) -> None:

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -144,3 +145,23 @@ def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
             make_folder(folder)
     make_folder(tmp_path / "new" / "folder")
     assert list((tmp_path / "new" / "folder").iterdir()) == []
+
+
+def test_a_sub_folder_that_cannot_be_read_is_told_and_the_rest_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder in ("open", "shut"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "a.png").touch()
+    scan = os.scandir
+
+    def refuse(path: str) -> object:
+        if Path(path).name == "shut":
+            raise PermissionError(13, "Permission denied", path)
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    files, problems, _ = list_pictures([tmp_path, tmp_path / "shut"], recursive=True)
+    assert files == [tmp_path / "open" / "a.png"]
+    assert len(problems) == 2
+    assert all("shut: cannot be read (Permission denied)" in problem for problem in problems)

@@ -203,7 +203,9 @@ def test_what_lies_beside_a_picture_is_overwritten_only_where_an_earlier_run_wro
     assert (status, own.read_bytes()) == (1, before)
     assert f"{own}: lies beside the pictures already" in err
     own.unlink()
-    assert [run(*words)[0] for _ in range(2)] == [0, 0]
+    # also where nobody is found, of which no result tells
+    assert [run(*words[:-1], "people")[0] for _ in range(2)] == [0, 0]
+    assert own.exists()
 
 
 def test_a_disk_that_fills_up_keeps_what_is_done(

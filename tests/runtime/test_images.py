@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -90,9 +91,8 @@ def test_a_phone_picture_of_several_frames(picture: np.ndarray, tmp_path: Path) 
     assert np.abs(read_image(tmp_path / "a.jpg").astype(int) - picture).mean() < 2
 
 
-@pytest.mark.parametrize("orientation", range(1, 9))
-def test_exif_orientation_is_undone(picture: np.ndarray, tmp_path: Path, orientation: int) -> None:
-    # how the camera stored an upright picture, by what viewers do to it (EXIF 2.3, tag 274)
+def stored_as(picture: np.ndarray, orientation: int) -> np.ndarray:
+    """How a camera stored an upright picture, by what viewers do to it (EXIF 2.3, tag 274)."""
     stored = {
         1: picture,
         2: picture[:, ::-1],
@@ -103,9 +103,50 @@ def test_exif_orientation_is_undone(picture: np.ndarray, tmp_path: Path, orienta
         7: picture[::-1, ::-1].transpose(1, 0, 2),
         8: np.rot90(picture, -1),
     }[orientation]
+    return np.ascontiguousarray(stored)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["grey", "16 bits grey", "16 bits colour"])
+def test_orientation_of_a_tiff_is_undone(
+    picture: np.ndarray, tmp_path: Path, kind: str, orientation: int
+) -> None:
+    """As of the upright one, from its path and from its bytes."""
+    stored = stored_as(picture, orientation)
+    path = tmp_path / "a.tif"
+    if kind == "16 bits colour":
+        values = np.ascontiguousarray(stored[:, :, ::-1]).astype(np.uint16) * 257
+        assert cv2.imwrite(str(path), values, [cv2.IMWRITE_TIFF_COMPRESSION, 1])
+        content = bytearray(path.read_bytes())
+        _add_orientation(content, orientation)
+        path.write_bytes(content)
+        expected = picture
+    else:
+        grey = np.ascontiguousarray(stored[:, :, 0])
+        image = Image.fromarray(grey if kind == "grey" else grey.astype(np.uint16) * 257)
+        image.save(path, tiffinfo={274: orientation})
+        expected = np.repeat(picture[:, :, :1], 3, axis=2)
+    for source in (path, path.read_bytes()):
+        np.testing.assert_array_equal(as_image(source), expected)
+
+
+def _add_orientation(content: bytearray, orientation: int) -> None:
+    """Write tag 274 into a little-endian TIFF's directory, moved to the end of the file."""
+    start = int.from_bytes(content[4:8], "little")
+    count = int.from_bytes(content[start : start + 2], "little")
+    entries = [bytes(content[start + 2 + 12 * i : start + 14 + 12 * i]) for i in range(count)]
+    entries = [entry for entry in entries if entry[:2] != (274).to_bytes(2, "little")]
+    tag = b"".join(n.to_bytes(size, "little") for n, size in ((274, 2), (3, 2), (1, 4), (orientation, 4)))
+    entries = sorted([*entries, tag], key=lambda entry: int.from_bytes(entry[:2], "little"))
+    content[4:8] = len(content).to_bytes(4, "little")
+    content += len(entries).to_bytes(2, "little") + b"".join(entries) + bytes(4)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_undone(picture: np.ndarray, tmp_path: Path, orientation: int) -> None:
     exif = Image.Exif()
     exif[274] = orientation
-    Image.fromarray(np.ascontiguousarray(stored)).save(tmp_path / "a.png", exif=exif)
+    Image.fromarray(stored_as(picture, orientation)).save(tmp_path / "a.png", exif=exif)
     np.testing.assert_array_equal(read_image(tmp_path / "a.png"), picture)
 
 

@@ -298,15 +298,14 @@ class PredictCommand:
         for source in [*sources, *([self.boxes] if self.boxes else [])]:
             if Path(os.path.realpath(source)) in written:
                 raise InputError(f"{source}: would be overwritten by the result; name another --output")
-        if str(folder) in map(os.path.realpath, {source.parent for source in sources}):
-            results = [file.read_bytes() for name in RESULTS if (file := folder / name).is_file()]
-            for file in sorted(drawings):
-                ours = f'"drawn": {json.dumps(file.name)}'.encode()
-                if os.path.exists(file) and not any(ours in content for content in results):
-                    raise InputError(
-                        f"{file}: lies beside the pictures already, and no result there says that an earlier "
-                        "run drew it; name another --output, or remove it"
-                    )
+        # beside the pictures somebody's own files may have these names, unless we drew there before
+        first = not any((folder / name).exists() for name in RESULTS)
+        if first and str(folder) in map(os.path.realpath, {source.parent for source in sources}):
+            for file in filter(os.path.exists, sorted(drawings)):
+                raise InputError(
+                    f"{file}: lies beside the pictures already, and no earlier run has written there; name "
+                    "another --output, or remove it"
+                )
 
 
 @dataclass(frozen=True)

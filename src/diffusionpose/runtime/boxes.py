@@ -157,7 +157,7 @@ class PeopleFile:
     @cached_property
     def _frames(self) -> dict[int, str]:
         """The file's name for each frame of a video; of two, the first."""
-        named = ((self._image_ids.get(key, _split_number(Path(key).stem)[1]), key) for key in self.pictures)
+        named = ((self._image_ids.get(key, _split_number(_stem(key))[1]), key) for key in self.pictures)
         return {number: key for number, key in reversed(list(named)) if number is not None}
 
     def image_id(self, picture: Path) -> int | None:
@@ -198,6 +198,10 @@ class PeopleFile:
                 raise InputError(f"{self.path}: holds no *_keypoints.json of OpenPose; {FORMS}")
             for file in files:
                 self._read_openpose(file, read_json(file))
+        elif self.path.suffix.lower() == ".jsonl":
+            raise InputError(
+                f"{self.path}: lines of `video`, not boxes; run it with --csv, and give its .csv"
+            )
         elif self.path.suffix.lower() == ".csv":
             self._read_entries(self._csv_entries(), "person", None)
         else:
@@ -468,6 +472,12 @@ def _numbers(values: Any, name: str) -> np.ndarray:
 
 def _is_absolute(name: str) -> bool:
     return re.match(r"/|[A-Za-z]:/", name) is not None
+
+
+def _stem(name: str) -> str:
+    """The last part of a picture's name without its suffix; of a name without one all of it."""
+    path = Path(name)
+    return path.stem if path.suffix.lower() in PICTURE_SUFFIXES else path.name
 
 
 def _split_number(stem: str) -> tuple[str, int | None]:

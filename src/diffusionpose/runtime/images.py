@@ -6,6 +6,7 @@ import os
 import stat
 import warnings
 from collections.abc import Sequence
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -134,8 +135,10 @@ def _decode(source: Path | BinaryIO, name: str | Path, max_pixels: int = MAX_PIX
         with warnings.catch_warnings():
             # Pillow warns from half its own limit on; ours is below
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(source, formats=FORMATS)
-        with image:
+            # not by its path: Pillow 12.3 maps grey TIFFs into memory, and mixes up their sides when turned
+            file = source.open("rb") if isinstance(source, Path) else source
+            image = Image.open(file, formats=FORMATS)
+        with image, closing(file) if isinstance(source, Path) else nullcontext():
             if image.width * image.height > max_pixels:
                 raise Image.DecompressionBombError
             if max(image.size) > MAX_SIDE:
@@ -181,7 +184,8 @@ def _colours_of_16_bits(source: Path | BinaryIO, image: Image.Image) -> Image.Im
     if values is None or values.dtype != np.uint16:
         return None
     colours = Image.fromarray(np.ascontiguousarray(_upper_bits(values)[:, :, ::-1]))
-    colours.info["exif"] = image.getexif().tobytes()
+    if image.format != "TIFF":  # which OpenCV turns itself, whatever the flags say
+        colours.info["exif"] = image.getexif().tobytes()
     return colours
 
 
@@ -245,11 +249,19 @@ def _of_folder(
     """A folder's pictures, and what is to be said of the others in it."""
     # the way from the folder to the output: none where they are one, and ".." where it is not below
     way = Path(os.path.relpath(os.path.realpath(output or folder), os.path.realpath(folder))).parts
-    every = []
-    for path in sorted(folder.rglob("*") if recursive else folder.iterdir()):
-        parts = path.relative_to(folder).parts
-        if not (any(part.startswith(".") for part in parts) or (way and parts[: len(way)] == way)):
-            every.append(path)
+    every: list[Path] = []
+    faults: list[str] = []
+
+    def unreadable(error: OSError) -> None:
+        faults.append(f"{error.filename}: cannot be read ({error.strerror}); give its pictures by other ways")
+
+    for parent, folders, names in os.walk(folder, onerror=unreadable):
+        inside = [Path(parent, name) for name in [*folders, *names] if not name.startswith(".")]
+        inside = [path for path in inside if not way or path.relative_to(folder).parts != way]
+        every += inside
+        folders[:] = [name for name in folders if recursive and Path(parent, name) in inside]
+    every.sort()
+    problems += faults
     pictures = [path for path in every if path.suffix.lower() in PICTURE_SUFFIXES and not path.is_dir()]
     others = [path for path in every if path.suffix.lower() in OTHER_SUFFIXES and not path.is_dir()]
     problems += [
@@ -261,7 +273,7 @@ def _of_folder(
         if names:
             shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
             remarks.append(f"{folder}: its sub-folders ({shown}) hold pictures as well; {cure}")
-    if not pictures and not others:
+    if not (pictures or others or faults):
         kinds = " ".join(sorted(PICTURE_SUFFIXES))
         problems.append(f"{folder}: no pictures in this folder (looked for {kinds}); name another")
     return pictures

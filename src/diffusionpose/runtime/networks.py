@@ -30,7 +30,7 @@ import numpy as np
 
 from diffusionpose.bundled import DEFAULT_MODEL, FOLDER, bundled_models
 from diffusionpose.calibration import Calibration, find_calibration
-from diffusionpose.errors import InputError, first_line, install, needs_extra
+from diffusionpose.errors import InputError, first_line, import_onnxruntime, install, needs_extra
 from diffusionpose.geometry import Array, HeatmapCodec, Neighbours, Start, to_numpy
 from diffusionpose.skeletons import Skeleton
 
@@ -214,8 +214,7 @@ def open_session(file: Path | bytes, device: str = "cpu") -> Any:
     Raises:
         InputError: no onnxruntime, or a file that it cannot read.
     """
-    with needs_extra("export", "ONNX files need onnxruntime"):
-        import onnxruntime
+    onnxruntime = import_onnxruntime()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = cpu_threads()
     options.log_severity_level = ERRORS_ONLY
@@ -529,9 +528,7 @@ def exported_device(device: str) -> str:
 
 def cuda_provider() -> bool:
     """Whether this onnxruntime is built for CUDA (onnxruntime-gpu)."""
-    import onnxruntime
-
-    return CUDA in onnxruntime.get_available_providers()
+    return CUDA in import_onnxruntime().get_available_providers()
 
 
 def torch_installed() -> bool:
