@@ -134,9 +134,12 @@ def check_folder(request: Request) -> dict[str, Any]:
     else:
         write_json(file, key)
     persons = [person for each in train for person in each.persons]
+    labelled: Counter[str] = Counter()  # files may have one name
+    for each in train:
+        labelled[each.path.name] += len(each.labelled().persons)
     return {
         "skeleton": name,
-        "train": dict(sum((Counter({x.path.name: len(x.labelled().persons)}) for x in train), Counter())),
+        "train": dict(labelled),
         "val": {val.path.name: len(val.labelled().persons)},
         "boxes": "ground truth" if request.boxes is None else f"detections {request.boxes.name}",
         "mean_pose": evaluate_mean_pose(replace(train[0], persons=persons), val, skeleton).metrics,
