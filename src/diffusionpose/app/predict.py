@@ -406,14 +406,18 @@ class _Run:
         for first in range(0, len(pictures), size):
             group = []
             for picture in pictures[first : first + size]:
-                boxes, scores = self.boxes.of(picture.path) if self.boxes else (None, None)
-                group.append(PictureTask(picture.path, boxes, scores, picture))
+                boxes, scores, numbers = None, None, None
+                if self.boxes:
+                    boxes, scores = self.boxes.of(picture.path)
+                    numbers = [person.index for person in self.boxes.people_of(picture.path)]
+                group.append(PictureTask(picture.path, boxes, scores, picture, numbers))
             yield group
 
     def _note(self, answer: Answer) -> None:
         """Bring what became of a picture to the disk."""
         picture: Picture = answer.source
-        problems = [self._told(picture, problem) for problem in answer.problems]
+        of = f" in {self.boxes.path}" if self.boxes else ""
+        problems = [f"{picture.path}: {problem}{of}" for problem in answer.problems]
         if answer.failure is None:
             key, rows = self.keys[picture], picture.rows(answer.poses)
             entry = {"key": key, "drawn": picture.drawn, "rows": rows, "problems": problems}
@@ -423,14 +427,6 @@ class _Run:
         else:
             self.failures += 1
             self._report([*problems, answer.failure])
-
-    def _told(self, picture: Picture, problem: str) -> str:
-        """A problem with a box of a picture, by its number in the file of boxes where there is one."""
-        if self.boxes is None:
-            return f"{picture.path}: {problem}"
-        people = self.boxes.people_of(picture.path)
-        problem = re.sub(r"\d+", lambda number: str(people[int(number[0])].index), problem, count=1)
-        return f"{picture.path}: {problem} in {self.boxes.path}"
 
     def _rows(self) -> Iterator[dict[str, Any]]:
         """The entries of keypoints.json, in the order of the pictures, read from the disk one by one."""

@@ -259,7 +259,7 @@ def read_truth(annotations: Annotations | str | Path, skeleton: Skeleton | None)
         return read_annotations(annotations, skeleton)
 
 
-class _EntryError(Exception):
+class EntryError(Exception):
     """An entry that cannot be used: kind of fault, what is wrong, the cure."""
 
 
@@ -311,7 +311,7 @@ class _Reader:
             try:
                 if listed and "category_id" in entry and kind not in listed:
                     what = f"{name} is of category {entry['category_id']!r:.60}"
-                    raise _EntryError("category id", what, "list that category or mend the number")
+                    raise EntryError("category id", what, "list that category or mend the number")
                 person = self._person(name, entry, about, skeleton.num_joints)
                 persons.append(person)
                 if not person.has_box:
@@ -322,7 +322,7 @@ class _Reader:
                     # without a labelled joint nothing is lost
                     severity: Severity = "error" if person.visible.any() else "warning"
                     self.find(severity, "box without area", what, cure, **about)
-            except _EntryError as error:
+            except EntryError as error:
                 check, what, cure = error.args
                 self.find("error", check, what, cure, **about)
         images = {record.id: record for record in self.images.values()}
@@ -466,14 +466,14 @@ class _Reader:
         for key in ("id", "image_id"):
             if key in entry and as_id(entry[key]) is None:
                 what = f"{name} has {entry[key]!r:.60} as {key!r}"
-                raise _EntryError("unusable id", what, "write a whole number or text")
+                raise EntryError("unusable id", what, "write a whole number or text")
         image_id = as_id(entry.get("image_id"))
         if image_id is None:
-            raise _EntryError("missing key", f"{name} has no key 'image_id'", "add it")
+            raise EntryError("missing key", f"{name} has no key 'image_id'", "add it")
         record = self.images.get(id_key(image_id))
         if record is None:
             cure = "list that image under 'images' or remove the annotation"
-            raise _EntryError("unlisted image", f"{name} is of image {image_id!s:.60}", cure)
+            raise EntryError("unlisted image", f"{name} is of image {image_id!s:.60}", cure)
         keypoints, visible = self._keypoints(name, entry.get("keypoints"), joints)
         given, is_crowd = as_numbers(entry.get("bbox"), 4), as_flag(entry.get("iscrowd"))
         if is_crowd is None:
@@ -482,7 +482,7 @@ class _Reader:
         if entry.get("bbox") in (None, []):
             if not visible.any():
                 what = f"{name} has neither a 'bbox' nor a labelled joint"
-                raise _EntryError("missing box", what, "add one")
+                raise EntryError("missing box", what, "add one")
             corners = box_around(keypoints[visible > 0]).astype(np.float64)
             box = np.concatenate([corners[:2], corners[2:] - corners[:2]])
             self.find(
@@ -490,7 +490,7 @@ class _Reader:
             )
         elif given is None or not (np.isnan(given) | (abs(given) < LARGEST)).all():
             what = f"{name} has a bbox that is not four numbers"
-            raise _EntryError("box numbers", what, "a bbox is x, y, width, height")
+            raise EntryError("box numbers", what, "a bbox is x, y, width, height")
         else:
             box = given
         cure = f"{BOX_SHARE} of the box's is taken"
@@ -514,19 +514,19 @@ class _Reader:
             return np.zeros((joints, 2), np.float32), np.zeros(joints, np.int64)
         if not isinstance(values, list) or len(values) != 3 * joints:
             what = f"{name} has {len(values) if isinstance(values, list) else 0} keypoint numbers"
-            raise _EntryError("keypoint count", what, f"its {joints} joints need {3 * joints}")
+            raise EntryError("keypoint count", what, f"its {joints} joints need {3 * joints}")
         numbers = as_numbers(values)
         if numbers is not None:
             numbers = numbers.reshape(-1, 3)
             numbers[numbers[:, 2] == 0, :2] = 0  # whatever stands there: the joint is not labelled
         if numbers is None or not (abs(numbers) < LARGEST).all():
             what = f"keypoints of {name} are not finite (NaN), no number or huge"
-            raise _EntryError("keypoint numbers", what, "write 0, 0 for a joint that is not labelled")
+            raise EntryError("keypoint numbers", what, "write 0, 0 for a joint that is not labelled")
         if not np.isin(numbers[:, 2], list(self.flags)).all():
             what = f"{name} has a visibility other than {', '.join(map(str, self.flags))}"
             meaning = ("not labelled", "hidden", "visible")
             cure = ", ".join(f"{flag} is {meaning[visible]}" for flag, visible in self.flags.items())
-            raise _EntryError("visibility", what, cure)
+            raise EntryError("visibility", what, cure)
         return numbers[:, :2].astype(np.float32), np.array([self.flags[int(flag)] for flag in numbers[:, 2]])
 
     def _from_native(self, content: list[Any]) -> dict[str, Any]:
@@ -611,12 +611,12 @@ def read_boxes(path: str | Path, annotations: Annotations) -> Annotations:
             continue
         listed += 1
         size = record.width or UNKNOWN_SIZE, record.height or UNKNOWN_SIZE
-        _, kept, problems = usable_boxes(person.box[None], *size)
+        _, kept, problems = usable_boxes(person.box[None], *size, numbers=[person.index])
         if kept:
             area = float(np.prod(person.box[2:] - person.box[:2]))
             persons.append(Person(record.id, person.index, person.box, *unlabelled, area, score=person.score))
         else:
-            dropped.append(f"{record.file_name}: {problems[0].replace('box 0', f'box {person.index}')}")
+            dropped.append(f"{record.file_name}: {problems[0]}")
     if file.people and not listed:
         raise InputError(
             f"{path}: none of its {len(file.people)} boxes is of a picture in {annotations.path}; "

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from diffusionpose.data.annotations import Annotations, Finding, read_truth
+from diffusionpose.data.annotations import Annotations, EntryError, Finding, read_truth
 from diffusionpose.errors import InputError, needs_extra
 from diffusionpose.json_files import LARGEST, as_list, as_number, as_numbers, is_json, read_json
 from diffusionpose.poses import BOX_SHARE, keypoint_similarity, pose_score
@@ -82,7 +82,7 @@ def match_results(
     for position, entry in enumerate(results):
         try:
             checked.append(_checked(truth, entry, own))
-        except _EntryError as error:
+        except EntryError as error:
             check, what, cure = error.args
             findings.append(Finding(check, "error", str(source), f"entry {position} {what}", cure))
     truth = replace(truth, findings=[*truth.findings, *findings])
@@ -96,37 +96,33 @@ def match_results(
     return truth.to_skeleton(truth.skeleton.select(shared)), rows
 
 
-class _EntryError(Exception):
-    """An entry that cannot be used: kind of fault, what is wrong with it, the cure."""
-
-
 def _checked(truth: Annotations, entry: Any, own: tuple[str, ...]) -> tuple[Row, tuple[str, ...]]:
     """An entry as a row, and the names of its joints, ``own`` where it gives none."""
     if not isinstance(entry, dict):
-        raise _EntryError("not an entry", f"is {entry!r:.60}", "every entry is an object in braces")
+        raise EntryError("not an entry", f"is {entry!r:.60}", "every entry is an object in braces")
     if missing := {"image_id", "keypoints", "score"} - set(entry):
-        raise _EntryError("missing key", f"has no {', '.join(sorted(missing))}", "give every entry these")
+        raise EntryError("missing key", f"has no {', '.join(sorted(missing))}", "give every entry these")
     image_id = truth.find_image(entry["image_id"])
     if image_id is None:
         what = f"is of image {entry['image_id']!r:.60}, which {truth.path} does not list"
-        raise _EntryError("unlisted image", what, "give the annotations that the results were made for")
+        raise EntryError("unlisted image", what, "give the annotations that the results were made for")
     joints = as_list(entry.get("joints"))
     names = tuple(joints) if joints and all(isinstance(name, str) for name in joints) else own
     if len(set(names)) < len(names):
-        raise _EntryError("joints", "names a joint twice in 'joints'", "name each once")
+        raise EntryError("joints", "names a joint twice in 'joints'", "name each once")
     given = entry["keypoints"]
     count = len(given) if isinstance(given, (list, np.ndarray)) else 0
     if count != 3 * len(names):
         what = f"has {count} numbers in 'keypoints', the {len(names)} joints need {3 * len(names)}"
         cure = "x, y, score each; --skeleton names the joints of results of other joints"
-        raise _EntryError("keypoint count", what, cure)
+        raise EntryError("keypoint count", what, cure)
     keypoints = as_numbers(list(given))
     if keypoints is None or not (abs(keypoints) < LARGEST).all():
-        raise _EntryError("keypoints", "holds a keypoint that is not finite, no number or huge", "mend it")
+        raise EntryError("keypoints", "holds a keypoint that is not finite, no number or huge", "mend it")
     score = as_number(entry["score"])
     if score is None:
         what = f"has {entry['score']!r:.60} as 'score', which is not finite or no number"
-        raise _EntryError("score", what, "mend it")
+        raise EntryError("score", what, "mend it")
     others = {
         key: value for key, value in entry.items() if key not in ("joints", "keypoints") and is_json(value)
     }

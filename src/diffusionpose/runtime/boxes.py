@@ -384,11 +384,13 @@ def _listed(path: Path, content: Any) -> dict[int | str, tuple[str, int, int]]:
     return listed
 
 
-def usable_boxes(boxes: np.ndarray, width: int, height: int) -> tuple[np.ndarray, list[int], list[str]]:
+def usable_boxes(
+    boxes: np.ndarray, width: int, height: int, *, numbers: Sequence[int] | None = None
+) -> tuple[np.ndarray, list[int], list[str]]:
     """Those of (n, 4) xyxy boxes that hold a part of the picture, so that a crop can be cut around them.
 
     A box may reach over the edge: that of a person whom the picture cuts off does, and the crop then
-    has the size of the person's body.
+    has the size of the person's body. ``numbers`` are what messages call the boxes, by default 0 to n - 1.
 
     Returns:
         the boxes (m, 4) float32; which of the n they are; and why not, of each of the others.
@@ -406,7 +408,8 @@ def usable_boxes(boxes: np.ndarray, width: int, height: int) -> tuple[np.ndarray
         else:
             kept.append(index)
             continue
-        problems.append(f"box {index} [{', '.join(f'{number:g}' for number in box)}] {problem}")
+        number = index if numbers is None else numbers[index]
+        problems.append(f"box {number} [{', '.join(f'{value:g}' for value in box)}] {problem}")
     return boxes[kept], kept, problems
 
 

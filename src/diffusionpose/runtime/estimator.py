@@ -647,6 +647,7 @@ class PictureTask:
     boxes: np.ndarray | None = None  # (n, 4) xyxy of the persons; None for the detector to look
     scores: np.ndarray | None = None  # (n,) of the boxes
     source: Any = None  # whatever the caller needs to know the picture by; it must pickle
+    numbers: Sequence[int] | None = None  # what messages call the boxes; None for 0 to n - 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -702,7 +703,7 @@ class LocalEngine:
             boxes, scores = self.estimator.detector(image)
         else:
             boxes, scores = task.boxes, task.scores
-        boxes, kept, problems = usable_boxes(boxes, image.shape[1], image.shape[0])
+        boxes, kept, problems = usable_boxes(boxes, image.shape[1], image.shape[0], numbers=task.numbers)
         return Request(image, boxes, scores[kept], source=(task, problems, None))
 
     def _answer(self, estimated: tuple[Request, list[Pose]]) -> Answer:

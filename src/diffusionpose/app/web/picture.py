@@ -140,8 +140,8 @@ def check_boxes(boxes: np.ndarray, size: tuple[int, ...]) -> None:
     if len(boxes) > MOST_PERSONS:
         raise InputError(f"At most {MOST_PERSONS} persons at a time, please: delete a box first.")
     for number, box in enumerate(boxes, start=1):
-        for problem in usable_boxes(box, *size)[2]:
-            raise InputError(problem.replace("box 0", f"Box {number}", 1))
+        for problem in usable_boxes(box, *size, numbers=[number])[2]:
+            raise InputError(problem.replace("box", "Box", 1))
 
 
 # --- views: the pictures and tables the page shows ---
